@@ -1,0 +1,22 @@
+/* file.h - whole files: read under a cap, mapped read-only, replaced atomically.
+ *
+ * Units: bytes.  Owner: file_read gives memory to free(); a map is unmapped by file_unmap.
+ * Memory: as said.  Errors: -errno, ERR_LIMIT with the path in err.  Threads: any. */
+#ifndef PENSTOCK_BASE_FILE_H
+#define PENSTOCK_BASE_FILE_H
+
+#include <stddef.h>
+
+int file_read(const char *path, size_t max_bytes, void **data, size_t *bytes, char *err,
+              size_t err_bytes); /* a NUL follows the bytes */
+struct file_map {
+    const void *data; /* page-aligned, PROT_READ, MAP_SHARED */
+    size_t bytes;
+};
+int file_map(const char *path, struct file_map *out, char *err, size_t err_bytes);
+void file_unmap(struct file_map *m); /* accepts zeroed memory */
+/* Writes a temporary beside path, fsyncs it, renames, fsyncs the folder. */
+int file_replace(const char *path, const void *data, size_t bytes, char *err, size_t err_bytes);
+int file_mkdirs(const char *path); /* like mkdir -p, mode 0700 for what it makes */
+
+#endif

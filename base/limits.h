@@ -1,0 +1,43 @@
+/* limits.h - every fixed cap of the engine, in one place.
+ *
+ * A cap is a promise that nothing grows without bound; reaching one is an answer (ERR_LIMIT or
+ * ERR_FULL with the limit named), never a crash. Limits that an operator may lower are defaults
+ * here and fields of the broker's or worker's configuration there.
+ *
+ * Units: in the names.  Owner, memory, errors, threads: none. */
+#ifndef PENSTOCK_BASE_LIMITS_H
+#define PENSTOCK_BASE_LIMITS_H
+
+/* The wire. A message is at most LIMIT_FRAMES frames of LIMIT_FRAME_BYTES. */
+#define LIMIT_FRAME_BYTES (1024u * 1024u)
+#define LIMIT_FRAMES 20u
+#define LIMIT_HEADER_BYTES (64u * 1024u)
+#define LIMIT_PACK_DEPTH 16u
+#define LIMIT_PACK_ITEMS (1024u * 1024u) /* elements in one msgpack document, all levels */
+
+/* Jobs. A body is one frame; a stage output or a result is cut into at most LIMIT_PARTS frames. */
+#define LIMIT_BODY_BYTES LIMIT_FRAME_BYTES
+#define LIMIT_PARTS 16u
+#define LIMIT_OUTPUT_BYTES (LIMIT_PARTS * LIMIT_FRAME_BYTES)
+#define LIMIT_NAME_BYTES 64u  /* kinds, pipelines, stages, models, worker names, tenants */
+#define LIMIT_KEY_BYTES 256u  /* idempotency keys */
+#define LIMIT_REASON_BYTES 512u
+#define LIMIT_STAGES 16u      /* a pipeline */
+#define LIMIT_PIPELINES 64u
+#define LIMIT_ATTEMPTS 16u    /* kept in a job's record */
+#define LIMIT_INLINE_BYTES 1024u /* payloads up to this sit in the job's record */
+
+/* The broker. */
+#define LIMIT_JOBS_QUEUED 1000000u
+#define LIMIT_WORKERS 256u
+#define LIMIT_CLIENTS 4096u
+#define LIMIT_SUBSCRIBERS 4096u
+#define LIMIT_LIST_ROWS 500u
+
+/* A worker. */
+#define LIMIT_SPAN_JOBS 64u   /* leases one worker process holds at a time */
+#define LIMIT_ARENA_BYTES (256u * 1024u * 1024u)
+#define LIMIT_TEXT_BYTES (768u * 1024u) /* one text field of a job */
+#define LIMIT_TEXTS 256u                /* texts in one text.embed job */
+
+#endif
