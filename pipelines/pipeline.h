@@ -1,0 +1,62 @@
+/* pipeline.h - pipeline files: which stages a job kind runs through, and how.
+ *
+ *   name: text.embed
+ *   kind: text.embed
+ *   stages:
+ *     - {name: encode, run: encode.texts, model: all-MiniLM-L6-v2}
+ *     - {name: infer,  run: infer.embed,  model: all-MiniLM-L6-v2, batch: {max: 32, delay_ms: 2}}
+ *     - {name: post,   run: post.embed}
+ *   retry: {max: 3, backoff_ms: 200, backoff_max_ms: 10000, deaths_max: 3}
+ *   timeout_ms: 60000
+ *   queue_max: 100000
+ *
+ * Read with libcyaml; every refusal names file, line where known, field, limit and fix. A pipeline
+ * is immutable once loaded; its version is the CRC32C of its canonical plan, so that a job keeps
+ * the plan that it started with.
+ *
+ * Units: milliseconds.  Owner: pipelines_load gives a set to pipelines_free; everything inside is
+ * borrowed from it.  Memory: a few KiB a file.  Errors: ERR_FIELD, ERR_LIMIT, -errno with err.
+ * Threads: immutable after load. */
+#ifndef PENSTOCK_PIPELINES_PIPELINE_H
+#define PENSTOCK_PIPELINES_PIPELINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+
+struct pipeline_stage {
+    const char *name;  /* encode, infer, post */
+    const char *run;   /* the stage program a worker registers */
+    const char *model; /* NULL: none */
+    const char *adapter;
+    uint32_t timeout_ms;     /* of one attempt; 0 in the file takes the pipeline's */
+    uint32_t batch_max;      /* jobs run together, 1 when absent */
+    uint32_t batch_delay_ms; /* wait at most this long for more */
+    bool checkpoint;         /* commit its output; a lost worker restarts behind it */
+};
+struct pipeline {
+    const char *name, *kind;
+    uint32_t version;
+    uint32_t n_stages;
+    const struct pipeline_stage *stages;
+    uint32_t tries_max, deaths_max;
+    uint32_t backoff_ms, backoff_max_ms; /* doubles from one to the other */
+    uint32_t queue_max;                  /* jobs waiting in it; beyond, submits are refused */
+    struct bytes plan;                   /* stages and policy as a msgpack document (pipeline_from_plan) */
+};
+struct pipelines { /* pointers to items stay valid when it grows */
+    struct pipeline **items; /* [n] */
+    uint32_t n;
+};
+
+int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err_bytes); /* all *.yaml */
+int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err_bytes); /* one, appended */
+void pipelines_free(struct pipelines *p);
+const struct pipeline *pipeline_find(const struct pipelines *p, struct bytes name); /* NULL: none */
+/* Rebuilds a pipeline from the plan kept with a job, appended to `out` unless name and version are
+ * there already; *found is it. */
+int pipeline_from_plan(struct pipelines *out, struct bytes plan, const struct pipeline **found, char *err,
+                       size_t err_bytes);
+
+#endif

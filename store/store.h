@@ -1,0 +1,60 @@
+/* store.h - the two durable environments of the broker, `meta` and `blob`, as one.
+ *
+ * A write transaction spans both: store_commit flushes blob first, then meta, so that a reference
+ * never precedes what it names; what a crash leaves in blob without a reference is swept at open.
+ * Nothing is promised until store_commit returns 0. After a failed commit the store refuses writes
+ * (-EIO) until store_reopen has checked it. At 80 % of a map's cap store_full_soft says so: the
+ * broker then rejects submits and keeps room for outcomes and deletes.
+ *
+ * Units: bytes.  Owner: the opener; one write transaction at a time, by the store thread; reads by
+ * any thread, short.  Memory: LMDB's maps plus one chunk.  Errors: -ENOSPC map or disk full, -EIO,
+ * ERR_CORRUPT, ERR_VERSION with err.  Threads: as said. */
+#ifndef PENSTOCK_STORE_STORE_H
+#define PENSTOCK_STORE_STORE_H
+
+#include "store/jobs.h"
+
+struct store;
+struct store_config {
+    const char *dir;       /* made when missing: dir/meta, dir/blob, dir/lock */
+    uint64_t meta_cap_bytes; /* map size; 0 takes 1 GiB (sparse) */
+    uint64_t blob_cap_bytes; /* 0 takes 8 GiB (sparse) */
+};
+
+/* -EBUSY when another process has it (err names its pid). Sweeps orphans, counts the start. */
+int store_open(struct store **out, const struct store_config *c, char *err, size_t err_bytes);
+void store_close(struct store *s);
+uint64_t store_epoch(const struct store *s); /* starts of a broker on this store, from 1 */
+int store_reopen(struct store *s, char *err, size_t err_bytes); /* after a failed commit */
+
+int store_write_begin(struct store *s, struct store_write **out);
+int store_commit(struct store_write *w); /* ends w, whatever it returns */
+void store_abort(struct store_write *w);
+int store_read_begin(struct store *s, struct store_read **out);
+void store_read_end(struct store_read *t);
+struct store_read *store_write_view(struct store_write *w); /* reads what w has written so far */
+
+/* Payloads: decides inline or blob, fills *out (inline: borrows parts' first bytes when they are one
+ * part, else copies into a). parts together are the payload. */
+int store_payload_put(struct store_write *w, uint64_t job, uint32_t slot, const struct bytes *parts,
+                      uint32_t n, struct arena *a, struct job_payload *out);
+/* Reads a whole payload into `out` (checks the CRC: ERR_CORRUPT names job, slot and chunk). */
+int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot, const struct job_payload *p,
+                      struct buf *out);
+int store_payload_del(struct store_write *w, uint64_t job, uint32_t slot);
+
+struct store_usage {
+    uint64_t meta_bytes, meta_cap_bytes, blob_bytes, blob_cap_bytes; /* live pages against the cap */
+    uint64_t jobs, chunks;
+};
+int store_usage(struct store *s, struct store_usage *out);
+bool store_full_soft(struct store *s); /* above 80 % of either cap */
+
+/* Offline or from a read transaction: walks every record, key, blob and CRC; prints findings through
+ * fn; returns how many problems, or an error. */
+int store_check(struct store *s, void (*fn)(void *arg, const char *finding), void *arg);
+
+/* Tests: the n-th commit from now fails with `error` (0 switches it off). */
+void store_fail_commit(struct store *s, uint32_t countdown, int error);
+
+#endif
