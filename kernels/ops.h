@@ -1,0 +1,200 @@
+/* ops.h - the fused, model-level operations that every backend provides.
+ *
+ * Not a tensor framework: no graph, no shape inference, no model names, no allocation inside an
+ * operation. A model is a list of calls to these operations; a backend (ref, cpu, cuda) is a table
+ * of them. ref/ is the scalar oracle that the others are compared with.
+ *
+ * Layout: row-major, rows are tokens. M rows are a ragged batch of sequences (struct ops_batch).
+ * Activations have the backend's own element type (ops->act: float32 on ref and cpu); callers move
+ * through them with ops->act_bytes and see floats only where a signature says float. Buffers come
+ * from ops->alloc and are opaque: on a GPU they are device addresses.
+ *
+ * Determinism (design, promise 3): the result of a row depends on that row, the weights and the
+ * sequence it belongs to, never on M, on the batch around it, or on the number of threads. K is
+ * summed in one fixed order; threads split rows and N only; attention walks keys in blocks at
+ * absolute positions and reads K and V as stored, for the current chunk too.
+ *
+ * Units: elements unless a name says bytes.  Owner: the caller owns every buffer; a weight is freed
+ * with weight_free and, where `borrows` is said, keeps using the source memory.  Memory: workspace
+ * is passed in where an operation needs it.  Errors: opening, allocating and packing return
+ * -ENOMEM, -ENOTSUP, -EINVAL with err; operations cannot fail (misuse asserts).
+ * Threads: one caller at a time an ops; the backend has its own pool inside. */
+#ifndef PENSTOCK_KERNELS_OPS_H
+#define PENSTOCK_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_F8E4M3 };
+static inline size_t dtype_bytes(enum dtype t) {
+    return t == DTYPE_F32 ? 4 : t == DTYPE_F16 || t == DTYPE_BF16 ? 2 : 1;
+}
+
+enum ops_norm { OPS_RMSNORM, OPS_LAYERNORM };
+enum ops_act { OPS_ACT_NONE, OPS_ACT_GELU, OPS_ACT_GELU_TANH, OPS_ACT_RELU, OPS_ACT_SILU, OPS_ACT_TANH };
+enum ops_pool { OPS_POOL_MEAN, OPS_POOL_FIRST, OPS_POOL_LAST, OPS_POOL_MAX };
+
+/* Sequences laid end to end. The rows of sequence s are begin[s] .. begin[s + 1] - 1. */
+struct ops_batch {
+    uint32_t n_seq, rows;    /* rows == begin[n_seq] */
+    const uint32_t *begin;   /* [n_seq + 1] */
+    const uint32_t *pos;     /* [rows] absolute position of each row in its sequence */
+    /* Only with a cache: */
+    const uint32_t *kv_len;  /* [n_seq] tokens cached once this batch is written (its own included) */
+    const uint32_t *pages;   /* [n_seq][pages_max] block table: page numbers in the pool */
+    uint32_t pages_max;
+};
+
+/* One layer of a paged KV pool. A page is [K|V][kv_head][token][head_dim] for each layer; page p of
+ * this layer starts at pool + p * page_bytes + layer_bytes. */
+struct ops_kv {
+    void *pool;
+    size_t page_bytes, layer_bytes;
+    uint32_t page_tokens, kv_heads, head_dim;
+    enum dtype dtype; /* F32 or BF16: as stored, so as read */
+};
+
+/* A matrix [n][k] packed for the backend's GEMM, with y[n] = sum_k x[k] * w[n][k]. */
+struct weight {
+    uint32_t n, k;
+    enum dtype dtype;
+    const void *data; /* the backend's own layout */
+    void *owned;      /* what weight_free releases; NULL: borrows the source */
+};
+
+struct embed_args {       /* out[r] = table[id[r]] * scale (+ positions[pos[r]]) (+ types[0]) */
+    uint32_t rows, dim;
+    const uint32_t *id;   /* [rows], each below the table's rows (checked by the caller) */
+    const uint32_t *pos;  /* [rows], or NULL without positions */
+    const void *table, *positions, *type0; /* [vocab][dim], [context][dim] or NULL, [dim] or NULL */
+    enum dtype dtype;     /* of the three tables */
+    float scale;
+    void *out;            /* act [rows][dim] */
+};
+struct norm_args {        /* s = x (+ delta); sum = s; out = norm(s) * (gamma + gamma_plus) (+ beta) */
+    uint32_t rows, dim;
+    enum ops_norm kind;
+    float eps, gamma_plus;
+    const void *x, *delta; /* act [rows][dim]; delta may be NULL */
+    void *sum, *out;       /* act [rows][dim]; sum may be NULL or x; out may be x */
+    const float *gamma, *beta; /* [dim]; beta may be NULL */
+};
+struct linear_args {      /* y = act(x w^T + bias) (+ residual) */
+    uint32_t rows;
+    const void *x;        /* act [rows][w->k] */
+    const struct weight *w;
+    const float *bias;    /* [w->n] or NULL */
+    enum ops_act act;
+    const void *residual; /* act [rows][w->n] or NULL; may be y */
+    void *y;              /* act [rows][w->n]; y_f32 instead when that is set */
+    float *y_f32;         /* logits: [rows][w->n] in float on every backend, or NULL */
+};
+struct gated_args {       /* y = act(x gate^T) * (x up^T) */
+    uint32_t rows;
+    const void *x;        /* act [rows][k] */
+    const struct weight *gate_up; /* from weight_pack_pair: n is the width of y */
+    enum ops_act act;
+    void *y;              /* act [rows][n] */
+};
+struct rope {             /* rotates halves: (i, i + head_dim/2), as Hugging Face lays weights out */
+    const float *cos, *sin; /* [context][head_dim / 2]; NULL: no rotation */
+};
+struct qkv_args {         /* from rows of [q heads | k heads | v heads]: norm and rotate q and k, write k and v */
+    const struct ops_batch *batch;
+    uint32_t heads, kv_heads, head_dim;
+    void *qkv;            /* act [rows][(heads + 2 kv_heads) * head_dim]; q is updated in place */
+    struct rope rope;
+    const float *q_gamma, *k_gamma; /* [head_dim] RMSNorm of each head, or NULL */
+    float eps;
+    struct ops_kv kv;     /* written at pos[]; pool NULL (encoders): k and v are updated in place instead */
+};
+struct attend_args {      /* softmax(q k^T * scale) v for each head */
+    const struct ops_batch *batch;
+    uint32_t heads, kv_heads, head_dim;
+    const void *qkv;      /* act [rows][(heads + 2 kv_heads) * head_dim]; q is read here, */
+    struct ops_kv kv;     /* k and v from the pages, or beside q when pool is NULL */
+    bool causal;          /* false: every row of a sequence sees all of it */
+    uint32_t window;      /* keys with pos_q - pos_k < window; 0: all */
+    float scale, softcap; /* softcap 0: none */
+    void *out;            /* act [rows][heads * head_dim] */
+};
+struct pool_args {        /* one vector for each sequence */
+    const struct ops_batch *batch;
+    uint32_t dim;
+    enum ops_pool kind;
+    bool normalize;       /* to unit length */
+    const void *x;        /* act [rows][dim] */
+    float *out;           /* [n_seq][dim], host-visible after ops->sync */
+};
+struct gather_args {      /* out[i] = x[row[i]]: the rows that need logits */
+    uint32_t rows, dim;
+    const uint32_t *row;  /* [rows] */
+    const void *x;
+    void *out;            /* act [rows][dim] */
+};
+struct sample_row {
+    float temperature;    /* 0: greedy, the lowest id among equals */
+    float top_p;          /* 1: all */
+    uint32_t top_k;       /* 0: all */
+    uint64_t seed, stream, position; /* base/rng.h draws number (seed, stream, position) */
+    const uint32_t *mask; /* one bit a token, 1 legal; NULL: all legal */
+};
+struct sample_args {
+    uint32_t rows, vocab;
+    const float *logits;  /* [rows][vocab] */
+    const struct sample_row *row; /* [rows] */
+    void *workspace;      /* ops->sample_bytes(vocab) */
+    uint32_t *token;      /* [rows], host-visible after ops->sync */
+    float *logprob;       /* [rows] of the chosen token under temperature 1, or NULL */
+};
+
+struct ops {
+    const char *backend;     /* "ref", "cpu" */
+    const char *numerics_id; /* "cpu-avx512-f32-1": what must be equal for bits to be equal */
+    enum dtype act;
+    size_t act_bytes;
+    uint32_t threads;
+
+    /* 64-byte aligned, zeroed; NULL without memory. */
+    void *(*alloc)(struct ops *o, size_t bytes);
+    void (*free)(struct ops *o, void *buffer);
+    void (*upload)(struct ops *o, void *to, const void *from, size_t bytes);
+    void (*download)(struct ops *o, void *to, const void *from, size_t bytes);
+    void (*sync)(struct ops *o);
+
+    /* source: row-major [n][k] of dtype, which ref and cpu may borrow until weight_free. Packing
+     * decides the stored type: `want` is DTYPE_F32 or DTYPE_BF16 (others: -ENOTSUP until they exist). */
+    int (*weight_pack)(struct ops *o, struct weight *w, uint32_t n, uint32_t k, const void *source,
+                       enum dtype dtype, enum dtype want, char *err, size_t err_bytes);
+    /* Several sources stacked along n: q, k and v as one. */
+    int (*weight_pack_stack)(struct ops *o, struct weight *w, uint32_t parts, const uint32_t *n, uint32_t k,
+                             const void *const *source, enum dtype dtype, enum dtype want, char *err,
+                             size_t err_bytes);
+    /* gate and up, interleaved as gated() wants them. */
+    int (*weight_pack_pair)(struct ops *o, struct weight *w, uint32_t n, uint32_t k, const void *gate,
+                            const void *up, enum dtype dtype, enum dtype want, char *err, size_t err_bytes);
+    void (*weight_free)(struct ops *o, struct weight *w);
+
+    void (*embed)(struct ops *o, const struct embed_args *a);
+    void (*norm)(struct ops *o, const struct norm_args *a);
+    void (*linear)(struct ops *o, const struct linear_args *a);
+    void (*gated)(struct ops *o, const struct gated_args *a);
+    void (*qkv)(struct ops *o, const struct qkv_args *a);
+    void (*attend)(struct ops *o, const struct attend_args *a);
+    void (*pool)(struct ops *o, const struct pool_args *a);
+    void (*gather)(struct ops *o, const struct gather_args *a);
+    size_t (*sample_bytes)(struct ops *o, uint32_t vocab);
+    void (*sample)(struct ops *o, const struct sample_args *a);
+    void (*close)(struct ops *o);
+};
+
+struct ops_config {
+    const char *backend; /* "auto" (the best here), "ref", "cpu" */
+    const char *level;   /* cpu: "auto", "avx512", "avx2", "plain"; refused when the processor lacks it */
+    uint32_t threads;    /* 0: one a core */
+};
+int ops_open(struct ops **out, const struct ops_config *c, char *err, size_t err_bytes);
+void ops_close(struct ops *o); /* NULL is fine */
+
+#endif

@@ -1,0 +1,32 @@
+/* models.h - the models of a worker process: found by name, opened once, shared by its stages.
+ *
+ * A name is a Hugging Face directory: one below --models DIR, or given as --model NAME=DIR. Names
+ * are listed at start (the broker must know them); weights are opened at first use and stay open.
+ *
+ * Units: none.  Owner: models_open gives a set to models_close; models borrowed from it live until
+ * then.  Memory: mapped weights, packed weights, workspaces.  Errors: ERR_UNKNOWN with the names at
+ * hand, and everything that opening a model says, with err.  Threads: the compute thread. */
+#ifndef PENSTOCK_WORKERS_INFER_MODELS_H
+#define PENSTOCK_WORKERS_INFER_MODELS_H
+
+#include "base/bytes.h"
+#include "kernels/ops.h"
+
+struct model;     /* workers/infer/model.h */
+struct tokenizer; /* workers/encode/tokenizer.h */
+struct models;
+
+/* dir may be NULL; named are "NAME=DIR" strings, n of them. Does not read weights. */
+int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named, uint32_t n,
+                char *err, size_t err_bytes);
+void models_close(struct models *m);
+uint32_t models_count(const struct models *m);
+const char *models_name(const struct models *m, uint32_t i);
+const char *models_dir(const struct models *m, struct bytes name); /* NULL: unknown */
+
+/* Opened at first use. */
+int models_get(struct models *m, struct bytes name, struct model **out, char *err, size_t err_bytes);
+int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err, size_t err_bytes);
+struct ops *models_ops(struct models *m);
+
+#endif

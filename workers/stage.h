@@ -1,0 +1,78 @@
+/* stage.h - what a stage program is: a function from a job and an input document to an output.
+ *
+ * The worker (worker.c, span.c) leases jobs, batches them and calls the stages of a span in order;
+ * a stage knows nothing of sockets, leases or the broker. Inputs and outputs are msgpack documents
+ * (schemas/pack.h) in the job's arena: between two stages of one process they are handed over as
+ * they are, between processes they travel through the broker, and nobody can tell the difference.
+ * Large arrays inside them are bin values, little-endian.
+ *
+ * A batch is a list of items; each fails or succeeds alone. A stage checks `cancelled` at least
+ * every 100 ms of work and stops that item with item_fail(item, JOB_ERROR_CANCELLED, ...).
+ *
+ * The documents between the built-in stages:
+ *   tokens   (encode.texts, encode.contract -> infer.embed)
+ *            { model: str, seqs: [bin u32le ids], truncated: [bool], keep: any }
+ *   vectors  (infer.embed -> post.embed, post.contract)
+ *            { model: str, dim: u64, vectors: bin f32le [n][dim], tokens: [u64], truncated: [bool], keep: any }
+ *            `keep` passes through untouched: what the post stage needs (the clauses of a contract).
+ *   prompt   (encode.prompt -> infer.generate)   { model: str, ids: bin u32le }
+ *   tokens out (infer.generate -> post.generate) { model: str, prompt_tokens: u64, ids: bin u32le, finish: str, text: str }
+ *
+ * Units: in the names.  Owner: the item and everything in it belongs to the worker and lives until
+ * the span ends; `self` belongs to the stage between open and close.  Memory: item->arena, capped.
+ * Errors: run returns nothing, each item carries its own outcome; open returns negative with err.
+ * Threads: open, run and close on the compute thread; item_emit from there too. */
+#ifndef PENSTOCK_WORKERS_STAGE_H
+#define PENSTOCK_WORKERS_STAGE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "base/limits.h"
+#include "schemas/job.h"
+
+struct stage_item {
+    uint64_t job, attempt, seed;
+    uint32_t stage;          /* index in the pipeline */
+    struct bytes kind, body; /* the job's kind and its checked body */
+    struct bytes model;      /* named by the plan; empty without */
+    struct bytes input;      /* the previous stage's output; {NULL, 0} at the first */
+    struct arena *arena;
+    const atomic_bool *cancelled;
+    void *emit_to;           /* the worker's; see item_emit */
+
+    /* The outcome: exactly one of them. */
+    struct bytes output;     /* item_done; in the arena or borrowed from the input */
+    enum job_error error;    /* item_fail */
+    char reason[LIMIT_REASON_BYTES];
+    const char *numerics_id; /* of what computed it; NULL: no arithmetic that matters; static or the ops' own */
+};
+void item_done(struct stage_item *i, struct bytes output);
+/* Copies a finished buf into the arena and takes that as output; a buf error fails the item. */
+void item_done_buf(struct stage_item *i, const struct buf *output);
+void item_fail(struct stage_item *i, enum job_error error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Streams an event ("token", "progress", "notice") with a msgpack map to whoever watches the job;
+ * best effort: dropped when the link is behind. */
+void item_emit(struct stage_item *i, const char *type, struct bytes data);
+
+/* What a stage may ask of its process: models are opened once and shared by its stages. */
+struct models;
+struct stage_context {
+    struct models *models; /* workers/infer/models.h */
+};
+
+struct stage_program {
+    const char *run;   /* "infer.embed" */
+    bool needs_model;  /* its plan must name a model that the worker has */
+    int (*open)(void **self, const struct stage_context *c, char *err, size_t err_bytes); /* may be NULL */
+    void (*run_batch)(void *self, struct stage_item **items, uint32_t n);
+    void (*close)(void *self); /* may be NULL */
+};
+/* Every program in this binary; NULL past the end. */
+const struct stage_program *stage_at(uint32_t i);
+const struct stage_program *stage_find(struct bytes run); /* NULL: unknown */
+
+#endif
