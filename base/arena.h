@@ -20,7 +20,8 @@ void arena_init(struct arena *a, size_t max_bytes); /* allocates nothing yet */
 void arena_fini(struct arena *a);                   /* accepts zeroed memory */
 void arena_reset(struct arena *a);                  /* all pointers handed out become invalid */
 
-void *arena_alloc(struct arena *a, size_t bytes);            /* 64-byte aligned; NULL over the cap */
+/* 64-byte aligned; NULL over the cap */
+void *arena_alloc(struct arena *a, size_t bytes);
 void *arena_calloc(struct arena *a, size_t count, size_t size); /* zeroed, overflow-checked */
 void *arena_copy(struct arena *a, const void *data, size_t bytes);
 char *arena_strndup(struct arena *a, const char *text, size_t bytes); /* adds a NUL */

@@ -22,7 +22,7 @@ struct bytes {
 static inline struct bytes bytes_of(const void *data, size_t len) {
     return (struct bytes){data, len};
 }
-struct bytes bytes_str(const char *text);              /* without the NUL */
+struct bytes bytes_str(const char *text); /* without the NUL */
 bool bytes_eq(struct bytes a, struct bytes b);
 bool bytes_is(struct bytes a, const char *text);
 /* Copies into a C string; -EINVAL with an inner NUL, ERR_LIMIT when it does not fit. */
@@ -36,7 +36,8 @@ struct buf {
 void buf_fini(struct buf *b);  /* accepts zeroed memory */
 void buf_clear(struct buf *b); /* keeps the memory, clears error */
 int buf_append(struct buf *b, const void *data, size_t len);
-void *buf_extend(struct buf *b, size_t len); /* room for len more, counted as used; NULL on failure */
+/* room for len more, counted as used; NULL on failure */
+void *buf_extend(struct buf *b, size_t len);
 int buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static inline struct bytes buf_bytes(const struct buf *b) {
     return (struct bytes){b->data, b->len};
@@ -45,7 +46,7 @@ int buf_u8(struct buf *b, uint8_t v);
 int buf_u16le(struct buf *b, uint16_t v);
 int buf_u32le(struct buf *b, uint32_t v);
 int buf_u64le(struct buf *b, uint64_t v);
-int buf_u64be(struct buf *b, uint64_t v); /* keys that sort */
+int buf_u64be(struct buf *b, uint64_t v);        /* keys that sort */
 int buf_lenbytes(struct buf *b, struct bytes v); /* u32le length, then the bytes */
 
 struct reader {

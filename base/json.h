@@ -28,11 +28,11 @@ const struct json *json_at(const struct json *array, size_t i);
 size_t json_len(const struct json *j); /* items of an array or members of an object, else 0 */
 /* Members in the file's order: it starts at 0; returns false at the end. */
 bool json_next(const struct json *object, size_t *it, const char **key, const struct json **value);
-const char *json_str(const struct json *j);                   /* NULL when not a string */
+const char *json_str(const struct json *j); /* NULL when not a string */
 size_t json_str_len(const struct json *j);
 bool json_bool(const struct json *j, bool otherwise);
-int64_t json_int(const struct json *j, int64_t otherwise);    /* integers only */
-double json_real(const struct json *j, double otherwise);     /* integers too */
+int64_t json_int(const struct json *j, int64_t otherwise); /* integers only */
+double json_real(const struct json *j, double otherwise);  /* integers too */
 /* The required ones: ERR_FIELD with "WHERE: key: what is wrong" in err. */
 int json_need_int(const struct json *object, const char *where, const char *key, int64_t min,
                   int64_t max, int64_t *out, char *err, size_t err_bytes);
@@ -46,8 +46,10 @@ struct json *json_new_int(int64_t v);
 struct json *json_new_real(double v);
 struct json *json_new_bool(bool v);
 struct json *json_new_null(void);
-int json_set(struct json *object, const char *key, struct json *value); /* takes value, even on error */
-int json_push(struct json *array, struct json *value);                  /* takes value, even on error */
+/* takes value, even on error */
+int json_set(struct json *object, const char *key, struct json *value);
+/* takes value, even on error */
+int json_push(struct json *array, struct json *value);
 /* Printed text, freed with free(); indent 0 is one line. NULL without memory. */
 char *json_text(const struct json *j, int indent);
 

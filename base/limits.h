@@ -19,12 +19,12 @@
 #define LIMIT_BODY_BYTES LIMIT_FRAME_BYTES
 #define LIMIT_PARTS 16u
 #define LIMIT_OUTPUT_BYTES (LIMIT_PARTS * LIMIT_FRAME_BYTES)
-#define LIMIT_NAME_BYTES 64u  /* kinds, pipelines, stages, models, worker names, tenants */
-#define LIMIT_KEY_BYTES 256u  /* idempotency keys */
+#define LIMIT_NAME_BYTES 64u /* kinds, pipelines, stages, models, worker names, tenants */
+#define LIMIT_KEY_BYTES 256u /* idempotency keys */
 #define LIMIT_REASON_BYTES 512u
-#define LIMIT_STAGES 16u      /* a pipeline */
+#define LIMIT_STAGES 16u /* a pipeline */
 #define LIMIT_PIPELINES 64u
-#define LIMIT_ATTEMPTS 16u    /* kept in a job's record */
+#define LIMIT_ATTEMPTS 16u       /* kept in a job's record */
 #define LIMIT_INLINE_BYTES 1024u /* payloads up to this sit in the job's record */
 
 /* The broker. */
@@ -35,7 +35,7 @@
 #define LIMIT_LIST_ROWS 500u
 
 /* A worker. */
-#define LIMIT_SPAN_JOBS 64u   /* leases one worker process holds at a time */
+#define LIMIT_SPAN_JOBS 64u /* leases one worker process holds at a time */
 #define LIMIT_ARENA_BYTES (256u * 1024u * 1024u)
 #define LIMIT_TEXT_BYTES (768u * 1024u) /* one text field of a job */
 #define LIMIT_TEXTS 256u                /* texts in one text.embed job */

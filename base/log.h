@@ -1,7 +1,7 @@
 /* log.h - structured log lines on stderr, one logfmt line an event.
  *
  *   log_info("job_accepted", "job=%s kind=%s", id, kind);
- *   -> ts=2026-01-02T03:04:05.678Z level=info app=penstock-broker event=job_accepted job=... kind=...
+ *   -> ts=2026-01-02T03:04:05.678Z level=info app=penstock-broker event=job_accepted job=...
  *
  * Values with spaces are quoted by the caller through LOG_STR ("\"%s\"" with log_quote).
  *
@@ -14,7 +14,8 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
-void log_init(const char *app, enum log_level level); /* once, before threads; app is borrowed for ever */
+/* once, before threads; app is borrowed for ever */
+void log_init(const char *app, enum log_level level);
 int log_level_parse(const char *name, enum log_level *out); /* "debug|info|warn|error"; -EINVAL */
 void log_event(enum log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -1,16 +1,18 @@
 /* sock.h - ZeroMQ sockets and messages: the only door to zmq.h.
  *
  * A message is a list of frames. Received frames are owned by the message (zmq keeps them alive)
- * until sock_msg_fini; sent frames are copied into zmq, or handed over with sock_msg_take. Sends and receives
- * never block: they answer -EAGAIN. The application's framing (schemas/msg.h) knows nothing of
- * zmq, and this module knows nothing of it.
+ * until sock_msg_fini; sent frames are copied into zmq, or handed over with sock_msg_take.
+ * Sends and receives never block: they answer -EAGAIN. The application's framing (schemas/msg.h)
+ * knows nothing of zmq, and this module knows nothing of it.
  *
  * Set on each socket as the design asks: ROUTER_MANDATORY, LINGER finite, MAXMSGSIZE, HWM,
- * IMMEDIATE and jittered reconnect on DEALERs, IPv6 off, handshake and heartbeat left to the application.
+ * IMMEDIATE and jittered reconnect on DEALERs, IPv6 off, handshake and heartbeat left to the
+ * application.
  *
  * Units: milliseconds, bytes.  Owner: the thread that opened a socket; it is never shared.
  * Memory: zmq's, bounded by HWM x frame size x frames.  Errors: -errno of zmq (-EHOSTUNREACH: that
- * peer is gone), ERR_LIMIT for too many frames.  Threads: one owner a socket; the context is shared. */
+ * peer is gone), ERR_LIMIT for too many frames.  Threads: one owner a socket; the context is
+ * shared. */
 #ifndef PENSTOCK_BASE_SOCK_H
 #define PENSTOCK_BASE_SOCK_H
 
@@ -30,12 +32,14 @@ void sock_ctx_close(struct sock_ctx *c); /* waits for LINGER; NULL is fine */
 enum sock_type { SOCK_ROUTER, SOCK_DEALER };
 struct sock_config {
     enum sock_type type;
-    int hwm;               /* messages, both ways; 0 takes 1000 */
-    int linger_ms;         /* 0 takes 500 */
-    bool bind;             /* else connect */
-    const char *endpoint;  /* tcp://127.0.0.1:7790, ipc:///run/penstock/clients; inproc:// in tests */
+    int hwm;       /* messages, both ways; 0 takes 1000 */
+    int linger_ms; /* 0 takes 500 */
+    bool bind;     /* else connect */
+    /* tcp://127.0.0.1:7790, ipc:///run/penstock/clients; inproc:// in tests */
+    const char *endpoint;
 };
-/* -EADDRINUSE, -EACCES, ... with err filled. tcp:// beyond loopback is refused with -EPERM and the fix. */
+/* -EADDRINUSE, -EACCES, ... with err filled. tcp:// beyond loopback is refused with -EPERM and the
+ * fix. */
 int sock_open(struct sock **out, struct sock_ctx *c, const struct sock_config *config, char *err,
               size_t err_bytes);
 void sock_close(struct sock *s); /* NULL is fine */
@@ -57,7 +61,8 @@ struct sock_msg {
 /* 1: a message was received (fini it); 0: none there; ERR_LIMIT: a message with too many frames was
  * read and thrown away (peer is filled). Never blocks. */
 int sock_recv(struct sock *s, struct sock_msg *m);
-/* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark, -EHOSTUNREACH unknown peer. */
+/* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark, -EHOSTUNREACH unknown
+ * peer. */
 int sock_send(struct sock *s, const struct sock_msg *m);
 void sock_msg_fini(struct sock_msg *m);
 

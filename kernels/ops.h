@@ -32,17 +32,25 @@ static inline size_t dtype_bytes(enum dtype t) {
 }
 
 enum ops_norm { OPS_RMSNORM, OPS_LAYERNORM };
-enum ops_act { OPS_ACT_NONE, OPS_ACT_GELU, OPS_ACT_GELU_TANH, OPS_ACT_RELU, OPS_ACT_SILU, OPS_ACT_TANH };
+enum ops_act {
+    OPS_ACT_NONE,
+    OPS_ACT_GELU,
+    OPS_ACT_GELU_TANH,
+    OPS_ACT_RELU,
+    OPS_ACT_SILU,
+    OPS_ACT_TANH
+};
 enum ops_pool { OPS_POOL_MEAN, OPS_POOL_FIRST, OPS_POOL_LAST, OPS_POOL_MAX };
 
 /* Sequences laid end to end. The rows of sequence s are begin[s] .. begin[s + 1] - 1. */
 struct ops_batch {
-    uint32_t n_seq, rows;    /* rows == begin[n_seq] */
-    const uint32_t *begin;   /* [n_seq + 1] */
-    const uint32_t *pos;     /* [rows] absolute position of each row in its sequence */
+    uint32_t n_seq, rows;  /* rows == begin[n_seq] */
+    const uint32_t *begin; /* [n_seq + 1] */
+    const uint32_t *pos;   /* [rows] absolute position of each row in its sequence */
     /* Only with a cache: */
-    const uint32_t *kv_len;  /* [n_seq] tokens cached once this batch is written (its own included) */
-    const uint32_t *pages;   /* [n_seq][pages_max] block table: page numbers in the pool */
+    /* [n_seq] tokens cached once this batch is written (its own included) */
+    const uint32_t *kv_len;
+    const uint32_t *pages; /* [n_seq][pages_max] block table: page numbers in the pool */
     uint32_t pages_max;
 };
 
@@ -63,53 +71,55 @@ struct weight {
     void *owned;      /* what weight_free releases; NULL: borrows the source */
 };
 
-struct embed_args {       /* out[r] = table[id[r]] * scale (+ positions[pos[r]]) (+ types[0]) */
+struct embed_args { /* out[r] = table[id[r]] * scale (+ positions[pos[r]]) (+ types[0]) */
     uint32_t rows, dim;
-    const uint32_t *id;   /* [rows], each below the table's rows (checked by the caller) */
-    const uint32_t *pos;  /* [rows], or NULL without positions */
+    const uint32_t *id;  /* [rows], each below the table's rows (checked by the caller) */
+    const uint32_t *pos; /* [rows], or NULL without positions */
     const void *table, *positions, *type0; /* [vocab][dim], [context][dim] or NULL, [dim] or NULL */
-    enum dtype dtype;     /* of the three tables */
+    enum dtype dtype;                      /* of the three tables */
     float scale;
-    void *out;            /* act [rows][dim] */
+    void *out; /* act [rows][dim] */
 };
-struct norm_args {        /* s = x (+ delta); sum = s; out = norm(s) * (gamma + gamma_plus) (+ beta) */
+struct norm_args { /* s = x (+ delta); sum = s; out = norm(s) * (gamma + gamma_plus) (+ beta) */
     uint32_t rows, dim;
     enum ops_norm kind;
     float eps, gamma_plus;
-    const void *x, *delta; /* act [rows][dim]; delta may be NULL */
-    void *sum, *out;       /* act [rows][dim]; sum may be NULL or x; out may be x */
+    const void *x, *delta;     /* act [rows][dim]; delta may be NULL */
+    void *sum, *out;           /* act [rows][dim]; sum may be NULL or x; out may be x */
     const float *gamma, *beta; /* [dim]; beta may be NULL */
 };
-struct linear_args {      /* y = act(x w^T + bias) (+ residual) */
+struct linear_args { /* y = act(x w^T + bias) (+ residual) */
     uint32_t rows;
-    const void *x;        /* act [rows][w->k] */
+    const void *x; /* act [rows][w->k] */
     const struct weight *w;
-    const float *bias;    /* [w->n] or NULL */
+    const float *bias; /* [w->n] or NULL */
     enum ops_act act;
     const void *residual; /* act [rows][w->n] or NULL; may be y */
     void *y;              /* act [rows][w->n]; y_f32 instead when that is set */
     float *y_f32;         /* logits: [rows][w->n] in float on every backend, or NULL */
 };
-struct gated_args {       /* y = act(x gate^T) * (x up^T) */
+struct gated_args { /* y = act(x gate^T) * (x up^T) */
     uint32_t rows;
-    const void *x;        /* act [rows][k] */
+    const void *x;                /* act [rows][k] */
     const struct weight *gate_up; /* from weight_pack_pair: n is the width of y */
     enum ops_act act;
-    void *y;              /* act [rows][n] */
+    void *y; /* act [rows][n] */
 };
-struct rope {             /* rotates halves: (i, i + head_dim/2), as Hugging Face lays weights out */
+struct rope { /* rotates halves: (i, i + head_dim/2), as Hugging Face lays weights out */
     const float *cos, *sin; /* [context][head_dim / 2]; NULL: no rotation */
 };
-struct qkv_args {         /* from rows of [q heads | k heads | v heads]: norm and rotate q and k, write k and v */
+/* From rows of [q heads | k heads | v heads]: norm and rotate q and k, write k and v. */
+struct qkv_args {
     const struct ops_batch *batch;
     uint32_t heads, kv_heads, head_dim;
-    void *qkv;            /* act [rows][(heads + 2 kv_heads) * head_dim]; q is updated in place */
+    void *qkv; /* act [rows][(heads + 2 kv_heads) * head_dim]; q is updated in place */
     struct rope rope;
     const float *q_gamma, *k_gamma; /* [head_dim] RMSNorm of each head, or NULL */
     float eps;
-    struct ops_kv kv;     /* written at pos[]; pool NULL (encoders): k and v are updated in place instead */
+    /* written at pos[]; pool NULL (encoders): k and v are updated in place instead */
+    struct ops_kv kv;
 };
-struct attend_args {      /* softmax(q k^T * scale) v for each head */
+struct attend_args { /* softmax(q k^T * scale) v for each head */
     const struct ops_batch *batch;
     uint32_t heads, kv_heads, head_dim;
     const void *qkv;      /* act [rows][(heads + 2 kv_heads) * head_dim]; q is read here, */
@@ -119,34 +129,34 @@ struct attend_args {      /* softmax(q k^T * scale) v for each head */
     float scale, softcap; /* softcap 0: none */
     void *out;            /* act [rows][heads * head_dim] */
 };
-struct pool_args {        /* one vector for each sequence */
+struct pool_args { /* one vector for each sequence */
     const struct ops_batch *batch;
     uint32_t dim;
     enum ops_pool kind;
-    bool normalize;       /* to unit length */
-    const void *x;        /* act [rows][dim] */
-    float *out;           /* [n_seq][dim], host-visible after ops->sync */
+    bool normalize; /* to unit length */
+    const void *x;  /* act [rows][dim] */
+    float *out;     /* [n_seq][dim], host-visible after ops->sync */
 };
-struct gather_args {      /* out[i] = x[row[i]]: the rows that need logits */
+struct gather_args { /* out[i] = x[row[i]]: the rows that need logits */
     uint32_t rows, dim;
-    const uint32_t *row;  /* [rows] */
+    const uint32_t *row; /* [rows] */
     const void *x;
-    void *out;            /* act [rows][dim] */
+    void *out; /* act [rows][dim] */
 };
 struct sample_row {
-    float temperature;    /* 0: greedy, the lowest id among equals */
-    float top_p;          /* 1: all */
-    uint32_t top_k;       /* 0: all */
+    float temperature;               /* 0: greedy, the lowest id among equals */
+    float top_p;                     /* 1: all */
+    uint32_t top_k;                  /* 0: all */
     uint64_t seed, stream, position; /* base/rng.h draws number (seed, stream, position) */
-    const uint32_t *mask; /* one bit a token, 1 legal; NULL: all legal */
+    const uint32_t *mask;            /* one bit a token, 1 legal; NULL: all legal */
 };
 struct sample_args {
     uint32_t rows, vocab;
-    const float *logits;  /* [rows][vocab] */
+    const float *logits;          /* [rows][vocab] */
     const struct sample_row *row; /* [rows] */
-    void *workspace;      /* ops->sample_bytes(vocab) */
-    uint32_t *token;      /* [rows], host-visible after ops->sync */
-    float *logprob;       /* [rows] of the chosen token under temperature 1, or NULL */
+    void *workspace;              /* ops->sample_bytes(vocab) */
+    uint32_t *token;              /* [rows], host-visible after ops->sync */
+    float *logprob;               /* [rows] of the chosen token under temperature 1, or NULL */
 };
 
 struct ops {
@@ -164,16 +174,17 @@ struct ops {
     void (*sync)(struct ops *o);
 
     /* source: row-major [n][k] of dtype, which ref and cpu may borrow until weight_free. Packing
-     * decides the stored type: `want` is DTYPE_F32 or DTYPE_BF16 (others: -ENOTSUP until they exist). */
+     * decides the stored type: `want` is DTYPE_F32 or DTYPE_BF16 (others: -ENOTSUP). */
     int (*weight_pack)(struct ops *o, struct weight *w, uint32_t n, uint32_t k, const void *source,
                        enum dtype dtype, enum dtype want, char *err, size_t err_bytes);
     /* Several sources stacked along n: q, k and v as one. */
-    int (*weight_pack_stack)(struct ops *o, struct weight *w, uint32_t parts, const uint32_t *n, uint32_t k,
-                             const void *const *source, enum dtype dtype, enum dtype want, char *err,
-                             size_t err_bytes);
+    int (*weight_pack_stack)(struct ops *o, struct weight *w, uint32_t parts, const uint32_t *n,
+                             uint32_t k, const void *const *source, enum dtype dtype,
+                             enum dtype want, char *err, size_t err_bytes);
     /* gate and up, interleaved as gated() wants them. */
-    int (*weight_pack_pair)(struct ops *o, struct weight *w, uint32_t n, uint32_t k, const void *gate,
-                            const void *up, enum dtype dtype, enum dtype want, char *err, size_t err_bytes);
+    int (*weight_pack_pair)(struct ops *o, struct weight *w, uint32_t n, uint32_t k,
+                            const void *gate, const void *up, enum dtype dtype, enum dtype want,
+                            char *err, size_t err_bytes);
     void (*weight_free)(struct ops *o, struct weight *w);
 
     void (*embed)(struct ops *o, const struct embed_args *a);
@@ -191,8 +202,9 @@ struct ops {
 
 struct ops_config {
     const char *backend; /* "auto" (the best here), "ref", "cpu" */
-    const char *level;   /* cpu: "auto", "avx512", "avx2", "plain"; refused when the processor lacks it */
-    uint32_t threads;    /* 0: one a core */
+    /* cpu: "auto", "avx512", "avx2", "plain"; refused when the processor lacks it */
+    const char *level;
+    uint32_t threads; /* 0: one a core */
 };
 int ops_open(struct ops **out, const struct ops_config *c, char *err, size_t err_bytes);
 void ops_close(struct ops *o); /* NULL is fine */

@@ -43,20 +43,23 @@ struct pipeline {
     uint32_t tries_max, deaths_max;
     uint32_t backoff_ms, backoff_max_ms; /* doubles from one to the other */
     uint32_t queue_max;                  /* jobs waiting in it; beyond, submits are refused */
-    struct bytes plan;                   /* stages and policy as a msgpack document (pipeline_from_plan) */
+    /* stages and policy as a msgpack document (pipeline_from_plan) */
+    struct bytes plan;
 };
-struct pipelines { /* pointers to items stay valid when it grows */
+struct pipelines {           /* pointers to items stay valid when it grows */
     struct pipeline **items; /* [n] */
     uint32_t n;
 };
 
-int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err_bytes); /* all *.yaml */
-int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err_bytes); /* one, appended */
+/* all *.yaml */
+int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err_bytes);
+/* one, appended */
+int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err_bytes);
 void pipelines_free(struct pipelines *p);
 const struct pipeline *pipeline_find(const struct pipelines *p, struct bytes name); /* NULL: none */
 /* Rebuilds a pipeline from the plan kept with a job, appended to `out` unless name and version are
  * there already; *found is it. */
-int pipeline_from_plan(struct pipelines *out, struct bytes plan, const struct pipeline **found, char *err,
-                       size_t err_bytes);
+int pipeline_from_plan(struct pipelines *out, struct bytes plan, const struct pipeline **found,
+                       char *err, size_t err_bytes);
 
 #endif

@@ -46,19 +46,20 @@ struct field {
     const char *name;
     enum field_type type;
     bool required;
-    uint64_t min, max;     /* U64 values, STR/BIN/PACK bytes, STRS count */
-    double fmin, fmax;     /* F64 */
-    uint64_t item_max;     /* STRS: bytes an item */
-    uint64_t def_u64;      /* default of U64, BOOL */
+    uint64_t min, max; /* U64 values, STR/BIN/PACK bytes, STRS count */
+    double fmin, fmax; /* F64 */
+    uint64_t item_max; /* STRS: bytes an item */
+    uint64_t def_u64;  /* default of U64, BOOL */
     double def_f64;
-    const char *choices;   /* STR: "auto|en|zh", the first is the default; NULL: any */
-    size_t offset;         /* in the struct */
+    const char *choices; /* STR: "auto|en|zh", the first is the default; NULL: any */
+    size_t offset;       /* in the struct */
     const char *doc;
 };
 
 /* Why something was refused; what the REFUSED message carries. Empty strings: not applicable. */
 struct refusal {
-    char code[32];     /* malformed, version, unknown_kind, missing, type, limit, full, ... (README) */
+    /* malformed, version, unknown_kind, missing, type, limit, full, ... (README) */
+    char code[32];
     char field[LIMIT_NAME_BYTES];
     char limit[64];    /* "at most 786432 bytes" */
     char message[256]; /* what was wrong */

@@ -37,7 +37,8 @@ static inline bool job_state_terminal(enum job_state s) {
     return s >= JOB_DONE;
 }
 
-enum job_error { /* why an attempt failed */
+/* Why an attempt failed. */
+enum job_error {
     JOB_ERROR_NONE,
     JOB_ERROR_TRANSIENT,   /* retried with backoff */
     JOB_ERROR_PERMANENT,   /* never retried */

@@ -13,7 +13,9 @@
 #define BOOL(field, ...) bool field;
 #define STR(field, ...) struct bytes field;
 #define STRS(field, ...) struct field_strs field;
+/* clang-format off */
 #define END(name) };
+/* clang-format on */
 #include "schemas/kinds.def"
 #undef KIND
 #undef U64

@@ -47,7 +47,9 @@ enum msg_type {
 #define ID(field, ...) uint64_t field;
 #define STRS(field, ...) struct field_strs field;
 #define PACK(field, ...) struct bytes field;
+/* clang-format off */
 #define END(name) };
+/* clang-format on */
 #include "schemas/msg.def"
 #undef MSG
 #undef U64
@@ -68,11 +70,12 @@ struct msg_desc {
     size_t struct_bytes;
     const char *doc;
 };
-const struct msg_desc *msg_desc(uint32_t type);          /* NULL: no such message */
-const struct msg_desc *msg_desc_at(uint32_t i);          /* i-th row, NULL past the end */
+const struct msg_desc *msg_desc(uint32_t type); /* NULL: no such message */
+const struct msg_desc *msg_desc_at(uint32_t i); /* i-th row, NULL past the end */
 
 /* Checks the tag frame, the direction, the number of frames and the header's size; on success *out
- * is the row. `from` is the set of directions this receiver takes (MSG_C2B on the client socket). */
+ * is the row. `from` is the set of directions this receiver takes (MSG_C2B on the client
+ * socket). */
 int msg_open(const struct bytes *frame, uint32_t frames, enum msg_direction from,
              const struct msg_desc **out, struct refusal *why);
 int msg_decode(const struct msg_desc *d, struct bytes header, void *out, struct refusal *why);

@@ -21,7 +21,7 @@
  * LIMIT_PACK_ITEMS, map keys are strings, every str is UTF-8, no ext types. */
 int pack_check(struct bytes document, char *err, size_t err_bytes);
 
-/* ---- writing: everything goes through one packer over a struct buf. Errors stick in buf->error. ---- */
+/* ---- writing: everything goes through one packer over a struct buf; errors stick in it ---- */
 struct packer {
     struct buf *out;
 };
@@ -47,13 +47,24 @@ void pack_kv_bool(struct packer *p, const char *key, bool v);
 /* ---- reading ---- */
 struct pack_doc;
 struct pack_val; /* opaque; points into a document */
-enum pack_kind { PACK_NIL, PACK_BOOL, PACK_U64, PACK_I64, PACK_F64, PACK_STR, PACK_BIN, PACK_ARRAY, PACK_MAP };
+enum pack_kind {
+    PACK_NIL,
+    PACK_BOOL,
+    PACK_U64,
+    PACK_I64,
+    PACK_F64,
+    PACK_STR,
+    PACK_BIN,
+    PACK_ARRAY,
+    PACK_MAP
+};
 
 int pack_parse(struct pack_doc **out, struct bytes document, char *err, size_t err_bytes);
 void pack_free(struct pack_doc *d); /* NULL is fine */
 const struct pack_val *pack_root(const struct pack_doc *d);
 
-enum pack_kind pack_kind(const struct pack_val *v); /* NULL reads as PACK_NIL; I64 only when negative */
+/* NULL reads as PACK_NIL; I64 only when negative */
+enum pack_kind pack_kind(const struct pack_val *v);
 const struct pack_val *pack_get(const struct pack_val *map, const char *key); /* NULL: absent */
 const struct pack_val *pack_at(const struct pack_val *array, uint32_t i);
 uint32_t pack_len(const struct pack_val *v); /* items or pairs, else 0 */

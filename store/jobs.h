@@ -22,23 +22,27 @@ struct store_write;
 /* Where a payload lies. bytes 0: absent. */
 struct job_payload {
     uint64_t bytes;
-    uint32_t crc;       /* CRC32C of the whole payload */
-    bool in_blob;       /* else `inlined` holds it */
+    uint32_t crc; /* CRC32C of the whole payload */
+    bool in_blob; /* else `inlined` holds it */
     struct bytes inlined;
 };
 
-enum job_slot { JOB_SLOT_BODY = 0, JOB_SLOT_RESULT = 1, JOB_SLOT_STAGE = 16 /* + stage index: its output */ };
+enum job_slot {
+    JOB_SLOT_BODY = 0,
+    JOB_SLOT_RESULT = 1,
+    JOB_SLOT_STAGE = 16 /* + stage index: its output */
+};
 
-struct job_stage_record {    /* one for each stage of the pipeline */
-    struct bytes name;       /* as in the pipeline version that the job runs */
-    struct bytes worker;     /* who finished it; empty before */
+struct job_stage_record { /* one for each stage of the pipeline */
+    struct bytes name;    /* as in the pipeline version that the job runs */
+    struct bytes worker;  /* who finished it; empty before */
     struct bytes numerics_id;
-    uint64_t attempt;        /* that finished it; 0 before */
+    uint64_t attempt; /* that finished it; 0 before */
     int64_t queued_ms, started_ms, done_ms;
     uint64_t run_us, output_bytes;
 };
 
-struct job_attempt {         /* one that did not succeed, newest last, at most LIMIT_ATTEMPTS */
+struct job_attempt { /* one that did not succeed, newest last, at most LIMIT_ATTEMPTS */
     uint32_t stage;
     enum job_error error;
     uint64_t attempt;
@@ -50,18 +54,22 @@ struct job_record {
     uint64_t id, seed;
     struct bytes kind, tenant, key; /* key: idempotency key, empty without */
     struct bytes pipeline;          /* name */
-    struct bytes plan;              /* the pipeline's stages as a msgpack document, frozen at accept */
-    enum job_state state;           /* never JOB_LEASED on disk: leases do not survive the broker */
+    /* the pipeline's stages as a msgpack document, frozen at accept */
+    struct bytes plan;
+    enum job_state state; /* never JOB_LEASED on disk: leases do not survive the broker */
     enum job_error error;
-    uint32_t priority, stage;       /* stage: index it waits for or ended in */
-    uint32_t tries, deaths;         /* counted attempts of this stage; workers that died with the job */
-    uint64_t attempt;               /* that recorded the last outcome */
-    int64_t accepted_ms, ready_ms;  /* ready_ms: not before */
-    int64_t expires_ms;             /* 0: never */
+    uint32_t priority, stage; /* stage: index it waits for or ended in */
+    /* counted attempts of this stage; workers that died with the job */
+    uint32_t tries, deaths;
+    uint64_t attempt;              /* that recorded the last outcome */
+    int64_t accepted_ms, ready_ms; /* ready_ms: not before */
+    int64_t expires_ms;            /* 0: never */
     int64_t finished_ms;
     struct bytes reason;
-    struct job_payload body, input, result; /* input: the last checkpoint, what stage `stage` reads */
-    uint32_t input_stage;           /* the stage whose output `input` is; its slot is JOB_SLOT_STAGE + it */
+    /* input: the last checkpoint, what stage `stage` reads */
+    struct job_payload body, input, result;
+    /* the stage whose output `input` is; its slot is JOB_SLOT_STAGE + it */
+    uint32_t input_stage;
     uint32_t n_stages, n_attempts;
     const struct job_stage_record *stages; /* [n_stages] */
     const struct job_attempt *attempts;    /* [n_attempts] */
@@ -69,12 +77,14 @@ struct job_record {
 
 /* Writes or replaces the record, its idempotency entry and its indexes. */
 int jobs_put(struct store_write *w, const struct job_record *r);
-/* A new id appends; also -EEXIST when the idempotency key of (tenant, key) is taken: *existing is its job. */
+/* A new id appends; also -EEXIST when the idempotency key of (tenant, key) is taken: *existing is
+ * its job. */
 int jobs_add(struct store_write *w, const struct job_record *r, uint64_t *existing);
 int jobs_del(struct store_write *w, uint64_t id); /* record, key, blobs */
 
 int jobs_get(struct store_read *t, uint64_t id, struct job_record *out, struct arena *a);
-int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uint64_t *id); /* -ENOENT */
+/* -ENOENT */
+int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uint64_t *id);
 /* Walks ids upwards (or downwards) from `from`; fn returns nonzero to stop, which is returned.
  * live_only walks the jobs that are not terminal (their own index: a restart reads only those). */
 int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, struct arena *a,

@@ -16,7 +16,7 @@
 
 struct store;
 struct store_config {
-    const char *dir;       /* made when missing: dir/meta, dir/blob, dir/lock */
+    const char *dir;         /* made when missing: dir/meta, dir/blob, dir/lock */
     uint64_t meta_cap_bytes; /* map size; 0 takes 1 GiB (sparse) */
     uint64_t blob_cap_bytes; /* 0 takes 8 GiB (sparse) */
 };
@@ -34,24 +34,25 @@ int store_read_begin(struct store *s, struct store_read **out);
 void store_read_end(struct store_read *t);
 struct store_read *store_write_view(struct store_write *w); /* reads what w has written so far */
 
-/* Payloads: decides inline or blob, fills *out (inline: borrows parts' first bytes when they are one
- * part, else copies into a). parts together are the payload. */
+/* Payloads: decides inline or blob, fills *out (inline: borrows parts' first bytes when they are
+ * one part, else copies into a). parts together are the payload. */
 int store_payload_put(struct store_write *w, uint64_t job, uint32_t slot, const struct bytes *parts,
                       uint32_t n, struct arena *a, struct job_payload *out);
 /* Reads a whole payload into `out` (checks the CRC: ERR_CORRUPT names job, slot and chunk). */
-int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot, const struct job_payload *p,
-                      struct buf *out);
+int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot,
+                      const struct job_payload *p, struct buf *out);
 int store_payload_del(struct store_write *w, uint64_t job, uint32_t slot);
 
 struct store_usage {
-    uint64_t meta_bytes, meta_cap_bytes, blob_bytes, blob_cap_bytes; /* live pages against the cap */
+    /* live pages against the cap */
+    uint64_t meta_bytes, meta_cap_bytes, blob_bytes, blob_cap_bytes;
     uint64_t jobs, chunks;
 };
 int store_usage(struct store *s, struct store_usage *out);
 bool store_full_soft(struct store *s); /* above 80 % of either cap */
 
-/* Offline or from a read transaction: walks every record, key, blob and CRC; prints findings through
- * fn; returns how many problems, or an error. */
+/* Offline or from a read transaction: walks every record, key, blob and CRC; prints findings
+ * through fn; returns how many problems, or an error. */
 int store_check(struct store *s, void (*fn)(void *arg, const char *finding), void *arg);
 
 /* Tests: the n-th commit from now fails with `error` (0 switches it off). */

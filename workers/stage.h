@@ -13,10 +13,12 @@
  *   tokens   (encode.texts, encode.contract -> infer.embed)
  *            { model: str, seqs: [bin u32le ids], truncated: [bool], keep: any }
  *   vectors  (infer.embed -> post.embed, post.contract)
- *            { model: str, dim: u64, vectors: bin f32le [n][dim], tokens: [u64], truncated: [bool], keep: any }
- *            `keep` passes through untouched: what the post stage needs (the clauses of a contract).
+ *            { model: str, dim: u64, vectors: bin f32le [n][dim], tokens: [u64],
+ *              truncated: [bool], keep: any }
+ *            `keep` passes through untouched: what the post stage needs (a contract's clauses).
  *   prompt   (encode.prompt -> infer.generate)   { model: str, ids: bin u32le }
- *   tokens out (infer.generate -> post.generate) { model: str, prompt_tokens: u64, ids: bin u32le, finish: str, text: str }
+ *   tokens out (infer.generate -> post.generate) { model: str, prompt_tokens: u64, ids: bin u32le,
+ *                                                  finish: str, text: str }
  *
  * Units: in the names.  Owner: the item and everything in it belongs to the worker and lives until
  * the span ends; `self` belongs to the stage between open and close.  Memory: item->arena, capped.
@@ -41,13 +43,14 @@ struct stage_item {
     struct bytes input;      /* the previous stage's output; {NULL, 0} at the first */
     struct arena *arena;
     const atomic_bool *cancelled;
-    void *emit_to;           /* the worker's; see item_emit */
+    void *emit_to; /* the worker's; see item_emit */
 
     /* The outcome: exactly one of them. */
-    struct bytes output;     /* item_done; in the arena or borrowed from the input */
-    enum job_error error;    /* item_fail */
+    struct bytes output;  /* item_done; in the arena or borrowed from the input */
+    enum job_error error; /* item_fail */
     char reason[LIMIT_REASON_BYTES];
-    const char *numerics_id; /* of what computed it; NULL: no arithmetic that matters; static or the ops' own */
+    /* of what computed it; NULL: no arithmetic that matters; static or the ops' own */
+    const char *numerics_id;
 };
 void item_done(struct stage_item *i, struct bytes output);
 /* Copies a finished buf into the arena and takes that as output; a buf error fails the item. */
@@ -65,9 +68,10 @@ struct stage_context {
 };
 
 struct stage_program {
-    const char *run;   /* "infer.embed" */
-    bool needs_model;  /* its plan must name a model that the worker has */
-    int (*open)(void **self, const struct stage_context *c, char *err, size_t err_bytes); /* may be NULL */
+    const char *run;  /* "infer.embed" */
+    bool needs_model; /* its plan must name a model that the worker has */
+    /* may be NULL */
+    int (*open)(void **self, const struct stage_context *c, char *err, size_t err_bytes);
     void (*run_batch)(void *self, struct stage_item **items, uint32_t n);
     void (*close)(void *self); /* may be NULL */
 };

@@ -5,7 +5,8 @@
  * refused by name at open.
  *
  * Units: bytes of UTF-8, tokens.  Owner: tokenizer_open gives a tokenizer to tokenizer_close.
- * Memory: a few times the file.  Errors: ERR_FIELD, ERR_LIMIT, ERR_CORRUPT with file and path in err.
+ * Memory: a few times the file.  Errors: ERR_FIELD, ERR_LIMIT, ERR_CORRUPT with file and path in
+ * err.
  * Threads: immutable after open: any number of encodes at once. */
 #ifndef PENSTOCK_WORKERS_ENCODE_TOKENIZER_H
 #define PENSTOCK_WORKERS_ENCODE_TOKENIZER_H
@@ -16,9 +17,10 @@
 #include "base/bytes.h"
 
 struct tokenizer;
-int tokenizer_open(struct tokenizer **out, const char *dir, char *err, size_t err_bytes); /* dir/tokenizer.json */
+/* dir/tokenizer.json */
+int tokenizer_open(struct tokenizer **out, const char *dir, char *err, size_t err_bytes);
 void tokenizer_close(struct tokenizer *t);
-uint32_t tokenizer_vocab(const struct tokenizer *t); /* highest id + 1 */
+uint32_t tokenizer_vocab(const struct tokenizer *t);                /* highest id + 1 */
 int64_t tokenizer_id(const struct tokenizer *t, const char *token); /* -1: none */
 
 struct tokens {
@@ -26,14 +28,16 @@ struct tokens {
     uint32_t n;
     bool truncated;
 };
-/* special adds what the post-processor adds; max 0: no limit, else cut to max with the specials kept. */
-int tokenizer_encode(const struct tokenizer *t, struct bytes text, bool special, uint32_t max, struct arena *a,
-                     struct tokens *out, char *err, size_t err_bytes);
+/* special adds what the post-processor adds; max 0: no limit, else cut to max with the specials
+ * kept. */
+int tokenizer_encode(const struct tokenizer *t, struct bytes text, bool special, uint32_t max,
+                     struct arena *a, struct tokens *out, char *err, size_t err_bytes);
 /* The text of ids, appended to out; skip leaves special tokens out. */
-int tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, uint32_t n, bool skip, struct buf *out);
+int tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, uint32_t n, bool skip,
+                     struct buf *out);
 
-/* Streaming: each id gives the bytes that became certain (whole UTF-8 characters). The concatenation
- * of all pieces and the flush is exactly tokenizer_decode of all ids. */
+/* Streaming: each id gives the bytes that became certain (whole UTF-8 characters). The
+ * concatenation of all pieces and the flush is exactly tokenizer_decode of all ids. */
 struct token_stream;
 struct token_stream *token_stream_new(const struct tokenizer *t, bool skip);
 void token_stream_free(struct token_stream *s);

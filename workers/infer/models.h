@@ -17,16 +17,18 @@ struct tokenizer; /* workers/encode/tokenizer.h */
 struct models;
 
 /* dir may be NULL; named are "NAME=DIR" strings, n of them. Does not read weights. */
-int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named, uint32_t n,
-                char *err, size_t err_bytes);
+int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named,
+                uint32_t n, char *err, size_t err_bytes);
 void models_close(struct models *m);
 uint32_t models_count(const struct models *m);
 const char *models_name(const struct models *m, uint32_t i);
 const char *models_dir(const struct models *m, struct bytes name); /* NULL: unknown */
 
 /* Opened at first use. */
-int models_get(struct models *m, struct bytes name, struct model **out, char *err, size_t err_bytes);
-int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err, size_t err_bytes);
+int models_get(struct models *m, struct bytes name, struct model **out, char *err,
+               size_t err_bytes);
+int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,
+                     size_t err_bytes);
 struct ops *models_ops(struct models *m);
 
 #endif
