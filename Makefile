@@ -106,7 +106,7 @@ test: ## set up, build and run all test groups; the last line is `N passed, N fa
 test-programs: $(TEST_PROGRAMS)
 
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench; prints a table and writes build/bench/NAME.json
-	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) $< $(ARGS)
+	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) PENSTOCK_COMMIT=$$(git describe --always --dirty) $< $(ARGS)
 
 lint: layers ## check format (pinned clang-format), layers, Python, and that nothing warns
 	@ops/setup lint
@@ -122,8 +122,9 @@ format: ## format all tracked C files in place
 
 fuzz: ## run every fuzz program of tests/fuzz for MINUTES in all
 	@ops/setup fuzz
-	@+$(MAKE) --no-print-directory CC=$(CLANG) SAN=fuzzer-no-link,address,undefined fuzz-programs
-	@ops/fuzz $(BUILD)/san-fuzzer-no-link-address-undefined/bin $(MINUTES)
+	@+$(MAKE) --no-print-directory CC=$(CLANG) BUILD=$(BUILD)/fuzz SAN= \
+	  SANFLAGS=-fsanitize=fuzzer-no-link,address,undefined fuzz-programs
+	@ops/fuzz $(BUILD)/fuzz $(MINUTES)
 
 fuzz-programs: $(FUZZERS:%=$(B)/bin/%)
 
