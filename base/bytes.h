@@ -71,9 +71,13 @@ static inline size_t read_left(const struct reader *r) {
 /* CRC32C (Castagnoli, RFC 3720), as iSCSI and LMDB blobs use it; crc starts at 0. SSE4.2 where
  * the processor has it. */
 uint32_t crc32c(uint32_t crc, const void *data, size_t len);
+/* The same without special instructions: the fallback, and what a test compares with. */
+uint32_t crc32c_plain(uint32_t crc, const void *data, size_t len);
 
 /* Checks UTF-8 by the Unicode table (no surrogates, no overlong forms, at most U+10FFFF); returns
  * the offset of the first bad byte, or len when all is well. */
 size_t utf8_check(const void *data, size_t len);
+/* The largest length <= max at which text may be cut without splitting a character. */
+size_t utf8_cut(struct bytes text, size_t max);
 
 #endif

@@ -14,6 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* jansson exports a function json_real: one of ours with that name would take its place. */
+#define json_real json_num
+
 struct json;
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STR, JSON_ARRAY, JSON_OBJECT };
 
@@ -31,8 +34,8 @@ bool json_next(const struct json *object, size_t *it, const char **key, const st
 const char *json_str(const struct json *j); /* NULL when not a string */
 size_t json_str_len(const struct json *j);
 bool json_bool(const struct json *j, bool otherwise);
-int64_t json_int(const struct json *j, int64_t otherwise); /* integers only */
-double json_real(const struct json *j, double otherwise);  /* integers too */
+int64_t json_int(const struct json *j, int64_t otherwise); /* integers, and reals that are whole */
+double json_num(const struct json *j, double otherwise);   /* integers too */
 /* The required ones: ERR_FIELD with "WHERE: key: what is wrong" in err. */
 int json_need_int(const struct json *object, const char *where, const char *key, int64_t min,
                   int64_t max, int64_t *out, char *err, size_t err_bytes);

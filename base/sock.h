@@ -1,9 +1,9 @@
 /* sock.h - ZeroMQ sockets and messages: the only door to zmq.h.
  *
  * A message is a list of frames. Received frames are owned by the message (zmq keeps them alive)
- * until sock_msg_fini; sent frames are copied into zmq, or handed over with sock_msg_take.
- * Sends and receives never block: they answer -EAGAIN. The application's framing (schemas/msg.h)
- * knows nothing of zmq, and this module knows nothing of it.
+ * until sock_msg_fini; sent frames are copied into zmq. Sends and receives never block: they answer
+ * -EAGAIN (sock_send) or 0 (sock_recv). The application's framing (schemas/msg.h) knows nothing of
+ * zmq, and this module knows nothing of it.
  *
  * Set on each socket as the design asks: ROUTER_MANDATORY, LINGER finite, MAXMSGSIZE, HWM,
  * IMMEDIATE and jittered reconnect on DEALERs, IPv6 off, handshake and heartbeat left to the
@@ -28,6 +28,10 @@ struct sock;
 
 int sock_ctx_open(struct sock_ctx **out);
 void sock_ctx_close(struct sock_ctx *c); /* waits for LINGER; NULL is fine */
+
+/* zmq cuts the connection of a peer that declares more for a frame. A frame above
+ * LIMIT_FRAME_BYTES but below this still arrives, so that it can be refused in words. */
+#define SOCK_FRAME_BYTES_MAX (2 * LIMIT_FRAME_BYTES)
 
 enum sock_type { SOCK_ROUTER, SOCK_DEALER };
 struct sock_config {
@@ -59,13 +63,14 @@ struct sock_msg {
     void *hold[LIMIT_FRAMES];         /* zmq's own frames behind the bytes of a received message */
 };
 /* 1: a message was received (fini it); 0: none there; ERR_LIMIT: a message with too many frames was
- * read and thrown away (peer is filled). Never blocks. */
+ * read and thrown away (peer is filled, or of length 0 when it cannot be answered). Never blocks. */
 int sock_recv(struct sock *s, struct sock_msg *m);
 /* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark, -EHOSTUNREACH unknown
  * peer. */
 int sock_send(struct sock *s, const struct sock_msg *m);
 void sock_msg_fini(struct sock_msg *m);
 
+#define SOCK_WAIT_MAX 64u
 /* What a loop sleeps on: sockets and plain descriptors side by side. */
 struct sock_wait {
     struct sock *sock; /* or NULL: */

@@ -1,0 +1,257 @@
+#include "base/bytes.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#endif
+
+#include "base/err.h"
+
+struct bytes bytes_str(const char *text) {
+    return (struct bytes){text, text ? strlen(text) : 0};
+}
+
+bool bytes_eq(struct bytes a, struct bytes b) {
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+bool bytes_is(struct bytes a, const char *text) {
+    return bytes_eq(a, bytes_str(text));
+}
+
+int bytes_to_cstr(struct bytes a, char *out, size_t out_bytes) {
+    if (a.len >= out_bytes) return ERR_LIMIT;
+    if (a.len && memchr(a.data, 0, a.len)) return -EINVAL;
+    if (a.len) memcpy(out, a.data, a.len);
+    out[a.len] = '\0';
+    return 0;
+}
+
+/* ---- growing ---- */
+
+void buf_fini(struct buf *b) {
+    free(b->data);
+    *b = (struct buf){.max_bytes = b->max_bytes};
+}
+
+void buf_clear(struct buf *b) {
+    b->len = 0;
+    b->error = 0;
+}
+
+void *buf_extend(struct buf *b, size_t len) {
+    if (b->error) return NULL;
+    size_t max = b->max_bytes ? b->max_bytes : SIZE_MAX / 2;
+    if (len > max || b->len > max - len) {
+        b->error = b->max_bytes ? ERR_LIMIT : -ENOMEM;
+        return NULL;
+    }
+    size_t need = b->len + len;
+    if (need > b->cap || !b->data) {
+        size_t cap = b->cap ? b->cap : 64;
+        while (cap < need) cap *= 2;
+        if (cap > max) cap = max;
+        uint8_t *data = realloc(b->data, cap ? cap : 1);
+        if (!data) {
+            b->error = -ENOMEM;
+            return NULL;
+        }
+        b->data = data;
+        b->cap = cap;
+    }
+    void *at = b->data + b->len;
+    b->len = need;
+    return at;
+}
+
+int buf_append(struct buf *b, const void *data, size_t len) {
+    void *at = buf_extend(b, len);
+    if (!at) return b->error;
+    if (len) memcpy(at, data, len);
+    return 0;
+}
+
+int buf_printf(struct buf *b, const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    char *at = n < 0 ? NULL : buf_extend(b, (size_t)n + 1);
+    if (at) {
+        vsnprintf(at, (size_t)n + 1, format, again);
+        b->len--; /* the NUL stays behind the text, uncounted */
+    } else if (n < 0 && !b->error) {
+        b->error = -EINVAL;
+    }
+    va_end(again);
+    va_end(args);
+    return b->error;
+}
+
+/* One loop for every width and order: byte i of v goes to place i, or counted from the end. */
+static int put(struct buf *b, uint64_t v, unsigned width, bool big) {
+    uint8_t tmp[8];
+    for (unsigned i = 0; i < width; i++) tmp[big ? width - 1 - i : i] = (uint8_t)(v >> (8 * i));
+    return buf_append(b, tmp, width);
+}
+
+int buf_u8(struct buf *b, uint8_t v) {
+    return put(b, v, 1, false);
+}
+int buf_u16le(struct buf *b, uint16_t v) {
+    return put(b, v, 2, false);
+}
+int buf_u32le(struct buf *b, uint32_t v) {
+    return put(b, v, 4, false);
+}
+int buf_u64le(struct buf *b, uint64_t v) {
+    return put(b, v, 8, false);
+}
+int buf_u64be(struct buf *b, uint64_t v) {
+    return put(b, v, 8, true);
+}
+
+int buf_lenbytes(struct buf *b, struct bytes v) {
+    if (v.len > UINT32_MAX && !b->error) b->error = ERR_LIMIT;
+    buf_u32le(b, (uint32_t)v.len);
+    return buf_append(b, v.data, v.len);
+}
+
+/* ---- reading ---- */
+
+static uint64_t get(struct reader *r, unsigned width, bool big) {
+    if (r->bad || read_left(r) < width) {
+        r->bad = true;
+        return 0;
+    }
+    uint64_t v = 0;
+    for (unsigned i = 0; i < width; i++) v |= (uint64_t)r->at[big ? width - 1 - i : i] << (8 * i);
+    r->at += width;
+    return v;
+}
+
+uint8_t read_u8(struct reader *r) {
+    return (uint8_t)get(r, 1, false);
+}
+uint16_t read_u16le(struct reader *r) {
+    return (uint16_t)get(r, 2, false);
+}
+uint32_t read_u32le(struct reader *r) {
+    return (uint32_t)get(r, 4, false);
+}
+uint64_t read_u64le(struct reader *r) {
+    return get(r, 8, false);
+}
+uint64_t read_u64be(struct reader *r) {
+    return get(r, 8, true);
+}
+
+struct bytes read_bytes(struct reader *r, size_t len) {
+    if (r->bad || read_left(r) < len) {
+        r->bad = true;
+        return (struct bytes){NULL, 0};
+    }
+    struct bytes out = {r->at, len};
+    if (len) r->at += len;
+    return out;
+}
+
+struct bytes read_lenbytes(struct reader *r) {
+    uint32_t len = read_u32le(r);
+    return read_bytes(r, len);
+}
+
+/* ---- CRC32C ---- */
+
+/* Four bits a step: entry i is i run through the reflected polynomial 0x82F63B78 four times. */
+static const uint32_t crc_nibble[16] = {0x00000000u, 0x105ec76fu, 0x20bd8edeu, 0x30e349b1u,
+                                        0x417b1dbcu, 0x5125dad3u, 0x61c69362u, 0x7198540du,
+                                        0x82f63b78u, 0x92a8fc17u, 0xa24bb5a6u, 0xb21572c9u,
+                                        0xc38d26c4u, 0xd3d3e1abu, 0xe330a81au, 0xf36e6f75u};
+
+static uint32_t crc_table(uint32_t crc, const uint8_t *p, size_t len) {
+    for (; len; len--) {
+        crc ^= *p++;
+        crc = crc_nibble[crc & 15] ^ (crc >> 4);
+        crc = crc_nibble[crc & 15] ^ (crc >> 4);
+    }
+    return crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static uint32_t crc_sse(uint32_t crc, const uint8_t *p,
+                                                          size_t len) {
+    uint64_t wide = crc;
+    for (; len >= 8; len -= 8, p += 8) {
+        uint64_t eight;
+        memcpy(&eight, p, 8);
+        wide = _mm_crc32_u64(wide, eight);
+    }
+    crc = (uint32_t)wide;
+    for (; len; len--) crc = _mm_crc32_u8(crc, *p++);
+    return crc;
+}
+
+uint32_t crc32c(uint32_t crc, const void *data, size_t len) {
+    if (!__builtin_cpu_supports("sse4.2")) return crc32c_plain(crc, data, len);
+    return ~crc_sse(~crc, data, len);
+}
+#else
+uint32_t crc32c(uint32_t crc, const void *data, size_t len) {
+    return crc32c_plain(crc, data, len);
+}
+#endif
+
+uint32_t crc32c_plain(uint32_t crc, const void *data, size_t len) {
+    return ~crc_table(~crc, data, len);
+}
+
+/* ---- UTF-8 ---- */
+
+/* Length of the well-formed character at p (Unicode 15, table 3-7), 0 when it is not one. */
+static size_t utf8_char(const uint8_t *p, size_t left) {
+    uint8_t c = p[0];
+    if (c < 0x80) return 1;
+    if (c < 0xC2 || c > 0xF4) return 0;
+    size_t n = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    if (left < n) return 0;
+    /* The second byte excludes overlong forms, surrogates and what lies beyond U+10FFFF. */
+    uint8_t low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+    uint8_t high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if (p[i] < 0x80 || p[i] > 0xBF) return 0;
+    return n;
+}
+
+size_t utf8_check(const void *data, size_t len) {
+    const uint8_t *p = data;
+    size_t at = 0;
+    while (at < len) {
+        uint64_t eight;
+        if (len - at >= 8 && (memcpy(&eight, p + at, 8), (eight & 0x8080808080808080u) == 0)) {
+            at += 8;
+            continue;
+        }
+        size_t n = utf8_char(p + at, len - at);
+        if (n == 0) return at;
+        at += n;
+    }
+    return len;
+}
+
+size_t utf8_cut(struct bytes text, size_t max) {
+    if (text.len < max) max = text.len;
+    const uint8_t *p = text.data;
+    /* The cut is right when the character before it is whole: step back to its first byte. */
+    for (size_t back = 1; back <= 4 && back <= max; back++) {
+        uint8_t c = p[max - back];
+        if ((c & 0xC0) == 0x80) continue;
+        size_t need = c < 0xC0 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+        return need <= back ? max : max - back;
+    }
+    return max;
+}

@@ -1,0 +1,317 @@
+#include "base/sock.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <zmq.h>
+
+#include "base/err.h"
+
+#define SOCK_HWM 1000
+#define SOCK_LINGER_MS 500
+#define SOCK_RECONNECT_MS 100
+#define SOCK_RECONNECT_MAX_MS 2000
+#define SOCK_CONNECT_MS 3000
+
+struct sock_ctx {
+    void *zmq;
+};
+
+struct sock {
+    void *zmq;
+    enum sock_type type;
+    char endpoint[256];
+};
+
+int sock_ctx_open(struct sock_ctx **out) {
+    *out = NULL;
+    struct sock_ctx *c = calloc(1, sizeof *c);
+    if (!c) return -ENOMEM;
+    c->zmq = zmq_ctx_new();
+    if (!c->zmq) {
+        int rc = -errno;
+        free(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+void sock_ctx_close(struct sock_ctx *c) {
+    if (!c) return;
+    while (zmq_ctx_term(c->zmq) != 0 && errno == EINTR) {
+    }
+    free(c);
+}
+
+/* ---- opening ---- */
+
+static bool begins(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* HOST:PORT with a host of this machine. "127.example.org" is not one, and zmq would read a second
+ * address behind a ';', so each part is read strictly. */
+static bool is_loopback(const char *host_port) {
+    char host[64];
+    const char *colon = strchr(host_port, ':');
+    if (!colon || (size_t)(colon - host_port) >= sizeof host) return false;
+    memcpy(host, host_port, (size_t)(colon - host_port));
+    host[colon - host_port] = '\0';
+    const char *port = colon + 1;
+    size_t digits = strspn(port, "0123456789");
+    if (strcmp(port, "*") != 0 && (digits == 0 || port[digits] != '\0')) return false;
+    struct in_addr a;
+    if (inet_pton(AF_INET, host, &a) == 1) return (ntohl(a.s_addr) >> 24) == 127;
+    return strcmp(host, "localhost") == 0 || strcmp(host, "lo") == 0;
+}
+
+/* Without CURVE a TCP port would take jobs from anybody who can reach it. */
+static int check_endpoint(const char *e, char *err, size_t err_bytes) {
+    if (strlen(e) >= sizeof((struct sock){0}).endpoint)
+        return err_set(err, err_bytes, -ENAMETOOLONG, "endpoint is too long: '%.60s...'", e);
+    if (begins(e, "inproc://") && e[9]) return 0;
+    if (begins(e, "ipc://") && e[6]) {
+        size_t max = sizeof((struct sockaddr_un){0}).sun_path - 1;
+        if (strlen(e + 6) <= max) return 0;
+        return err_set(err, err_bytes, -ENAMETOOLONG,
+                       "%s: a socket's path has at most %zu bytes; use a shorter folder", e, max);
+    }
+    if (!begins(e, "tcp://"))
+        return err_set(err, err_bytes, -EINVAL,
+                       "'%s' is not an endpoint; write ipc:///path or tcp://127.0.0.1:port", e);
+    if (is_loopback(e + 6)) return 0;
+    return err_set(err, err_bytes, -EPERM,
+                   "%s: plain tcp:// is allowed on loopback only; use tcp://127.0.0.1:port or "
+                   "ipc:///path, and a tunnel between machines",
+                   e);
+}
+
+static int set_int(void *z, int option, int value) {
+    return zmq_setsockopt(z, option, &value, sizeof value);
+}
+
+static int set_options(void *z, const struct sock_config *config) {
+    int64_t max_bytes = SOCK_FRAME_BYTES_MAX;
+    int hwm = config->hwm > 0 ? config->hwm : SOCK_HWM;
+    int rc = zmq_setsockopt(z, ZMQ_MAXMSGSIZE, &max_bytes, sizeof max_bytes);
+    rc |= set_int(z, ZMQ_SNDHWM, hwm);
+    rc |= set_int(z, ZMQ_RCVHWM, hwm);
+    rc |= set_int(z, ZMQ_LINGER, config->linger_ms > 0 ? config->linger_ms : SOCK_LINGER_MS);
+    if (config->type == SOCK_ROUTER) {
+        rc |= set_int(z, ZMQ_ROUTER_MANDATORY, 1);
+        rc |= set_int(z, ZMQ_BACKLOG, 1024);
+    } else {
+        /* zmq adds a random part of the interval to each wait, so peers do not come back as one. */
+        rc |= set_int(z, ZMQ_IMMEDIATE, 1);
+        rc |= set_int(z, ZMQ_RECONNECT_IVL, SOCK_RECONNECT_MS);
+        rc |= set_int(z, ZMQ_RECONNECT_IVL_MAX, SOCK_RECONNECT_MAX_MS);
+        rc |= set_int(z, ZMQ_CONNECT_TIMEOUT, SOCK_CONNECT_MS);
+    }
+    return rc == 0 ? 0 : -errno;
+}
+
+int sock_open(struct sock **out, struct sock_ctx *c, const struct sock_config *config, char *err,
+              size_t err_bytes) {
+    *out = NULL;
+    int rc = check_endpoint(config->endpoint, err, err_bytes);
+    if (rc < 0) return rc;
+    struct sock *s = calloc(1, sizeof *s);
+    if (!s) return err_set(err, err_bytes, -ENOMEM, "out of memory for a socket");
+    s->type = config->type;
+    s->zmq = zmq_socket(c->zmq, config->type == SOCK_ROUTER ? ZMQ_ROUTER : ZMQ_DEALER);
+    if (!s->zmq) goto fail;
+    if (set_options(s->zmq, config) < 0) goto fail;
+    if ((config->bind ? zmq_bind : zmq_connect)(s->zmq, config->endpoint) != 0) goto fail;
+    size_t len = sizeof s->endpoint;
+    if (!config->bind || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &len) != 0)
+        snprintf(s->endpoint, sizeof s->endpoint, "%s", config->endpoint);
+    *out = s;
+    return 0;
+fail:
+    rc = -errno;
+    err_set(err, err_bytes, rc, "cannot %s %s: %s", config->bind ? "bind" : "connect to",
+            config->endpoint, zmq_strerror(-rc));
+    sock_close(s);
+    return rc;
+}
+
+void sock_close(struct sock *s) {
+    if (!s) return;
+    if (s->zmq) zmq_close(s->zmq);
+    free(s);
+}
+
+const char *sock_endpoint(const struct sock *s) {
+    return s->endpoint;
+}
+
+bool sock_peer_eq(const struct sock_peer *a, const struct sock_peer *b) {
+    return a->len == b->len && memcmp(a->id, b->id, a->len) == 0;
+}
+
+/* ---- receiving ---- */
+
+/* zmq may keep a short frame inside its zmq_msg_t, so that each needs an address of its own. */
+static int take_frame(struct sock *s, zmq_msg_t **out) {
+    zmq_msg_t *z = malloc(sizeof *z);
+    if (!z) return -ENOMEM;
+    zmq_msg_init(z);
+    int rc;
+    do rc = zmq_msg_recv(z, s->zmq, ZMQ_DONTWAIT);
+    while (rc < 0 && errno == EINTR);
+    if (rc < 0) {
+        rc = -errno;
+        zmq_msg_close(z);
+        free(z);
+        return rc;
+    }
+    *out = z;
+    return zmq_msg_more(z);
+}
+
+static void drop_frame(zmq_msg_t *z) {
+    zmq_msg_close(z);
+    free(z);
+}
+
+/* Reads what is left of a message that is not wanted. All its frames are already here. */
+static void drop_rest(struct sock *s, int more) {
+    zmq_msg_t z;
+    while (more > 0) {
+        zmq_msg_init(&z);
+        if (zmq_msg_recv(&z, s->zmq, ZMQ_DONTWAIT) < 0 && errno != EINTR)
+            more = 0;
+        else
+            more = zmq_msg_more(&z);
+        zmq_msg_close(&z);
+    }
+}
+
+/* The routing id in front; a peer that chose a long one for itself cannot be answered. */
+static int take_peer(struct sock *s, struct sock_peer *peer) {
+    zmq_msg_t *z;
+    int more = take_frame(s, &z);
+    if (more < 0) return more;
+    size_t len = zmq_msg_size(z);
+    if (len <= SOCK_PEER_BYTES) {
+        peer->len = (uint8_t)len;
+        memcpy(peer->id, zmq_msg_data(z), len);
+    }
+    drop_frame(z);
+    if (len > SOCK_PEER_BYTES || !more) {
+        drop_rest(s, more);
+        return ERR_LIMIT;
+    }
+    return more;
+}
+
+int sock_recv(struct sock *s, struct sock_msg *m) {
+    memset(&m->peer, 0, sizeof m->peer);
+    m->frames = 0;
+    int more = 1;
+    if (s->type == SOCK_ROUTER) {
+        more = take_peer(s, &m->peer);
+        if (more == -EAGAIN) return 0;
+        if (more < 0) return more;
+    }
+    while (more > 0) {
+        if (m->frames == LIMIT_FRAMES) {
+            drop_rest(s, more);
+            sock_msg_fini(m);
+            return ERR_LIMIT;
+        }
+        zmq_msg_t *z;
+        more = take_frame(s, &z);
+        if (more == -EAGAIN && m->frames == 0) return 0;
+        if (more < 0) {
+            if (more == -ENOMEM) drop_rest(s, 1);
+            sock_msg_fini(m);
+            return more;
+        }
+        m->hold[m->frames] = z;
+        m->frame[m->frames] = bytes_of(zmq_msg_data(z), zmq_msg_size(z));
+        m->frames++;
+    }
+    return 1;
+}
+
+void sock_msg_fini(struct sock_msg *m) {
+    for (uint32_t i = 0; i < m->frames; i++) {
+        if (m->hold[i]) drop_frame(m->hold[i]);
+        m->hold[i] = NULL;
+        m->frame[i] = (struct bytes){NULL, 0};
+    }
+    m->frames = 0;
+}
+
+/* ---- sending ---- */
+
+static int copy_frame(zmq_msg_t *z, const void *data, size_t len) {
+    if (zmq_msg_init_size(z, len) != 0) return -errno;
+    if (len) memcpy(zmq_msg_data(z), data, len);
+    return 0;
+}
+
+/* zmq accepts or refuses a message at its first frame (the mark counts whole messages), so once
+ * that one is taken the others follow. */
+static int send_frames(struct sock *s, zmq_msg_t *z, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        int flags = ZMQ_DONTWAIT | (i + 1 < n ? ZMQ_SNDMORE : 0), rc;
+        do rc = zmq_msg_send(&z[i], s->zmq, flags);
+        while (rc < 0 && errno == EINTR);
+        if (rc < 0) return -errno;
+    }
+    return 0;
+}
+
+int sock_send(struct sock *s, const struct sock_msg *m) {
+    zmq_msg_t z[LIMIT_FRAMES + 1];
+    uint32_t n = 0;
+    int rc = 0;
+    assert(m->frames > 0);
+    if (m->frames > LIMIT_FRAMES) return ERR_LIMIT;
+    for (uint32_t i = 0; i < m->frames; i++)
+        if (m->frame[i].len > LIMIT_FRAME_BYTES) return ERR_LIMIT;
+    if (s->type == SOCK_ROUTER) {
+        if (m->peer.len == 0) return -EHOSTUNREACH;
+        rc = copy_frame(&z[n++], m->peer.id, m->peer.len);
+    }
+    for (uint32_t i = 0; rc == 0 && i < m->frames; i++)
+        rc = copy_frame(&z[n++], m->frame[i].data, m->frame[i].len);
+    if (rc < 0)
+        n--; /* the last one was not made */
+    else
+        rc = send_frames(s, z, n);
+    for (uint32_t i = 0; i < n; i++) zmq_msg_close(&z[i]); /* empty where zmq took it */
+    return rc;
+}
+
+/* ---- waiting ---- */
+
+int sock_wait(struct sock_wait *w, uint32_t n, int64_t timeout_ms) {
+    zmq_pollitem_t items[SOCK_WAIT_MAX];
+    assert(n <= SOCK_WAIT_MAX);
+    for (uint32_t i = 0; i < n; i++) {
+        items[i] = (zmq_pollitem_t){.socket = w[i].sock ? w[i].sock->zmq : NULL, .fd = w[i].fd};
+        if (w[i].readable) items[i].events |= ZMQ_POLLIN;
+        if (w[i].writable) items[i].events |= ZMQ_POLLOUT;
+    }
+    if (timeout_ms < 0) timeout_ms = -1;
+    if (timeout_ms > INT_MAX) timeout_ms = INT_MAX;
+    int rc = zmq_poll(items, (int)n, (long)timeout_ms);
+    if (rc < 0) {
+        for (uint32_t i = 0; i < n; i++) w[i].readable = w[i].writable = false;
+        return errno == EINTR ? 0 : -errno;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        w[i].readable = (items[i].revents & (ZMQ_POLLIN | ZMQ_POLLERR)) != 0;
+        w[i].writable = (items[i].revents & ZMQ_POLLOUT) != 0;
+    }
+    return rc;
+}
