@@ -17,13 +17,14 @@ CLANG_FORMAT ?= clang-format-14# another version formats differently, so this on
 
 comma := ,
 B     := $(BUILD)$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
-X86   := $(filter x86_64%,$(shell $(CC) -dumpmachine))
+X86   := $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null))
 Q     := $(if $(V),,@)
+SUBMAKE = $(MAKE) --no-print-directory $(if $(V),,-s)
 say    = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 MAKEFLAGS += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 
 # --- flags -----------------------------------------------------------------------------------------
-PKG_MSGPACK := $(firstword $(foreach p,msgpack-c msgpackc msgpack,$(shell pkg-config --exists $(p) && echo $(p))) msgpack)
+PKG_MSGPACK := $(firstword $(foreach p,msgpack-c msgpackc msgpack,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))) msgpack)
 PKG_base      := libzmq jansson libpcre2-8 libutf8proc libsodium
 PKG_schemas   := $(PKG_MSGPACK)
 PKG_store     := lmdb
@@ -95,13 +96,13 @@ setup: ## install the Debian or Ubuntu packages that are missing
 
 run: ## set up, build, fetch the model once, and run four jobs end to end
 	@ops/setup
-	@+$(MAKE) --no-print-directory all
+	@+$(SUBMAKE) all
 	@PENSTOCK_BIN=$(abspath $(B)/bin) ops/run
 
 test: ## set up, build and run all test groups; the last line is `N passed, N failed, N skipped`
 	@ops/setup test
 	@ops/models >/dev/null || [ $$? -eq 4 ]
-	@+$(MAKE) --no-print-directory all test-programs
+	@+$(SUBMAKE) all test-programs
 	@SAN=$(SAN) tests/run $(B) $(GROUPS)
 
 test-programs: $(TEST_PROGRAMS)
@@ -112,7 +113,7 @@ bench-%: $(B)/bench/% all ## run one benchmark of tests/bench; prints a table an
 lint: layers ## check format (pinned clang-format), layers, Python, and that nothing warns
 	@ops/setup test lint
 	@CLANG_FORMAT=$(CLANG_FORMAT) ops/lint
-	@+$(MAKE) --no-print-directory $(if $(filter true,$(CI)),,BUILD=$(BUILD)/lint) CI=true all test-programs
+	@+$(SUBMAKE) $(if $(filter true,$(CI)),,BUILD=$(BUILD)/lint) CI=true all test-programs
 
 layers: ## check that includes go down the layers only and that each library has its one door
 	@ops/layers
@@ -123,7 +124,7 @@ format: ## format all tracked C files in place
 
 fuzz: ## run every fuzz program of tests/fuzz for MINUTES in all
 	@ops/setup fuzz
-	@+$(MAKE) --no-print-directory CC=$(CLANG) BUILD=$(BUILD)/fuzz SAN= \
+	@+$(SUBMAKE) CC=$(CLANG) BUILD=$(BUILD)/fuzz SAN= \
 	  SANFLAGS=-fsanitize=fuzzer-no-link,address,undefined fuzz-programs
 	@ops/fuzz $(BUILD)/fuzz $(MINUTES)
 
