@@ -31,6 +31,11 @@ static inline size_t dtype_bytes(enum dtype t) {
     return t == DTYPE_F32 ? 4 : t == DTYPE_F16 || t == DTYPE_BF16 ? 2 : 1;
 }
 
+/* Largest head of an attention; scratch of the backends is sized by it. Models beyond are refused. */
+#define OPS_HEAD_DIM_MAX 256u
+/* What sample() answers for a row whose mask leaves no token with a logit above -infinity. */
+#define OPS_NO_TOKEN UINT32_MAX
+
 enum ops_norm { OPS_RMSNORM, OPS_LAYERNORM };
 enum ops_act {
     OPS_ACT_NONE,
@@ -90,7 +95,7 @@ struct norm_args { /* s = x (+ delta); sum = s; out = norm(s) * (gamma + gamma_p
 };
 struct linear_args { /* y = act(x w^T + bias) (+ residual) */
     uint32_t rows;
-    const void *x; /* act [rows][w->k] */
+    const void *x; /* act [rows][w->k]; never y */
     const struct weight *w;
     const float *bias; /* [w->n] or NULL */
     enum ops_act act;
@@ -122,10 +127,11 @@ struct qkv_args {
 struct attend_args { /* softmax(q k^T * scale) v for each head */
     const struct ops_batch *batch;
     uint32_t heads, kv_heads, head_dim;
-    const void *qkv;      /* act [rows][(heads + 2 kv_heads) * head_dim]; q is read here, */
-    struct ops_kv kv;     /* k and v from the pages, or beside q when pool is NULL */
-    bool causal;          /* false: every row of a sequence sees all of it */
-    uint32_t window;      /* keys with pos_q - pos_k < window; 0: all */
+    const void *qkv;  /* act [rows][(heads + 2 kv_heads) * head_dim]; q is read here, */
+    struct ops_kv kv; /* k and v from the pages; pool NULL: from the rows of the sequence, beside */
+                      /* its q, where a row's place in its sequence counts instead of pos[] */
+    bool causal;      /* false: every row of a sequence sees all of it */
+    uint32_t window;  /* keys with pos_q - pos_k < window; 0: all */
     float scale, softcap; /* softcap 0: none */
     void *out;            /* act [rows][heads * head_dim] */
 };
@@ -143,6 +149,8 @@ struct gather_args { /* out[i] = x[row[i]]: the rows that need logits */
     const void *x;
     void *out; /* act [rows][dim] */
 };
+/* Mask, temperature, top_k, top_p of what top_k left, in this order. Candidates are ranked by logit,
+ * equals by lowest id, and the draw walks down that rank; NaN and -infinity are never drawn. */
 struct sample_row {
     float temperature;               /* 0: greedy, the lowest id among equals */
     float top_p;                     /* 1: all */
@@ -156,7 +164,7 @@ struct sample_args {
     const struct sample_row *row; /* [rows] */
     void *workspace;              /* ops->sample_bytes(vocab) */
     uint32_t *token;              /* [rows], host-visible after ops->sync */
-    float *logprob;               /* [rows] of the chosen token under temperature 1, or NULL */
+    float *logprob; /* [rows] of the chosen token under temperature 1 and no mask, or NULL */
 };
 
 struct ops {
