@@ -1,13 +1,16 @@
 /* model.h - a Hugging Face directory as something that can be run.
  *
- * config.json decides the architecture (a table that composes kernels/ops.h calls), the weights are
- * mapped safetensors, checked (shape, dtype, bounds, finite) before they are packed. Encoders turn
- * token sequences into one vector each; decoders run sequences over a paged KV cache.
+ * config.json decides the architecture (a row of arch.c that composes kernels/ops.h calls), the
+ * weights are mapped safetensors, checked (shape, dtype, bounds, finite) before they are packed.
+ * Encoders turn token sequences into one vector each; decoders run sequences over a paged KV cache.
  *
- * Units: tokens, elements.  Owner: model_open gives a model to model_close; sequences to seq_free.
- * Memory: packed weights, a workspace for rows_max rows, a KV pool of kv_tokens.  Errors:
- * ERR_FIELD, ERR_CORRUPT, ERR_LIMIT, -ENOMEM, -ENOTSUP with err naming file and tensor or field.
- * Threads: one caller at a time. */
+ * The bits of a result depend on its own tokens only: not on the batch around it, the steps it was
+ * cut into, or the number of threads.
+ *
+ * Units: tokens, elements.  Owner: model_open gives a model to model_close; ops is borrowed until
+ * then; sequences go to seq_free before it.  Memory: packed weights, a workspace for rows_max rows,
+ * a KV pool of kv_tokens; nothing more after open.  Errors: ERR_FIELD, ERR_CORRUPT, ERR_LIMIT,
+ * -ENOMEM, -ENOTSUP with err naming file and tensor or field.  Threads: one caller at a time. */
 #ifndef PENSTOCK_WORKERS_INFER_MODEL_H
 #define PENSTOCK_WORKERS_INFER_MODEL_H
 
@@ -17,28 +20,35 @@
 
 #include "kernels/ops.h"
 
+#define MODEL_SEQS_MAX 64u /* sequences of one decoder step: as many as a worker holds leases */
+
 struct model;
 struct model_config {
-    uint32_t rows_max; /* token rows of one step; 0 takes 2048 */
-    /* decoders: size of the KV pool; 0 takes 4 times the context, at least 4096 */
-    uint32_t kv_tokens;
+    uint32_t rows_max;  /* token rows of one step; 0 takes 2048; encoders: at least their context */
+    uint32_t kv_tokens; /* decoders: size of the KV pool; 0 takes 4 contexts, at least 4096 tokens
+                           and at most 1 GiB */
     enum dtype weights; /* DTYPE_F32 or DTYPE_BF16: how linear weights are packed */
 };
 enum model_kind { MODEL_ENCODER, MODEL_DECODER };
 struct model_info {
     enum model_kind kind;
     const char *architecture; /* "BertModel", "LlamaForCausalLM" */
-    uint32_t vocab, dim, layers, heads, kv_heads, head_dim, context;
+    uint32_t vocab, dim, layers, heads, kv_heads, head_dim;
+    uint32_t context; /* the longest sequence; decoders: what the KV pool holds, if that is less */
     uint32_t text_context; /* encoders: max_seq_length of sentence_bert_config, else context */
+    uint32_t kv_tokens;    /* decoders: size of the KV pool */
     uint64_t parameters;
-    uint32_t eos[8], n_eos; /* generation_config, config */
+    uint32_t eos[8], n_eos; /* of generation_config, else of config */
     int64_t bos;            /* -1: none */
 };
 int model_open(struct model **out, const char *dir, struct ops *ops, const struct model_config *c,
                char *err, size_t err_bytes);
-void model_close(struct model *m);
+void model_close(struct model *m); /* NULL is fine */
 const struct model_info *model_info(const struct model *m);
 const char *model_numerics_id(const struct model *m); /* the backend's and the weights' type */
+/* Compares ids with the vocabulary: ERR_FIELD with the place of the first that is too large. */
+int model_check_ids(const struct model *m, uint32_t n, const uint32_t *ids, char *err,
+                    size_t err_bytes);
 
 /* Encoders: ids laid end to end, begin[n_seq + 1]; out [n_seq][dim]: pooled and normalized as the
  * directory's modules say. Splits into steps of rows_max; a sequence beyond text_context is
@@ -51,13 +61,17 @@ int model_hidden(struct model *m, uint32_t rows, const uint32_t *ids, float *out
 
 /* Decoders. A sequence holds the pages of its cache. */
 struct seq;
-struct seq *seq_new(struct model *m); /* NULL: no memory */
-void seq_free(struct seq *s);
+struct seq *seq_new(struct model *m);  /* NULL: no memory */
+void seq_free(struct seq *s);          /* NULL is fine */
 uint32_t seq_len(const struct seq *s); /* tokens in the cache */
-/* One step over several sequences together: tokens of sequence i are ids[begin[i] .. begin[i+1]-1],
- * appended to its cache; logits [n][vocab] of the last token of each. ERR_FULL: the pool has no
- * pages for it (nothing was changed); ERR_LIMIT: beyond the context. */
+/* One step over n different sequences together (at most MODEL_SEQS_MAX): the tokens of sequence i
+ * are ids[begin[i] .. begin[i + 1] - 1], at least one, appended to its cache. More rows than
+ * rows_max run as several passes. logits [n][vocab], of the last token of each, are the backend's
+ * buffer (ops->download reads it) and valid until the next step. ERR_FULL: the pool has no pages
+ * for it; ERR_LIMIT: beyond the context; on any error nothing was changed. */
 int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
                const uint32_t *ids, const float **logits, char *err, size_t err_bytes);
+/* Draws one token for each of the n sequences of the last step. */
+void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens);
 
 #endif

@@ -1,0 +1,129 @@
+/* The models against what the reference implementation computed, number by number. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/infer/help.h"
+
+#define RANDOM_MODELS "tests/golden/models/"
+#define REF_TOKENS 300
+
+/* The largest |got - want| / (1 + |want|). */
+static double worst(const float *got, const float *want, size_t n) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double off = fabs((double)got[i] - (double)want[i]) / (1 + fabs((double)want[i]));
+        if (!(off <= most)) most = off;
+    }
+    return most;
+}
+
+/* Logits of every position of one sequence, in steps of `chunk` tokens. */
+static void logits_by(struct model *m, struct ops *ops, const uint32_t *ids, uint32_t n,
+                      uint32_t chunk, float *out) {
+    const struct model_info *info = model_info(m);
+    struct seq *s = seq_new(m);
+    for (uint32_t at = 0; at < n; at += chunk) {
+        uint32_t take = n - at < chunk ? n - at : chunk, begin[2] = {0, take};
+        const float *logits;
+        char err[256] = "";
+        cr_assert_eq(model_step(m, 1, &s, begin, ids + at, &logits, err, sizeof err), 0, "%s", err);
+        ops->download(ops, out + (size_t)(at + take - 1) * info->vocab, logits,
+                      info->vocab * sizeof *out);
+    }
+    cr_assert_eq(seq_len(s), n);
+    seq_free(s);
+}
+
+static void check_decoder(const char *name) {
+    struct goldens g;
+    struct help_backends b;
+    char dir[128], ids[160], floats[160];
+    snprintf(dir, sizeof dir, RANDOM_MODELS "%s", name);
+    snprintf(ids, sizeof ids, "%s/cases.jsonl", dir);
+    snprintf(floats, sizeof floats, "%s/expected.f32", dir);
+    goldens_load(&g, ids, floats);
+    backends_open(&b);
+    for (uint32_t k = 0; k < b.n; k++) {
+        struct model *m = model_must_open(dir, b.ops[k], NULL);
+        uint32_t vocab = model_info(m)->vocab, rows = g.begin[g.cases];
+        cr_assert_eq(g.expected_n, (size_t)rows * vocab);
+        float *got = calloc(g.expected_n, sizeof *got);
+        for (uint32_t c = 0; c < g.cases; c++)
+            logits_by(m, b.ops[k], g.ids + g.begin[c], g.begin[c + 1] - g.begin[c], 1,
+                      got + (size_t)g.begin[c] * vocab);
+        double off = worst(got, g.expected, g.expected_n);
+        cr_assert(off < 1e-4, "%s on %s is off by %g", name, b.name[k], off);
+        free(got);
+        model_close(m);
+    }
+    backends_close(&b);
+    goldens_free(&g);
+}
+
+Test(goldens, a_tied_llama_with_one_kv_head_gives_the_references_logits) {
+    check_decoder("llama-tied");
+}
+
+Test(goldens, a_bf16_llama_with_a_wide_head_gives_the_references_logits) {
+    check_decoder("llama-bf16");
+}
+
+Test(goldens, a_random_bert_gives_the_references_hidden_states) {
+    struct goldens g;
+    struct help_backends b;
+    goldens_load(&g, RANDOM_MODELS "bert/cases.jsonl", RANDOM_MODELS "bert/expected.f32");
+    backends_open(&b);
+    for (uint32_t k = 0; k < b.n; k++) {
+        struct model *m = model_must_open(RANDOM_MODELS "bert", b.ops[k], NULL);
+        uint32_t dim = model_info(m)->dim;
+        cr_assert_eq(g.expected_n, (size_t)g.begin[g.cases] * dim);
+        float *got = calloc(g.expected_n, sizeof *got);
+        for (uint32_t c = 0; c < g.cases; c++) {
+            char err[256] = "";
+            cr_assert_eq(model_hidden(m, g.begin[c + 1] - g.begin[c], g.ids + g.begin[c],
+                                      got + (size_t)g.begin[c] * dim, err, sizeof err),
+                         0, "%s", err);
+        }
+        double off = worst(got, g.expected, g.expected_n);
+        cr_assert(off < 1e-5, "bert on %s is off by %g", b.name[k], off);
+        free(got);
+        model_close(m);
+    }
+    backends_close(&b);
+    goldens_free(&g);
+}
+
+Test(goldens, minilm_agrees_with_the_reference_on_fifty_sentences) {
+    const char *dir = minilm_dir();
+    struct goldens g;
+    struct help_backends b;
+    char err[256] = "";
+    goldens_load(&g, "tests/golden/minilm/ids.jsonl", "tests/golden/minilm/embeddings.f32");
+    backends_open(&b);
+    for (uint32_t k = 0; k < b.n; k++) {
+        struct model *m = model_must_open(dir, b.ops[k], NULL);
+        const struct model_info *info = model_info(m);
+        cr_assert_eq(info->text_context, 256);
+        cr_assert_eq(g.expected_n, (size_t)g.cases * info->dim);
+        float *got = calloc(g.expected_n, sizeof *got);
+        uint32_t cases = g.cases; /* the oracle is slow: its share is the first few */
+        while (strcmp(b.name[k], "ref") == 0 && g.begin[cases] > REF_TOKENS) cases--;
+        cr_assert_eq(model_embed(m, cases, g.begin, g.ids, got, err, sizeof err), 0, "%s", err);
+        double least = 1;
+        for (uint32_t c = 0; c < cases; c++) {
+            double near =
+                cosine(got + (size_t)c * info->dim, g.expected + (size_t)c * info->dim, info->dim);
+            if (!(near >= least)) least = near;
+        }
+        printf("MiniLM on %s: least cosine of %u sentences 1 - %.2g\n", b.name[k], cases,
+               1 - least);
+        cr_assert(least >= 0.999999, "cosine %.9f on %s", least, b.name[k]);
+        free(got);
+        model_close(m);
+    }
+    backends_close(&b);
+    goldens_free(&g);
+}

@@ -1,0 +1,84 @@
+#include "workers/infer/arch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct arch rows[] = {
+    {
+        .name = "BertModel",
+        .kind = MODEL_ENCODER,
+        .norm = OPS_LAYERNORM,
+        .eps_key = "layer_norm_eps",
+        .eps = 1e-12,
+        .post_norm = true,
+        .qkv_bias = ARCH_BIAS_ALWAYS,
+        .o_bias = ARCH_BIAS_ALWAYS,
+        .mlp_bias = ARCH_BIAS_ALWAYS,
+        .prefix = {"", "bert."},
+        .names =
+            {
+                .embed = "embeddings.word_embeddings",
+                .positions = "embeddings.position_embeddings",
+                .types = "embeddings.token_type_embeddings",
+                .embed_norm = "embeddings.LayerNorm",
+                .q = "encoder.layer.%u.attention.self.query",
+                .k = "encoder.layer.%u.attention.self.key",
+                .v = "encoder.layer.%u.attention.self.value",
+                .o = "encoder.layer.%u.attention.output.dense",
+                .attn_norm = "encoder.layer.%u.attention.output.LayerNorm",
+                .up = "encoder.layer.%u.intermediate.dense",
+                .down = "encoder.layer.%u.output.dense",
+                .mlp_norm = "encoder.layer.%u.output.LayerNorm",
+            },
+    },
+    {
+        .name = "LlamaForCausalLM",
+        .kind = MODEL_DECODER,
+        .norm = OPS_RMSNORM,
+        .eps_key = "rms_norm_eps",
+        .eps = 1e-6,
+        .gated = true,
+        .rope = true,
+        .qkv_bias = ARCH_BIAS_ATTENTION,
+        .o_bias = ARCH_BIAS_ATTENTION,
+        .prefix = {""},
+        .names =
+            {
+                .embed = "model.embed_tokens",
+                .final_norm = "model.norm",
+                .head = "lm_head",
+                .q = "model.layers.%u.self_attn.q_proj",
+                .k = "model.layers.%u.self_attn.k_proj",
+                .v = "model.layers.%u.self_attn.v_proj",
+                .o = "model.layers.%u.self_attn.o_proj",
+                .attn_norm = "model.layers.%u.input_layernorm",
+                .gate = "model.layers.%u.mlp.gate_proj",
+                .up = "model.layers.%u.mlp.up_proj",
+                .down = "model.layers.%u.mlp.down_proj",
+                .mlp_norm = "model.layers.%u.post_attention_layernorm",
+            },
+    },
+};
+
+const struct arch *arch_at(uint32_t i) {
+    return i < sizeof rows / sizeof *rows ? &rows[i] : NULL;
+}
+
+const struct arch *arch_find(const char *name) {
+    const struct arch *a;
+    for (uint32_t i = 0; (a = arch_at(i)); i++)
+        if (strcmp(a->name, name) == 0) return a;
+    return NULL;
+}
+
+bool arch_tensor_name(char *out, size_t out_bytes, const char *prefix, const char *pattern,
+                      uint32_t layer, const char *suffix) {
+    const char *hole = strstr(pattern, "%u");
+    int n;
+    if (hole)
+        n = snprintf(out, out_bytes, "%s%.*s%u%s%s", prefix, (int)(hole - pattern), pattern, layer,
+                     hole + 2, suffix);
+    else
+        n = snprintf(out, out_bytes, "%s%s%s", prefix, pattern, suffix);
+    return n >= 0 && (size_t)n < out_bytes;
+}

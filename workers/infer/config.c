@@ -1,0 +1,292 @@
+#include "workers/infer/config.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/json.h"
+
+#define JSON_BYTES_MAX (4u * 1024u * 1024u)
+
+/* One JSON file of the directory, with what its messages need. */
+struct file {
+    const char *dir;
+    char path[PATH_MAX];
+    struct json *root;
+    char *err;
+    size_t err_bytes;
+};
+
+static int file_load(struct file *f, const char *name) {
+    int n = snprintf(f->path, sizeof f->path, "%s/%s", f->dir, name);
+    f->root = NULL;
+    if (n < 0 || (size_t)n >= sizeof f->path)
+        return err_set(f->err, f->err_bytes, -ENAMETOOLONG, "%s/%s: the path is too long", f->dir,
+                       name);
+    return json_load(&f->root, f->path, JSON_BYTES_MAX, f->err, f->err_bytes);
+}
+
+/* 1: loaded; 0: there is no such file. */
+static int file_load_optional(struct file *f, const char *name) {
+    int n = snprintf(f->path, sizeof f->path, "%s/%s", f->dir, name);
+    if (n > 0 && (size_t)n < sizeof f->path && access(f->path, F_OK) != 0) return 0;
+    int rc = file_load(f, name);
+    return rc ? rc : 1;
+}
+
+static int need_u32(const struct file *f, const char *key, int64_t min, int64_t max,
+                    uint32_t *out) {
+    int64_t v = 0;
+    int rc = json_need_int(f->root, f->path, key, min, max, &v, f->err, f->err_bytes);
+    *out = (uint32_t)v;
+    return rc;
+}
+
+/* As need_u32, but absent and null leave *out as it is. */
+static int want_u32(const struct file *f, const char *key, int64_t min, int64_t max,
+                    uint32_t *out) {
+    return json_kind(json_get(f->root, key)) == JSON_NULL ? 0 : need_u32(f, key, min, max, out);
+}
+
+static int refuse(const struct file *f, const char *key, const char *value) {
+    return err_set(f->err, f->err_bytes, -ENOTSUP, "%s: %s: %s is not supported", f->path, key,
+                   value ? value : "this value");
+}
+
+static int read_arch(struct config *c, const struct file *f) {
+    const char *name = json_str(json_at(json_get(f->root, "architectures"), 0));
+    if (!name)
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: architectures: missing", f->path);
+    c->arch = arch_find(name);
+    if (c->arch) return 0;
+    char known[256] = "";
+    const struct arch *a;
+    for (uint32_t i = 0, used = 0; (a = arch_at(i)) && used < sizeof known; i++)
+        used +=
+            (uint32_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", a->name);
+    return err_set(f->err, f->err_bytes, -ENOTSUP,
+                   "%s: architectures: %s is not supported; supported are %s", f->path, name,
+                   known);
+}
+
+static int read_act(struct config *c, const struct file *f) {
+    static const struct {
+        const char *name;
+        enum ops_act act;
+    } acts[] = {{"gelu", OPS_ACT_GELU},
+                {"gelu_new", OPS_ACT_GELU_TANH},
+                {"gelu_pytorch_tanh", OPS_ACT_GELU_TANH},
+                {"relu", OPS_ACT_RELU},
+                {"silu", OPS_ACT_SILU},
+                {"swish", OPS_ACT_SILU}};
+    const char *name = NULL;
+    int rc = json_need_str(f->root, f->path, "hidden_act", &name, f->err, f->err_bytes);
+    if (rc != 0) return rc;
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
+        if (strcmp(acts[i].name, name) == 0) {
+            c->act = acts[i].act;
+            return 0;
+        }
+    return refuse(f, "hidden_act", name);
+}
+
+static int read_sizes(struct config *c, const struct file *f) {
+    int rc;
+    if ((rc = need_u32(f, "hidden_size", 1, 1 << 16, &c->dim)) != 0 ||
+        (rc = need_u32(f, "num_hidden_layers", 1, 1024, &c->layers)) != 0 ||
+        (rc = need_u32(f, "num_attention_heads", 1, 1024, &c->heads)) != 0 ||
+        (rc = need_u32(f, "intermediate_size", 1, 1 << 20, &c->inner)) != 0 ||
+        (rc = need_u32(f, "vocab_size", 1, 1 << 24, &c->vocab)) != 0 ||
+        (rc = need_u32(f, "max_position_embeddings", 1, 1 << 24, &c->context)) != 0)
+        return rc;
+    c->kv_heads = c->heads;
+    c->head_dim = c->dim / c->heads;
+    if (c->arch->kind == MODEL_DECODER) {
+        if ((rc = want_u32(f, "num_key_value_heads", 1, 1024, &c->kv_heads)) != 0 ||
+            (rc = want_u32(f, "head_dim", 2, 1024, &c->head_dim)) != 0)
+            return rc;
+    }
+    bool derived = json_kind(json_get(f->root, "head_dim")) == JSON_NULL;
+    if (derived && c->dim % c->heads != 0)
+        return err_set(f->err, f->err_bytes, ERR_FIELD,
+                       "%s: hidden_size %u is not a multiple of num_attention_heads %u", f->path,
+                       c->dim, c->heads);
+    if (c->heads % c->kv_heads != 0)
+        return err_set(f->err, f->err_bytes, ERR_FIELD,
+                       "%s: num_attention_heads %u is not a multiple of num_key_value_heads %u",
+                       f->path, c->heads, c->kv_heads);
+    if (c->arch->rope && c->head_dim % 2 != 0)
+        return err_set(f->err, f->err_bytes, ERR_FIELD,
+                       "%s: head_dim %u is odd: it cannot be rotated", f->path, c->head_dim);
+    if (c->arch->names.types && (rc = need_u32(f, "type_vocab_size", 1, 1024, &c->types)) != 0)
+        return rc;
+    c->eps = json_real(json_get(f->root, c->arch->eps_key), c->arch->eps);
+    if (!(c->eps > 0 && c->eps < 1))
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: %s: not between 0 and 1", f->path,
+                       c->arch->eps_key);
+    return 0;
+}
+
+/* rope_theta and rope_scaling, or rope_parameters, which replaces the two in newer files. */
+static int read_positions(struct config *c, const struct file *f) {
+    const char *kind = json_str(json_get(f->root, "position_embedding_type"));
+    if (!c->arch->rope)
+        return kind && strcmp(kind, "absolute") != 0 ? refuse(f, "position_embedding_type", kind)
+                                                     : 0;
+    const struct json *scaling = json_get(f->root, "rope_scaling");
+    const struct json *parameters = json_get(f->root, "rope_parameters");
+    const struct json *holder = json_kind(parameters) == JSON_OBJECT ? parameters : scaling;
+    if (json_kind(holder) != JSON_NULL) {
+        const char *type = json_str(json_get(holder, "rope_type"));
+        if (!type) type = json_str(json_get(holder, "type"));
+        if (!type || strcmp(type, "default") != 0)
+            return refuse(f, holder == scaling ? "rope_scaling" : "rope_parameters", type);
+    }
+    c->rope_theta = json_real(json_get(f->root, "rope_theta"), 10000.0);
+    c->rope_theta = json_real(json_get(parameters, "rope_theta"), c->rope_theta);
+    if (!(c->rope_theta > 1 && c->rope_theta < 1e12))
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: rope_theta: not between 1 and 1e12",
+                       f->path);
+    double partial = json_real(json_get(f->root, "partial_rotary_factor"), 1.0);
+    if (partial < 1.0 || partial > 1.0)
+        return refuse(f, "partial_rotary_factor", "a part of a head");
+    return 0;
+}
+
+static int read_features(struct config *c, const struct file *f) {
+    const struct arch *a = c->arch;
+    bool attention = json_bool(json_get(f->root, "attention_bias"), false);
+    c->qkv_bias =
+        a->qkv_bias == ARCH_BIAS_ALWAYS || (a->qkv_bias == ARCH_BIAS_ATTENTION && attention);
+    c->o_bias = a->o_bias == ARCH_BIAS_ALWAYS || (a->o_bias == ARCH_BIAS_ATTENTION && attention);
+    c->mlp_bias = a->mlp_bias == ARCH_BIAS_ALWAYS;
+    c->tied = json_bool(json_get(f->root, "tie_word_embeddings"), false);
+    if (a->gated && json_bool(json_get(f->root, "mlp_bias"), false))
+        return refuse(f, "mlp_bias", "true");
+    if (a->kind == MODEL_ENCODER && json_bool(json_get(f->root, "is_decoder"), false))
+        return refuse(f, "is_decoder", "true");
+    if (json_kind(json_get(f->root, "quantization_config")) != JSON_NULL)
+        return refuse(f, "quantization_config", "a quantized model");
+    return 0;
+}
+
+/* One id or a list of them. */
+static int read_eos(struct config *c, const struct file *f) {
+    const struct json *eos = json_get(f->root, "eos_token_id");
+    if (json_kind(eos) == JSON_NULL) return 0;
+    size_t n = json_kind(eos) == JSON_ARRAY ? json_len(eos) : 1;
+    if (n > CONFIG_EOS_MAX)
+        return err_set(f->err, f->err_bytes, ERR_LIMIT,
+                       "%s: eos_token_id: %zu ids, the limit is %u", f->path, n, CONFIG_EOS_MAX);
+    c->n_eos = 0;
+    for (size_t i = 0; i < n; i++) {
+        int64_t id = json_int(json_kind(eos) == JSON_ARRAY ? json_at(eos, i) : eos, -1);
+        if (id < 0 || id >= c->vocab)
+            return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: eos_token_id: not an id below %u",
+                           f->path, c->vocab);
+        c->eos[c->n_eos++] = (uint32_t)id;
+    }
+    return 0;
+}
+
+static int read_ends(struct config *c, struct file *f) {
+    int rc = read_eos(c, f);
+    if (rc != 0) return rc;
+    c->bos = json_int(json_get(f->root, "bos_token_id"), -1);
+    if (c->bos >= c->vocab || c->bos < -1)
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: bos_token_id: not an id below %u",
+                       f->path, c->vocab);
+    struct file g = {.dir = f->dir, .err = f->err, .err_bytes = f->err_bytes};
+    rc = file_load_optional(&g, "generation_config.json");
+    if (rc <= 0) return rc;
+    rc = read_eos(c, &g);
+    json_free(g.root);
+    return rc;
+}
+
+static int read_pooling(struct config *c, const struct file *f) {
+    static const struct {
+        const char *key, *word;
+        enum ops_pool pool;
+    } kinds[] = {{"pooling_mode_mean_tokens", "mean", OPS_POOL_MEAN},
+                 {"pooling_mode_cls_token", "cls", OPS_POOL_FIRST},
+                 {"pooling_mode_max_tokens", "max", OPS_POOL_MAX},
+                 {"pooling_mode_lasttoken", "lasttoken", OPS_POOL_LAST}};
+    const char *word = json_str(json_get(f->root, "pooling_mode")), *key;
+    const struct json *value;
+    int found = -1;
+    for (size_t i = 0; word && i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i].word, word) == 0) found = (int)i;
+    if (word && found < 0) return refuse(f, "pooling_mode", word);
+    for (size_t it = 0; !word && json_next(f->root, &it, &key, &value);) {
+        if (strncmp(key, "pooling_mode_", 13) != 0 || !json_bool(value, false)) continue;
+        int known = -1;
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+            if (strcmp(kinds[i].key, key) == 0) known = (int)i;
+        if (known < 0) return refuse(f, key, "true");
+        if (found >= 0) return refuse(f, key, "more than one pooling mode");
+        found = known;
+    }
+    if (found < 0)
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: no pooling mode is chosen", f->path);
+    c->pool = kinds[found].pool;
+    return 0;
+}
+
+static int read_module(struct config *c, struct file *f, const struct json *module) {
+    const char *type = json_str(json_get(module, "type")),
+               *path = json_str(json_get(module, "path"));
+    const char *name = type ? strrchr(type, '.') : NULL;
+    name = name ? name + 1 : type;
+    if (name && strcmp(name, "Transformer") == 0) return 0;
+    if (name && strcmp(name, "Normalize") == 0) {
+        c->normalize = true;
+        return 0;
+    }
+    if (!name || strcmp(name, "Pooling") != 0) return refuse(f, "type", type);
+    if (!path || *path == '/' || strstr(path, ".."))
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: path: not a folder of the model",
+                       f->path);
+    char inside[512];
+    snprintf(inside, sizeof inside, "%.400s/config.json", path);
+    struct file p = {.dir = f->dir, .err = f->err, .err_bytes = f->err_bytes};
+    int rc = file_load(&p, inside);
+    if (rc == 0) rc = read_pooling(c, &p);
+    json_free(p.root);
+    return rc;
+}
+
+/* How an encoder makes one vector of a text: what sentence-transformers wrote beside the model. */
+static int read_sentences(struct config *c, const struct file *config) {
+    struct file f = {.dir = config->dir, .err = config->err, .err_bytes = config->err_bytes};
+    c->text_context = c->context;
+    c->pool = OPS_POOL_MEAN;
+    int rc = file_load_optional(&f, "modules.json");
+    c->normalize = rc == 0;
+    if (rc < 0) return rc;
+    rc = 0;
+    for (size_t i = 0; rc == 0 && i < json_len(f.root); i++)
+        rc = read_module(c, &f, json_at(f.root, i));
+    json_free(f.root);
+    if (rc == 0) rc = file_load_optional(&f, "sentence_bert_config.json");
+    if (rc <= 0) return rc;
+    rc = want_u32(&f, "max_seq_length", 1, c->context, &c->text_context);
+    json_free(f.root);
+    return rc;
+}
+
+int config_load(struct config *out, const char *dir, char *err, size_t err_bytes) {
+    struct file f = {.dir = dir, .err = err, .err_bytes = err_bytes};
+    *out = (struct config){.bos = -1};
+    int rc = file_load(&f, "config.json");
+    if (rc != 0) return rc;
+    if ((rc = read_arch(out, &f)) == 0 && (rc = read_sizes(out, &f)) == 0 &&
+        (rc = read_act(out, &f)) == 0 && (rc = read_positions(out, &f)) == 0 &&
+        (rc = read_features(out, &f)) == 0)
+        rc = out->arch->kind == MODEL_ENCODER ? read_sentences(out, &f) : read_ends(out, &f);
+    json_free(f.root);
+    return rc;
+}

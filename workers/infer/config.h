@@ -1,0 +1,36 @@
+/* config.h - what a Hugging Face directory says about its model, read and checked.
+ *
+ * From config.json: the architecture and its sizes; generation_config.json: the ids that end a
+ * text; modules.json with its pooling module and sentence_bert_config.json: how an encoder makes
+ * one vector of a text. A feature that the engine lacks (rope_scaling, an unknown activation, a
+ * Dense module) is refused by name, never ignored.
+ *
+ * Units: tokens, elements.  Owner: a plain struct; arch is a constant.  Memory: none.
+ * Errors: -errno, ERR_FIELD, ERR_LIMIT, -ENOTSUP, -ENOMEM with file and field in err.  Threads:
+ * any. */
+#ifndef PENSTOCK_WORKERS_INFER_CONFIG_H
+#define PENSTOCK_WORKERS_INFER_CONFIG_H
+
+#include "workers/infer/arch.h"
+
+#define CONFIG_EOS_MAX 8u
+
+struct config {
+    const struct arch *arch;
+    uint32_t vocab, dim, layers, heads, kv_heads, head_dim, inner, context, types;
+    double eps, rope_theta;
+    enum ops_act act;
+    bool tied; /* the head is the embedding */
+    bool qkv_bias, o_bias, mlp_bias;
+    /* Encoders. */
+    uint32_t text_context; /* at most context */
+    enum ops_pool pool;    /* mean, when the directory has no modules.json */
+    bool normalize;        /* true, when it has none */
+    /* Decoders. */
+    uint32_t eos[CONFIG_EOS_MAX], n_eos;
+    int64_t bos; /* -1: none */
+};
+
+int config_load(struct config *out, const char *dir, char *err, size_t err_bytes);
+
+#endif

@@ -1,0 +1,148 @@
+#include "workers/infer/model.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "workers/infer/config.h"
+#include "workers/infer/decoder.h"
+#include "workers/infer/encoder.h"
+#include "workers/infer/safetensors.h"
+#include "workers/infer/weights.h"
+
+#define ROWS_MAX_DEFAULT 2048u
+
+struct model {
+    struct config config;
+    struct safetensors *tensors; /* mapped as long as packed weights may borrow from it */
+    struct weights weights;
+    struct encoder encoder; /* one of the two is in use, by config.arch->kind */
+    struct decoder decoder;
+    struct model_info info;
+    char numerics_id[96];
+};
+
+static void fill_info(struct model *m) {
+    const struct config *c = &m->config;
+    bool decoder = c->arch->kind == MODEL_DECODER;
+    m->info = (struct model_info){.kind = c->arch->kind,
+                                  .architecture = c->arch->name,
+                                  .vocab = c->vocab,
+                                  .dim = c->dim,
+                                  .layers = c->layers,
+                                  .heads = c->heads,
+                                  .kv_heads = c->kv_heads,
+                                  .head_dim = c->head_dim,
+                                  .context = decoder ? m->decoder.context : c->context,
+                                  .text_context = c->text_context,
+                                  .kv_tokens = m->decoder.pool.pages * KVPOOL_PAGE_TOKENS,
+                                  .parameters = m->weights.parameters,
+                                  .n_eos = c->n_eos,
+                                  .bos = c->bos};
+    _Static_assert(sizeof m->info.eos == sizeof c->eos, "one limit on the ids that end a text");
+    memcpy(m->info.eos, c->eos, sizeof c->eos);
+}
+
+int model_open(struct model **out, const char *dir, struct ops *ops,
+               const struct model_config *config, char *err, size_t err_bytes) {
+    struct model_config c = config ? *config : (struct model_config){0};
+    uint32_t rows_max = c.rows_max ? c.rows_max : ROWS_MAX_DEFAULT;
+    struct model *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (!m) return err_set(err, err_bytes, -ENOMEM, "no memory for a model");
+    int rc = config_load(&m->config, dir, err, err_bytes);
+    if (rc == 0) rc = safetensors_open(&m->tensors, dir, err, err_bytes);
+    if (rc == 0)
+        rc = weights_load(&m->weights, ops, m->tensors, &m->config, c.weights, err, err_bytes);
+    if (rc == 0 && m->config.arch->kind == MODEL_ENCODER)
+        rc = encoder_init(&m->encoder, ops, &m->config, &m->weights, rows_max, err, err_bytes);
+    else if (rc == 0)
+        rc = decoder_init(&m->decoder, ops, &m->config, &m->weights, rows_max, c.kv_tokens, err,
+                          err_bytes);
+    if (rc != 0) {
+        model_close(m);
+        return rc;
+    }
+    snprintf(m->numerics_id, sizeof m->numerics_id, "%s+w-%s", ops->numerics_id,
+             c.weights == DTYPE_BF16 ? "bf16" : "f32");
+    fill_info(m);
+    *out = m;
+    return 0;
+}
+
+void model_close(struct model *m) {
+    if (!m) return;
+    encoder_fini(&m->encoder);
+    decoder_fini(&m->decoder);
+    weights_fini(&m->weights);
+    safetensors_close(m->tensors);
+    free(m);
+}
+
+const struct model_info *model_info(const struct model *m) {
+    return &m->info;
+}
+
+const char *model_numerics_id(const struct model *m) {
+    return m->numerics_id;
+}
+
+int model_check_ids(const struct model *m, uint32_t n, const uint32_t *ids, char *err,
+                    size_t err_bytes) {
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] >= m->config.vocab)
+            return err_set(err, err_bytes, ERR_FIELD,
+                           "token %u has the id %u: the model's vocabulary has %u", i, ids[i],
+                           m->config.vocab);
+    return 0;
+}
+
+static int need_kind(const struct model *m, enum model_kind kind, char *err, size_t err_bytes) {
+    if (m->config.arch->kind == kind) return 0;
+    return err_set(err, err_bytes, -EINVAL, "%s is %s: it cannot %s", m->config.arch->name,
+                   kind == MODEL_ENCODER ? "a decoder" : "an encoder",
+                   kind == MODEL_ENCODER ? "embed a text" : "generate");
+}
+
+int model_embed(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
+                float *out, char *err, size_t err_bytes) {
+    int rc = need_kind(m, MODEL_ENCODER, err, err_bytes);
+    if (rc == 0 && n_seq > 0) rc = model_check_ids(m, begin[n_seq], ids, err, err_bytes);
+    return rc ? rc : encoder_embed(&m->encoder, n_seq, begin, ids, out, err, err_bytes);
+}
+
+int model_hidden(struct model *m, uint32_t rows, const uint32_t *ids, float *out, char *err,
+                 size_t err_bytes) {
+    int rc = need_kind(m, MODEL_ENCODER, err, err_bytes);
+    if (rc == 0) rc = model_check_ids(m, rows, ids, err, err_bytes);
+    return rc ? rc : encoder_hidden(&m->encoder, rows, ids, out, err, err_bytes);
+}
+
+struct seq *seq_new(struct model *m) {
+    assert(m->config.arch->kind == MODEL_DECODER);
+    return decoder_seq_new(&m->decoder);
+}
+
+void seq_free(struct seq *s) {
+    decoder_seq_free(s);
+}
+
+uint32_t seq_len(const struct seq *s) {
+    return s->len;
+}
+
+int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
+               const uint32_t *ids, const float **logits, char *err, size_t err_bytes) {
+    int rc = need_kind(m, MODEL_DECODER, err, err_bytes);
+    if (rc == 0 && n > 0) rc = model_check_ids(m, begin[n], ids, err, err_bytes);
+    if (rc == 0) rc = decoder_step(&m->decoder, n, seqs, begin, ids, err, err_bytes);
+    if (logits) *logits = rc == 0 ? m->decoder.logits : NULL;
+    return rc;
+}
+
+void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens) {
+    assert(m->config.arch->kind == MODEL_DECODER);
+    decoder_sample(&m->decoder, n, row, tokens);
+}

@@ -1,0 +1,290 @@
+#include "workers/infer/weights.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "kernels/source.h"
+#include "workers/infer/safetensors.h"
+
+#define SCAN_BLOCK 4096u
+#define SHAPE_CHARS (TENSOR_RANK_MAX * 22u + 3u)
+
+/* One load: what every step needs. */
+struct load {
+    struct weights *w;
+    struct ops *ops;
+    const struct safetensors *st;
+    const struct config *c;
+    enum dtype want;
+    const char *prefix;
+    char *err;
+    size_t err_bytes;
+};
+
+static int dtype_of(const struct tensor *t, enum dtype *out) {
+    if (strcmp(t->type, "F32") == 0)
+        *out = DTYPE_F32;
+    else if (strcmp(t->type, "F16") == 0)
+        *out = DTYPE_F16;
+    else if (strcmp(t->type, "BF16") == 0)
+        *out = DTYPE_BF16;
+    else
+        return -ENOTSUP;
+    return 0;
+}
+
+/* Index of the first element whose exponent is all ones (a NaN or an infinity), or n. */
+static uint64_t scan32(const uint32_t *v, uint64_t n, uint32_t exponent) {
+    for (uint64_t at = 0; at < n; at += SCAN_BLOCK) {
+        uint64_t end = n - at < SCAN_BLOCK ? n : at + SCAN_BLOCK;
+        uint32_t bad = 0;
+        for (uint64_t i = at; i < end; i++) bad |= (v[i] & exponent) == exponent;
+        for (uint64_t i = at; bad && i < end; i++)
+            if ((v[i] & exponent) == exponent) return i;
+    }
+    return n;
+}
+
+static uint64_t scan16(const uint16_t *v, uint64_t n, uint16_t exponent) {
+    for (uint64_t at = 0; at < n; at += SCAN_BLOCK) {
+        uint64_t end = n - at < SCAN_BLOCK ? n : at + SCAN_BLOCK;
+        uint16_t bad = 0;
+        for (uint64_t i = at; i < end; i++) bad |= (v[i] & exponent) == exponent;
+        for (uint64_t i = at; bad && i < end; i++)
+            if ((v[i] & exponent) == exponent) return i;
+    }
+    return n;
+}
+
+static uint64_t first_not_finite(const struct tensor *t, enum dtype dtype) {
+    switch (dtype) {
+    case DTYPE_F32: return scan32(t->data, t->elements, 0x7f800000u);
+    case DTYPE_F16: return scan16(t->data, t->elements, 0x7c00u);
+    case DTYPE_BF16: return scan16(t->data, t->elements, 0x7f80u);
+    default: return t->elements;
+    }
+}
+
+/* "[30522, 384]" */
+static void shape_text(const uint64_t *shape, uint32_t rank, char out[SHAPE_CHARS]) {
+    int used = snprintf(out, SHAPE_CHARS, "[");
+    for (uint32_t i = 0; i < rank; i++)
+        used +=
+            snprintf(out + used, SHAPE_CHARS - (size_t)used, "%s%" PRIu64, i ? ", " : "", shape[i]);
+    snprintf(out + used, SHAPE_CHARS - (size_t)used, "]");
+}
+
+/* A tensor by name, with its shape, type and values checked; d1 0 asks for a vector [d0]. */
+static int need(struct load *l, const char *pattern, uint32_t layer, const char *suffix,
+                uint64_t d0, uint64_t d1, const struct tensor **out, enum dtype *dtype) {
+    char name[256], wanted[SHAPE_CHARS], found[SHAPE_CHARS];
+    if (!arch_tensor_name(name, sizeof name, l->prefix, pattern, layer, suffix))
+        return err_set(l->err, l->err_bytes, ERR_LIMIT, "a tensor's name is too long");
+    const struct tensor *t = safetensors_find(l->st, name);
+    if (!t)
+        return err_set(l->err, l->err_bytes, ERR_FIELD, "tensor %s: missing, a %s has one", name,
+                       l->c->arch->name);
+    const char *path = safetensors_path(l->st, t);
+    if (t->rank != (d1 ? 2 : 1) || t->shape[0] != d0 || (d1 && t->shape[1] != d1)) {
+        uint64_t asked[] = {d0, d1};
+        shape_text(asked, d1 ? 2 : 1, wanted);
+        shape_text(t->shape, t->rank, found);
+        return err_set(l->err, l->err_bytes, ERR_FIELD,
+                       "%s: tensor %s: shape %s, config.json asks for %s", path, name, found,
+                       wanted);
+    }
+    if (dtype_of(t, dtype) != 0)
+        return err_set(l->err, l->err_bytes, -ENOTSUP,
+                       "%s: tensor %s: dtype %s; weights are F32, F16 or BF16", path, name,
+                       t->type);
+    uint64_t bad = first_not_finite(t, *dtype);
+    if (bad != t->elements)
+        return err_set(l->err, l->err_bytes, ERR_CORRUPT,
+                       "%s: tensor %s: element %" PRIu64 " is a NaN or an infinity", path, name,
+                       bad);
+    l->w->parameters += t->elements;
+    *out = t;
+    return 0;
+}
+
+static int no_memory(struct load *l, size_t bytes) {
+    return err_set(l->err, l->err_bytes, -ENOMEM, "no memory for %zu bytes of weights", bytes);
+}
+
+/* Vectors end to end as one buffer of floats in *out. */
+static int take_floats(struct load *l, const char *const *pattern, const uint32_t *n,
+                       uint32_t parts, uint32_t layer, const char *suffix, float **out) {
+    uint32_t total = 0, used = 0;
+    for (uint32_t i = 0; i < parts; i++) total += n[i];
+    float *host = malloc(total * sizeof *host);
+    *out = l->ops->alloc(l->ops, total * sizeof *host);
+    int rc = host && *out ? 0 : no_memory(l, total * sizeof *host);
+    for (uint32_t p = 0; rc == 0 && p < parts; p++) {
+        const struct tensor *t;
+        enum dtype dtype;
+        rc = need(l, pattern[p], layer, suffix, n[p], 0, &t, &dtype);
+        for (uint32_t i = 0; rc == 0 && i < n[p]; i++)
+            host[used + i] = source_element(t->data, dtype, i);
+        used += n[p];
+    }
+    if (rc == 0) l->ops->upload(l->ops, *out, host, total * sizeof *host);
+    free(host);
+    return rc;
+}
+
+static int take_bias(struct load *l, bool has, const char *pattern, uint32_t n, uint32_t layer,
+                     float **out) {
+    return has ? take_floats(l, &pattern, &n, 1, layer, ".bias", out) : 0;
+}
+
+static int take_norm(struct load *l, const char *pattern, uint32_t layer,
+                     struct weights_norm *out) {
+    if (!pattern) return 0;
+    int rc = take_floats(l, &pattern, &l->c->dim, 1, layer, ".weight", &out->gamma);
+    if (rc == 0 && l->c->arch->norm == OPS_LAYERNORM)
+        rc = take_floats(l, &pattern, &l->c->dim, 1, layer, ".bias", &out->beta);
+    return rc;
+}
+
+static int take_matrix(struct load *l, const char *pattern, uint32_t layer, uint32_t n, uint32_t k,
+                       struct weight *out) {
+    const struct tensor *t;
+    enum dtype dtype;
+    int rc = need(l, pattern, layer, ".weight", n, k, &t, &dtype);
+    return rc ? rc
+              : l->ops->weight_pack(l->ops, out, n, k, t->data, dtype, l->want, l->err,
+                                    l->err_bytes);
+}
+
+/* Several matrices over the same input, in one packed weight. */
+static int take_matrices(struct load *l, const char *const *pattern, const uint32_t *n,
+                         uint32_t parts, uint32_t layer, bool pair, struct weight *out) {
+    const struct tensor *t[3];
+    const void *source[3];
+    enum dtype dtype[3];
+    for (uint32_t i = 0; i < parts; i++) {
+        int rc = need(l, pattern[i], layer, ".weight", n[i], l->c->dim, &t[i], &dtype[i]);
+        if (rc != 0) return rc;
+        source[i] = t[i]->data;
+        if (dtype[i] != dtype[0])
+            return err_set(l->err, l->err_bytes, -ENOTSUP,
+                           "tensor %s is %s, %s is %s: they must agree", t[i]->name, t[i]->type,
+                           t[0]->name, t[0]->type);
+    }
+    if (pair)
+        return l->ops->weight_pack_pair(l->ops, out, n[0], l->c->dim, source[0], source[1],
+                                        dtype[0], l->want, l->err, l->err_bytes);
+    return l->ops->weight_pack_stack(l->ops, out, parts, n, l->c->dim, source, dtype[0], l->want,
+                                     l->err, l->err_bytes);
+}
+
+static int take_table(struct load *l, const char *pattern, uint32_t rows, void **out) {
+    if (!pattern) return 0;
+    const struct tensor *t;
+    enum dtype dtype;
+    int rc = need(l, pattern, 0, ".weight", rows, l->c->dim, &t, &dtype);
+    if (rc != 0) return rc;
+    if (pattern == l->c->arch->names.embed) l->w->embed_dtype = dtype;
+    if (dtype != l->w->embed_dtype)
+        return err_set(l->err, l->err_bytes, -ENOTSUP,
+                       "tensor %s is %s: the embedding tables must agree", t->name, t->type);
+    *out = l->ops->alloc(l->ops, t->bytes);
+    if (!*out) return no_memory(l, t->bytes);
+    l->ops->upload(l->ops, *out, t->data, t->bytes);
+    return 0;
+}
+
+static int take_layer(struct load *l, uint32_t i, struct weights_layer *w) {
+    const struct config *c = l->c;
+    const struct arch_names *names = &c->arch->names;
+    uint32_t q = c->heads * c->head_dim, kv = c->kv_heads * c->head_dim;
+    const char *qkv[] = {names->q, names->k, names->v}, *gate_up[] = {names->gate, names->up};
+    uint32_t qkv_n[] = {q, kv, kv}, gate_up_n[] = {c->inner, c->inner};
+    int rc;
+    if ((rc = take_norm(l, names->attn_norm, i, &w->attn_norm)) != 0 ||
+        (rc = take_matrices(l, qkv, qkv_n, 3, i, false, &w->qkv)) != 0 ||
+        (rc = take_matrix(l, names->o, i, c->dim, q, &w->o)) != 0 ||
+        (rc = take_bias(l, c->o_bias, names->o, c->dim, i, &w->o_bias)) != 0 ||
+        (rc = take_norm(l, names->mlp_norm, i, &w->mlp_norm)) != 0)
+        return rc;
+    if (c->qkv_bias && (rc = take_floats(l, qkv, qkv_n, 3, i, ".bias", &w->qkv_bias)) != 0)
+        return rc;
+    if (c->arch->gated)
+        rc = take_matrices(l, gate_up, gate_up_n, 2, i, true, &w->up);
+    else
+        rc = take_matrix(l, names->up, i, c->inner, c->dim, &w->up);
+    if (rc != 0 || (rc = take_bias(l, c->mlp_bias, names->up, c->inner, i, &w->up_bias)) != 0 ||
+        (rc = take_matrix(l, names->down, i, c->dim, c->inner, &w->down)) != 0)
+        return rc;
+    return take_bias(l, c->mlp_bias, names->down, c->dim, i, &w->down_bias);
+}
+
+/* The first prefix under which the embedding is found; the first of all when none fits. */
+static const char *prefix_of(const struct arch *a, const struct safetensors *st) {
+    char name[256];
+    for (uint32_t i = 0; a->prefix[i]; i++)
+        if (arch_tensor_name(name, sizeof name, a->prefix[i], a->names.embed, 0, ".weight") &&
+            safetensors_find(st, name))
+            return a->prefix[i];
+    return a->prefix[0];
+}
+
+int weights_load(struct weights *w, struct ops *ops, const struct safetensors *st,
+                 const struct config *c, enum dtype want, char *err, size_t err_bytes) {
+    const struct arch_names *names = &c->arch->names;
+    struct load l = {w, ops, st, c, want, prefix_of(c->arch, st), err, err_bytes};
+    *w = (struct weights){.ops = ops, .layers = c->layers};
+    int rc = -ENOMEM;
+    w->layer = calloc(c->layers, sizeof *w->layer);
+    if (!w->layer)
+        rc = no_memory(&l, c->layers * sizeof *w->layer);
+    else if ((rc = take_table(&l, names->embed, c->vocab, &w->embed)) == 0 &&
+             (rc = take_table(&l, names->positions, c->context, &w->positions)) == 0 &&
+             (rc = take_table(&l, names->types, c->types, &w->types)) == 0 &&
+             (rc = take_norm(&l, names->embed_norm, 0, &w->embed_norm)) == 0)
+        rc = take_norm(&l, names->final_norm, 0, &w->final_norm);
+    for (uint32_t i = 0; rc == 0 && i < c->layers; i++) rc = take_layer(&l, i, &w->layer[i]);
+    if (rc == 0 && names->head) {
+        uint64_t before = w->parameters;
+        rc = take_matrix(&l, c->tied ? names->embed : names->head, 0, c->vocab, c->dim, &w->head);
+        if (c->tied) w->parameters = before; /* counted with the embedding */
+    }
+    if (rc != 0) weights_fini(w);
+    return rc;
+}
+
+static void drop(struct ops *ops, void *buffer) {
+    if (buffer) ops->free(ops, buffer);
+}
+
+static void drop_norm(struct ops *ops, struct weights_norm *n) {
+    drop(ops, n->gamma);
+    drop(ops, n->beta);
+}
+
+void weights_fini(struct weights *w) {
+    struct ops *ops = w->ops;
+    if (!ops) return;
+    for (uint32_t i = 0; w->layer && i < w->layers; i++) {
+        struct weights_layer *l = &w->layer[i];
+        struct weight *matrices[] = {&l->qkv, &l->o, &l->up, &l->down};
+        float *biases[] = {l->qkv_bias, l->o_bias, l->up_bias, l->down_bias};
+        for (uint32_t k = 0; k < 4; k++) {
+            if (matrices[k]->n) ops->weight_free(ops, matrices[k]);
+            drop(ops, biases[k]);
+        }
+        drop_norm(ops, &l->attn_norm);
+        drop_norm(ops, &l->mlp_norm);
+    }
+    if (w->head.n) ops->weight_free(ops, &w->head);
+    drop(ops, w->embed);
+    drop(ops, w->positions);
+    drop(ops, w->types);
+    drop_norm(ops, &w->embed_norm);
+    drop_norm(ops, &w->final_norm);
+    free(w->layer);
+    *w = (struct weights){0};
+}
