@@ -63,7 +63,8 @@ struct sock_msg {
     void *hold[LIMIT_FRAMES];         /* zmq's own frames behind the bytes of a received message */
 };
 /* 1: a message was received (fini it); 0: none there; ERR_LIMIT: a message with too many frames was
- * read and thrown away (peer is filled, or of length 0 when it cannot be answered). Never blocks. */
+ * read and thrown away (peer is filled, or of length 0 when it cannot be answered). Never
+ * blocks. */
 int sock_recv(struct sock *s, struct sock_msg *m);
 /* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark, -EHOSTUNREACH unknown
  * peer. */

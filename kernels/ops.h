@@ -31,7 +31,8 @@ static inline size_t dtype_bytes(enum dtype t) {
     return t == DTYPE_F32 ? 4 : t == DTYPE_F16 || t == DTYPE_BF16 ? 2 : 1;
 }
 
-/* Largest head of an attention; scratch of the backends is sized by it. Models beyond are refused. */
+/* Largest head of an attention; scratch of the backends is sized by it. Models beyond it are
+ * refused. */
 #define OPS_HEAD_DIM_MAX 256u
 /* What sample() answers for a row whose mask leaves no token with a logit above -infinity. */
 #define OPS_NO_TOKEN UINT32_MAX
@@ -149,8 +150,9 @@ struct gather_args { /* out[i] = x[row[i]]: the rows that need logits */
     const void *x;
     void *out; /* act [rows][dim] */
 };
-/* Mask, temperature, top_k, top_p of what top_k left, in this order. Candidates are ranked by logit,
- * equals by lowest id, and the draw walks down that rank; NaN and -infinity are never drawn. */
+/* Mask, temperature, top_k, top_p of what top_k left, in this order. Candidates are ranked by
+ * logit, equals by lowest id, and the draw walks down that rank; NaN and -infinity are never
+ * drawn. */
 struct sample_row {
     float temperature;               /* 0: greedy, the lowest id among equals */
     float top_p;                     /* 1: all */

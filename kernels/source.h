@@ -10,7 +10,7 @@
 
 #include "kernels/ops.h"
 
-/* What every backend can pack today: f32, f16 or bf16, stored as f32 or bf16, neither side empty. */
+/* What every backend can pack: f32, f16 or bf16, stored as f32 or bf16, neither side empty. */
 int source_check(uint32_t parts, const uint32_t *n, uint32_t k, enum dtype dtype, enum dtype want,
                  char *err, size_t err_bytes);
 
