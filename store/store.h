@@ -41,6 +41,9 @@ int store_payload_put(struct store_write *w, uint64_t job, uint32_t slot, const 
 /* Reads a whole payload into `out` (checks the CRC: ERR_CORRUPT names job, slot and chunk). */
 int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot,
                       const struct job_payload *p, struct buf *out);
+/* Frees the slot's blobs that no record names any more; records that are replaced or deleted free
+ * theirs by themselves (jobs.h). The space comes back with the transaction after this one: until
+ * then a crash must find what the committed record names. */
 int store_payload_del(struct store_write *w, uint64_t job, uint32_t slot);
 
 struct store_usage {
@@ -51,11 +54,11 @@ struct store_usage {
 int store_usage(struct store *s, struct store_usage *out);
 bool store_full_soft(struct store *s); /* above 80 % of either cap */
 
-/* Offline or from a read transaction: walks every record, key, blob and CRC; prints findings
+/* On the store thread or offline, in a read transaction: walks every record, key, blob and CRC; prints findings
  * through fn; returns how many problems, or an error. */
 int store_check(struct store *s, void (*fn)(void *arg, const char *finding), void *arg);
 
-/* Tests: the n-th commit from now fails with `error` (0 switches it off). */
+/* Tests: the n-th commit from now fails with `error` between blob and meta (0 switches it off). */
 void store_fail_commit(struct store *s, uint32_t countdown, int error);
 
 #endif

@@ -1,0 +1,187 @@
+#include "store/blobs.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "schemas/job.h"
+#include "store/txn.h"
+
+#define OVERFLOW_HEADER_BYTES 16u /* what LMDB puts before a value on pages of its own */
+#define HEADER_BYTES 32u
+#define CRC_FROM 8u /* behind magic, version and the crc itself */
+#define VERSION 1u
+
+size_t blob_value_bytes(uint32_t page_bytes) {
+    size_t least = OVERFLOW_HEADER_BYTES + HEADER_BYTES + BLOB_DATA_MIN_BYTES;
+    return (least + page_bytes - 1) / page_bytes * page_bytes - OVERFLOW_HEADER_BYTES;
+}
+
+size_t blob_data_bytes(uint32_t page_bytes) {
+    return blob_value_bytes(page_bytes) - HEADER_BYTES;
+}
+
+static void put_be(uint8_t *at, uint64_t v, uint32_t bytes) {
+    for (uint32_t i = 0; i < bytes; i++) at[i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
+}
+
+static void put_le(uint8_t *at, uint64_t v, uint32_t bytes) {
+    for (uint32_t i = 0; i < bytes; i++) at[i] = (uint8_t)(v >> (8 * i));
+}
+
+static struct bytes key_of(uint8_t key[BLOB_KEY_BYTES], struct blob_id id, uint32_t index) {
+    put_be(key, id.job, 8);
+    put_be(key + 8, id.slot, 4);
+    put_be(key + 12, id.crc, 4);
+    put_be(key + 16, index, 4);
+    return bytes_of(key, BLOB_KEY_BYTES);
+}
+
+static int id_of(struct bytes key, struct blob_id *id) {
+    struct reader r = reader_of(key);
+    id->job = read_u64be(&r);
+    uint64_t slot_crc = read_u64be(&r);
+    id->slot = (uint32_t)(slot_crc >> 32);
+    id->crc = (uint32_t)slot_crc;
+    return key.len == BLOB_KEY_BYTES && !r.bad ? 0 : ERR_CORRUPT;
+}
+
+/* Reads across the parts of a payload as if they were one. */
+struct gather {
+    const struct bytes *parts;
+    uint32_t n, part;
+    size_t offset;
+};
+
+static void gather(struct gather *g, uint8_t *out, size_t want) {
+    while (want > 0) {
+        assert(g->part < g->n);
+        const struct bytes *p = &g->parts[g->part];
+        size_t take = p->len - g->offset < want ? p->len - g->offset : want;
+        if (take > 0) memcpy(out, (const uint8_t *)p->data + g->offset, take);
+        out += take;
+        want -= take;
+        g->offset += take;
+        if (g->offset == p->len) {
+            g->part++;
+            g->offset = 0;
+        }
+    }
+}
+
+int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n) {
+    uint32_t page_bytes = env_page_bytes(t->env);
+    size_t value_bytes = blob_value_bytes(page_bytes), room = blob_data_bytes(page_bytes);
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < n; i++) total += parts[i].len;
+    struct gather g = {parts, n, 0, 0};
+    uint64_t left = total;
+    for (uint32_t index = 0; left > 0; index++) {
+        size_t take = left < room ? (size_t)left : room;
+        uint8_t key[BLOB_KEY_BYTES];
+        void *value;
+        int code = env_reserve(t, BLOB_CHUNKS, key_of(key, id, index), value_bytes, &value);
+        if (code != 0) return code;
+        uint8_t *v = value;
+        memcpy(v, "PSB", 3);
+        v[3] = VERSION;
+        put_le(v + 8, take, 4);
+        put_le(v + 12, index, 4);
+        put_le(v + 16, total, 8);
+        put_le(v + 24, id.job, 8);
+        gather(&g, v + HEADER_BYTES, take);
+        memset(v + HEADER_BYTES + take, 0, room - take);
+        put_le(v + 4, crc32c(0, v + CRC_FROM, HEADER_BYTES - CRC_FROM + take), 4);
+        left -= take;
+    }
+    return 0;
+}
+
+/* Checks one chunk against its key and the payload's size; on success *data is what it carries. */
+static const char *open_chunk(struct bytes value, struct blob_id id, uint32_t index, uint64_t total,
+                              size_t expect, struct bytes *data) {
+    struct reader r = reader_of(value);
+    struct bytes magic = read_bytes(&r, 3);
+    uint8_t version = read_u8(&r);
+    uint32_t crc = read_u32le(&r);
+    uint32_t data_bytes = read_u32le(&r);
+    uint32_t stored_index = read_u32le(&r);
+    uint64_t stored_total = read_u64le(&r);
+    uint64_t job = read_u64le(&r);
+    *data = read_bytes(&r, data_bytes);
+    if (r.bad || !bytes_is(magic, "PSB") || version != VERSION) return "its header is damaged";
+    if (crc32c(0, (const uint8_t *)value.data + CRC_FROM, HEADER_BYTES - CRC_FROM + data_bytes) !=
+        crc)
+        return "its checksum is wrong";
+    if (job != id.job || stored_index != index || stored_total != total || data_bytes != expect)
+        return "it belongs to another payload";
+    return NULL;
+}
+
+int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes, struct buf *out,
+             char *err, size_t err_bytes) {
+    size_t room = blob_data_bytes(env_page_bytes(t->env));
+    uint64_t left = payload_bytes;
+    uint32_t crc = 0;
+    char job[JOB_ID_CHARS + 1];
+    job_id_text(id.job, job);
+    for (uint32_t index = 0; left > 0; index++) {
+        size_t expect = left < room ? (size_t)left : room;
+        uint8_t key[BLOB_KEY_BYTES];
+        struct bytes value, data;
+        int code = env_get(t, BLOB_CHUNKS, key_of(key, id, index), &value);
+        const char *fault = code == -ENOENT ? "it is missing" : NULL;
+        if (code != 0 && !fault) return code;
+        if (!fault) fault = open_chunk(value, id, index, payload_bytes, expect, &data);
+        if (fault)
+            return err_set(err, err_bytes, ERR_CORRUPT, "job %s, payload slot %u, chunk %u: %s",
+                           job, id.slot, index, fault);
+        code = buf_append(out, data.data, data.len);
+        if (code != 0) return code;
+        crc = crc32c(crc, data.data, data.len);
+        left -= expect;
+    }
+    if (crc == id.crc) return 0;
+    return err_set(err, err_bytes, ERR_CORRUPT,
+                   "job %s, payload slot %u: the checksum of the whole is wrong", job, id.slot);
+}
+
+int blob_del(struct env_txn *t, struct blob_id id) {
+    uint8_t first[BLOB_KEY_BYTES];
+    struct bytes key = key_of(first, id, 0), value;
+    struct env_cursor c;
+    int code = env_cursor_open(t, BLOB_CHUNKS, &c);
+    if (code != 0) return code;
+    code = env_move(&c, ENV_AT_LEAST, &key, &value);
+    while (code == 0 && key.len == BLOB_KEY_BYTES && memcmp(key.data, first, 16) == 0) {
+        code = env_cursor_del(&c);
+        if (code == 0) code = env_move(&c, ENV_NEXT, &key, &value);
+    }
+    env_cursor_close(&c);
+    return code == -ENOENT ? 0 : code;
+}
+
+int blob_walk(struct env_txn *t, struct blob_id from, int (*fn)(void *arg, struct blob_id id),
+              void *arg) {
+    uint8_t first[BLOB_KEY_BYTES];
+    struct bytes key = key_of(first, from, 0), value;
+    struct env_cursor c;
+    int code = env_cursor_open(t, BLOB_CHUNKS, &c);
+    if (code != 0) return code;
+    struct blob_id last = {0};
+    bool any = false;
+    for (code = env_move(&c, ENV_AT_LEAST, &key, &value); code == 0;
+         code = env_move(&c, ENV_NEXT, &key, &value)) {
+        struct blob_id id;
+        code = id_of(key, &id);
+        if (code != 0) break;
+        if (any && id.job == last.job && id.slot == last.slot && id.crc == last.crc) continue;
+        any = true;
+        last = id;
+        code = fn(arg, id);
+        if (code != 0) break;
+    }
+    env_cursor_close(&c);
+    return code == -ENOENT ? 0 : code;
+}

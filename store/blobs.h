@@ -1,0 +1,44 @@
+/* blobs.h - payloads too large for a job's record, cut into chunks of one size class.
+ *
+ * A chunk's value and LMDB's 16-byte overflow header together fill whole pages: the smallest run
+ * that holds 64 KiB of data and our header (17 pages of 4 KiB). Every chunk takes that run, however
+ * little is in it, so any run that was freed fits any chunk and the file does not fragment.
+ *
+ * A payload is named by (job, slot, CRC32C of the whole): a new version of a slot lies beside the
+ * one that the committed record still names, so that a crash between the commits of `blob` and
+ * `meta` leaves the old one whole.
+ *
+ *   key    job u64be | slot u32be | crc u32be | index u32be
+ *   value  "PSB" version u8 | crc u32 | data bytes u32 | index u32 | payload bytes u64 | job u64 |
+ *          data | zeros       (little-endian; crc covers all from `data bytes` to the data's end)
+ *
+ * Units: bytes.  Owner: the caller's transaction.  Memory: none of its own; chunks are written into
+ * the map's dirty pages.  Errors: ERR_CORRUPT with err naming job, slot and chunk, env.h's.
+ * Threads: as the transaction. */
+#ifndef PENSTOCK_STORE_BLOBS_H
+#define PENSTOCK_STORE_BLOBS_H
+
+#include "store/env.h"
+
+#define BLOB_DATA_MIN_BYTES (64u * 1024u)
+#define BLOB_KEY_BYTES 20u
+
+struct blob_id {
+    uint64_t job;
+    uint32_t slot, crc;
+};
+size_t blob_value_bytes(uint32_t page_bytes); /* a chunk's value, header and padding included */
+size_t blob_data_bytes(uint32_t page_bytes);  /* payload bytes in a full chunk */
+
+int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n);
+/* Appends payload_bytes to out. */
+int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes, struct buf *out,
+             char *err, size_t err_bytes);
+int blob_del(struct env_txn *t, struct blob_id id); /* 0 also when there is nothing */
+
+/* Calls fn for each payload from `from` on, once, whatever its chunks; stops at a nonzero return,
+ * which it returns. Deletes while walking are not allowed: collect first. */
+int blob_walk(struct env_txn *t, struct blob_id from, int (*fn)(void *arg, struct blob_id id),
+              void *arg);
+
+#endif

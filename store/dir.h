@@ -1,0 +1,26 @@
+/* dir.h - the folder of a store: who has it open, and whether it was ever made.
+ *
+ *   DIR/lock   flock'ed by the process that has it open, holds its pid
+ *   DIR/STORE  written once both environments exist: without it a missing data file means "new",
+ *              with it "lost"
+ *   DIR/meta, DIR/blob
+ *
+ * Units: none.  Owner: the lock lives as long as its descriptor.  Memory: none.
+ * Errors: -EBUSY (err names the pid), -errno.  Threads: any. */
+#ifndef PENSTOCK_STORE_DIR_H
+#define PENSTOCK_STORE_DIR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define STORE_PATH_BYTES 4096
+
+int store_path(const char *dir, const char *name, char out[STORE_PATH_BYTES], char *err,
+               size_t err_bytes);
+/* Makes the folders when missing, takes the lock; *made: the store has existed before. */
+int store_dir_lock(const char *dir, int *lock_fd, bool *made, char *err, size_t err_bytes);
+void store_dir_unlock(int lock_fd); /* negative is fine */
+/* Makes the names of the new data files durable, then writes DIR/STORE. */
+int store_dir_mark(const char *dir, char *err, size_t err_bytes);
+
+#endif

@@ -1,0 +1,323 @@
+#include "store/env.h"
+
+#include <assert.h>
+#include <lmdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+
+#define EXTEND_BYTES (4u << 20) /* the file grows in such steps, ahead of LMDB's writes */
+#define READERS 126u
+#define DEPTH_MAX 16u /* pages on the way to a leaf, generously; each may split once */
+
+struct env {
+    MDB_env *mdb;
+    MDB_dbi table[ENV_TABLES_MAX], unnamed;
+    uint32_t n_tables, page_bytes;
+    uint64_t cap_bytes, reserve_pages;
+};
+
+/* The one place where LMDB's return codes become ours. */
+static int code_of(int rc) {
+    switch (rc) {
+    case MDB_SUCCESS: return 0;
+    case MDB_NOTFOUND: return -ENOENT;
+    case MDB_KEYEXIST: return -EEXIST;
+    case MDB_MAP_FULL: return -ENOSPC;
+    case MDB_TXN_FULL: return ERR_LIMIT;
+    case MDB_READERS_FULL: return ERR_FULL;
+    case MDB_VERSION_MISMATCH: return ERR_VERSION;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID: return ERR_CORRUPT;
+    case MDB_BAD_VALSIZE: return -EINVAL;
+    case MDB_MAP_RESIZED:
+    case MDB_PANIC:
+    case MDB_BAD_TXN: return -EIO;
+    case EDQUOT:
+    case EFBIG: return -ENOSPC;
+    default: return rc > 0 ? -rc : -EIO;
+    }
+}
+
+static MDB_val val_of(struct bytes b) {
+    return (MDB_val){b.len, (void *)(uintptr_t)b.data};
+}
+
+static struct bytes bytes_from(MDB_val v) {
+    return bytes_of(v.mv_data, v.mv_size);
+}
+
+/* LMDB maps the file and trusts its own page numbers, so the file must hold every page that the
+ * last commit knows of. env_commit keeps it longer than that, so a shorter one lost its end. */
+static int check_size(struct env *e, const char *dir, char *err, size_t err_bytes) {
+    MDB_envinfo info;
+    MDB_stat stat;
+    struct stat st;
+    int fd;
+    int rc = mdb_env_info(e->mdb, &info);
+    if (rc == 0) rc = mdb_env_stat(e->mdb, &stat);
+    if (rc == 0) rc = mdb_env_get_fd(e->mdb, &fd);
+    if (rc == 0 && fstat(fd, &st) != 0) rc = errno;
+    if (rc != 0) return err_set(err, err_bytes, code_of(rc), "%s: %s", dir, mdb_strerror(rc));
+    e->page_bytes = stat.ms_psize;
+    uint64_t need = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+    if ((uint64_t)st.st_size < need)
+        return err_set(err, err_bytes, ERR_CORRUPT,
+                       "%s/data.mdb was cut off: it has %llu bytes and its last commit needs %llu; "
+                       "restore the store from a backup",
+                       dir, (unsigned long long)st.st_size, (unsigned long long)need);
+    e->cap_bytes = info.me_mapsize;
+    uint64_t cap_pages = e->cap_bytes / e->page_bytes;
+    e->reserve_pages = 64 + cap_pages / 32;
+    return 0;
+}
+
+static int open_tables(struct env *e, const struct env_config *c) {
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(e->mdb, NULL, 0, &txn);
+    if (rc != 0) return rc;
+    rc = mdb_dbi_open(txn, NULL, 0, &e->unnamed);
+    for (uint32_t i = 0; rc == 0 && i < c->n_tables; i++)
+        rc = mdb_dbi_open(txn, c->tables[i], MDB_CREATE, &e->table[i]);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+static int check_there(const struct env_config *c, char *err, size_t err_bytes) {
+    char path[4096];
+    struct stat st;
+    int n = snprintf(path, sizeof path, "%s/data.mdb", c->dir);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return err_set(err, err_bytes, -ENAMETOOLONG, "%s: the path is too long", c->dir);
+    if (!c->must_exist || (stat(path, &st) == 0 && st.st_size > 0)) return 0;
+    return err_set(err, err_bytes, ERR_CORRUPT,
+                   "%s is missing or empty although the store was made before; restore it from a "
+                   "backup",
+                   path);
+}
+
+int env_open(struct env **out, const struct env_config *c, char *err, size_t err_bytes) {
+    assert(c->n_tables <= ENV_TABLES_MAX);
+    int code = check_there(c, err, err_bytes);
+    if (code != 0) return code;
+    struct env *e = calloc(1, sizeof *e);
+    if (!e) return err_set(err, err_bytes, -ENOMEM, "%s: out of memory", c->dir);
+    e->n_tables = c->n_tables;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    int rc = mdb_env_create(&e->mdb);
+    if (rc == 0) rc = mdb_env_set_maxdbs(e->mdb, ENV_TABLES_MAX);
+    if (rc == 0) rc = mdb_env_set_maxreaders(e->mdb, READERS);
+    if (rc == 0) rc = mdb_env_set_mapsize(e->mdb, (c->cap_bytes + page - 1) / page * page);
+    if (rc == 0) rc = mdb_env_open(e->mdb, c->dir, MDB_NOTLS, 0600);
+    if (rc != 0) goto fail;
+    code = check_size(e, c->dir, err, err_bytes);
+    if (code != 0) goto close;
+    rc = mdb_reader_check(e->mdb, NULL); /* slots of processes that were killed */
+    if (rc == 0) rc = open_tables(e, c);
+    if (rc != 0) goto fail;
+    *out = e;
+    return 0;
+
+fail:
+    code = err_set(err, err_bytes, code_of(rc), "%s/data.mdb: %s", c->dir, mdb_strerror(rc));
+close:
+    env_close(e);
+    return code;
+}
+
+void env_close(struct env *e) {
+    if (!e) return;
+    if (e->mdb) mdb_env_close(e->mdb);
+    free(e);
+}
+
+uint32_t env_page_bytes(const struct env *e) {
+    return e->page_bytes;
+}
+
+uint64_t env_last_txn(struct env *e) {
+    MDB_envinfo info;
+    return mdb_env_info(e->mdb, &info) == 0 ? info.me_last_txnid : 0;
+}
+
+int env_begin(struct env *e, bool write, struct env_txn *out) {
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(e->mdb, NULL, write ? 0 : MDB_RDONLY, &txn);
+    if (rc != 0) return code_of(rc);
+    *out = (struct env_txn){.env = e, .txn = txn, .write = write};
+    return 0;
+}
+
+/* Makes the file longer than this transaction can need, before LMDB writes to it: afterwards a file
+ * that is too short was truncated by somebody else. The new end is a hole; it takes no space. */
+static int extend(const struct env_txn *t) {
+    MDB_envinfo info;
+    struct stat st;
+    int fd;
+    int rc = mdb_env_info(t->env->mdb, &info);
+    if (rc == 0) rc = mdb_env_get_fd(t->env->mdb, &fd);
+    if (rc == 0 && fstat(fd, &st) != 0) rc = errno;
+    if (rc != 0) return rc;
+    uint64_t need = ((uint64_t)info.me_last_pgno + 1 + t->ahead_pages) * t->env->page_bytes;
+    if (need > t->env->cap_bytes) need = t->env->cap_bytes;
+    if ((uint64_t)st.st_size >= need) return 0;
+    need = (need + EXTEND_BYTES - 1) / EXTEND_BYTES * EXTEND_BYTES;
+    if (need > t->env->cap_bytes) need = t->env->cap_bytes;
+    return ftruncate(fd, (off_t)need) == 0 ? 0 : errno;
+}
+
+int env_commit(struct env_txn *t) {
+    assert(t->txn);
+    int rc = 0;
+    if (t->error != 0) {
+        int code = t->error;
+        env_abort(t);
+        return code;
+    }
+    if (t->write && t->ahead_pages > 0) rc = extend(t);
+    if (rc != 0) {
+        env_abort(t);
+        return code_of(rc);
+    }
+    rc = mdb_txn_commit(t->txn);
+    *t = (struct env_txn){0};
+    return code_of(rc);
+}
+
+void env_abort(struct env_txn *t) {
+    if (t->txn) mdb_txn_abort(t->txn);
+    *t = (struct env_txn){0};
+}
+
+uint64_t env_txn_id(const struct env_txn *t) {
+    return mdb_txn_id(t->txn);
+}
+
+int env_get(const struct env_txn *t, uint32_t table, struct bytes key, struct bytes *value) {
+    MDB_val k = val_of(key), v;
+    int rc = mdb_get(t->txn, t->env->table[table], &k, &v);
+    if (rc == 0) *value = bytes_from(v);
+    return code_of(rc);
+}
+
+/* Refuses what would eat into the reserve, and remembers how far the file may grow. */
+static int admit(struct env_txn *t, size_t value_bytes) {
+    assert(t->write);
+    if (t->error != 0) return t->error;
+    uint64_t pages = value_bytes / t->env->page_bytes + 2;
+    struct env_usage u;
+    int code = env_usage(t, &u);
+    if (code == 0 && u.live_pages + pages + t->env->reserve_pages > u.cap_pages) code = -ENOSPC;
+    if (code != 0) return t->error = code;
+    t->ahead_pages += pages + 2 * DEPTH_MAX;
+    return 0;
+}
+
+/* Keeps the first failure that leaves a transaction unfit to commit. */
+static int done(struct env_txn *t, int rc) {
+    int code = code_of(rc);
+    if (code != 0 && code != -ENOENT && code != -EEXIST && t->error == 0) t->error = code;
+    return code;
+}
+
+int env_put(struct env_txn *t, uint32_t table, struct bytes key, struct bytes value,
+            enum env_put how) {
+    int code = admit(t, key.len + value.len);
+    if (code != 0) return code;
+    MDB_dbi dbi = t->env->table[table];
+    MDB_val k = val_of(key), v = val_of(value);
+    int rc = MDB_KEYEXIST;
+    if (how == ENV_APPEND) rc = mdb_put(t->txn, dbi, &k, &v, MDB_APPEND);
+    if (how != ENV_APPEND || rc == MDB_KEYEXIST) {
+        v = val_of(value);
+        rc = mdb_put(t->txn, dbi, &k, &v, how == ENV_REPLACE ? 0 : MDB_NOOVERWRITE);
+    }
+    return done(t, rc);
+}
+
+int env_reserve(struct env_txn *t, uint32_t table, struct bytes key, size_t value_bytes,
+                void **out) {
+    int code = admit(t, key.len + value_bytes);
+    if (code != 0) return code;
+    MDB_val k = val_of(key), v = {value_bytes, NULL};
+    int rc = mdb_put(t->txn, t->env->table[table], &k, &v, MDB_RESERVE);
+    if (rc == 0) *out = v.mv_data;
+    return done(t, rc);
+}
+
+int env_del(struct env_txn *t, uint32_t table, struct bytes key) {
+    assert(t->write);
+    MDB_val k = val_of(key);
+    t->ahead_pages += 2 * DEPTH_MAX;
+    return done(t, mdb_del(t->txn, t->env->table[table], &k, NULL));
+}
+
+int env_cursor_open(struct env_txn *t, uint32_t table, struct env_cursor *out) {
+    MDB_cursor *c;
+    int rc = mdb_cursor_open(t->txn, t->env->table[table], &c);
+    if (rc == 0) *out = (struct env_cursor){t, c};
+    return code_of(rc);
+}
+
+void env_cursor_close(struct env_cursor *c) {
+    if (c->cursor) mdb_cursor_close(c->cursor);
+    *c = (struct env_cursor){0};
+}
+
+int env_move(struct env_cursor *c, enum env_move move, struct bytes *key, struct bytes *value) {
+    static const MDB_cursor_op ops[] = {[ENV_FIRST] = MDB_FIRST,
+                                        [ENV_LAST] = MDB_LAST,
+                                        [ENV_NEXT] = MDB_NEXT,
+                                        [ENV_PREV] = MDB_PREV,
+                                        [ENV_AT_LEAST] = MDB_SET_RANGE};
+    MDB_val k = {0}, v;
+    if (move == ENV_AT_LEAST) k = val_of(*key);
+    int rc = mdb_cursor_get(c->cursor, &k, &v, ops[move]);
+    if (rc != 0) return code_of(rc);
+    *key = bytes_from(k);
+    *value = bytes_from(v);
+    return 0;
+}
+
+int env_cursor_del(struct env_cursor *c) {
+    assert(c->txn->write);
+    c->txn->ahead_pages += 2 * DEPTH_MAX;
+    return done(c->txn, mdb_cursor_del(c->cursor, 0));
+}
+
+int env_usage(const struct env_txn *t, struct env_usage *out) {
+    const struct env *e = t->env;
+    uint64_t live = 2; /* LMDB's two meta pages */
+    for (uint32_t i = 0; i < e->n_tables + 2; i++) {
+        /* The tables, the unnamed one that lists them, and LMDB's list of free pages, handle 0. */
+        MDB_dbi dbi = i < e->n_tables ? e->table[i] : i == e->n_tables ? e->unnamed : 0;
+        MDB_stat stat;
+        int rc = mdb_stat(t->txn, dbi, &stat);
+        if (rc != 0) return code_of(rc);
+        live += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+    }
+    MDB_envinfo info;
+    int rc = mdb_env_info(e->mdb, &info);
+    if (rc != 0) return code_of(rc);
+    *out = (struct env_usage){live, e->cap_bytes / e->page_bytes, (uint64_t)info.me_last_pgno + 1};
+    return 0;
+}
+
+int env_count(const struct env_txn *t, uint32_t table, uint64_t *entries) {
+    MDB_stat stat;
+    int rc = mdb_stat(t->txn, t->env->table[table], &stat);
+    if (rc == 0) *entries = stat.ms_entries;
+    return code_of(rc);
+}
+
+int env_copy(struct env *e, const char *dir) {
+    return code_of(mdb_env_copy2(e->mdb, dir, MDB_CP_COMPACT));
+}

@@ -1,0 +1,22 @@
+/* record.h - a job's record as bytes.
+ *
+ *   "PSJ" version u8 | crc u32 | fields, little-endian, in the order of record.c
+ *
+ * The CRC32C covers everything behind it. A later version appends fields and keeps those before;
+ * its number goes up, and this build refuses numbers above its own.
+ *
+ * Units: bytes.  Owner: decoded strings and payloads borrow from the bytes.  Memory: stages and
+ * attempts come from the arena.  Errors: ERR_CORRUPT, ERR_VERSION, ERR_LIMIT (a field over its limit
+ * when written), -ENOMEM.  Threads: any. */
+#ifndef PENSTOCK_STORE_RECORD_H
+#define PENSTOCK_STORE_RECORD_H
+
+#include "store/jobs.h"
+
+#define RECORD_VERSION 1u
+
+int record_encode(const struct job_record *r, struct buf *out);
+/* With no arena, stages and attempts are checked but left out (both counts are 0). */
+int record_decode(struct bytes in, struct job_record *out, struct arena *a);
+
+#endif

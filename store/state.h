@@ -1,0 +1,33 @@
+/* state.h - the opened store itself, for store.c, payload.c and check.c only.
+ *
+ * Units: bytes.  Owner: store_open.  Memory: as said.  Errors: none.
+ * Threads: `poisoned` and `full` any; `in_use` guards meta and blob against store_reopen; the rest
+ * belongs to the store thread. */
+#ifndef PENSTOCK_STORE_STATE_H
+#define PENSTOCK_STORE_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/txn.h"
+
+struct store {
+    char *dir;
+    uint64_t meta_cap_bytes, blob_cap_bytes;
+    int lock_fd;
+    struct env *meta, *blob; /* both NULL after a reopen that failed */
+    uint64_t epoch;
+    pthread_rwlock_t in_use; /* read transactions share it, store_reopen takes it alone */
+    atomic_bool poisoned;    /* a commit failed: no writes before store_reopen */
+    atomic_bool full;        /* above 80 % */
+    bool writing;
+    struct store_write write; /* the one write transaction */
+    struct buf pending;       /* struct blob_id: dropped by the last commit, deleted by the next */
+    uint32_t fail_countdown;  /* fault injection; 0: off */
+    int fail_error;
+};
+
+/* Whether the record of id.job names this payload. A damaged record names all that is its own. */
+int job_names_blob(const struct store_read *t, struct blob_id id, bool *named);
+
+#endif

@@ -1,0 +1,336 @@
+#include "store/store.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "store/dir.h"
+#include "store/state.h"
+
+#define META_CAP_BYTES (1ull << 30)
+#define BLOB_CAP_BYTES (8ull << 30)
+#define LAYOUT_VERSION 1u
+#define ID_BYTES 16u
+
+static const char *const meta_tables[META_TABLES] = {"info", "jobs", "keys", "live", "finished"};
+static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks"};
+
+static int open_envs(struct store *s, bool must_exist, char *err, size_t err_bytes) {
+    char path[STORE_PATH_BYTES];
+    struct env_config c = {path, meta_tables, META_TABLES, s->meta_cap_bytes, must_exist};
+    int code = store_path(s->dir, "meta", path, err, err_bytes);
+    if (code == 0) code = env_open(&s->meta, &c, err, err_bytes);
+    if (code == 0) code = store_path(s->dir, "blob", path, err, err_bytes);
+    c = (struct env_config){path, blob_tables, BLOB_TABLES, s->blob_cap_bytes, must_exist};
+    if (code == 0) code = env_open(&s->blob, &c, err, err_bytes);
+    return code;
+}
+
+static void close_envs(struct store *s) {
+    env_close(s->meta);
+    env_close(s->blob);
+    s->meta = s->blob = NULL;
+}
+
+/* A number in meta's info table; absent reads as 0. */
+static int info_get(const struct env_txn *t, const char *name, uint64_t *v) {
+    struct bytes value;
+    int code = env_get(t, META_INFO, bytes_str(name), &value);
+    *v = 0;
+    if (code == -ENOENT) return 0;
+    return code == 0 ? num_of(value, v) : code;
+}
+
+static int info_put(struct env_txn *t, const char *name, uint64_t v) {
+    uint8_t value[NUM_KEY_BYTES];
+    return env_put(t, META_INFO, bytes_str(name), num_key(value, v), ENV_REPLACE);
+}
+
+/* Both environments carry the id that was drawn when the store was made. */
+static int match_ids(struct store_write *w, char *err, size_t err_bytes) {
+    uint8_t id[ID_BYTES];
+    struct bytes in_meta, in_blob;
+    int meta = env_get(&w->view.meta, META_INFO, bytes_str("id"), &in_meta);
+    int blob = env_get(&w->view.blob, BLOB_INFO, bytes_str("id"), &in_blob);
+    if (meta == 0 && blob == 0 && bytes_eq(in_meta, in_blob)) return 0;
+    if (meta == 0 || (meta != -ENOENT) || (blob != 0 && blob != -ENOENT))
+        return err_set(err, err_bytes, ERR_CORRUPT,
+                       "%s: meta and blob are not of the same store; restore both from one backup",
+                       w->view.store->dir);
+    /* blob is committed first, so a crash while the store was made leaves the id there. */
+    if (blob == 0 && in_blob.len == ID_BYTES)
+        memcpy(id, in_blob.data, ID_BYTES);
+    else
+        randombytes_buf(id, sizeof id);
+    struct bytes value = bytes_of(id, sizeof id);
+    int code = env_put(&w->view.blob, BLOB_INFO, bytes_str("id"), value, ENV_REPLACE);
+    if (code == 0) code = env_put(&w->view.meta, META_INFO, bytes_str("id"), value, ENV_NEW);
+    return code;
+}
+
+static int check_layout(struct store_write *w, char *err, size_t err_bytes) {
+    uint64_t version;
+    int code = info_get(&w->view.meta, "version", &version);
+    if (code != 0) return code;
+    if (version > LAYOUT_VERSION)
+        return err_set(err, err_bytes, ERR_VERSION,
+                       "%s: written by a later version (layout %" PRIu64
+                       "; this program reads up to %u); use that version",
+                       w->view.store->dir, version, LAYOUT_VERSION);
+    if (version == 0) code = info_put(&w->view.meta, "version", LAYOUT_VERSION);
+    return code == 0 ? match_ids(w, err, err_bytes) : code;
+}
+
+/* ---- payloads without a reference ---- */
+
+struct sweep {
+    struct store_write *w;
+    struct buf orphans; /* struct blob_id */
+};
+
+static int sweep_one(void *arg, struct blob_id id) {
+    struct sweep *s = arg;
+    bool named;
+    int code = job_names_blob(&s->w->view, id, &named);
+    if (code != 0 || named) return code;
+    return buf_append(&s->orphans, &id, sizeof id);
+}
+
+static int del_listed(struct store_write *w, const struct buf *list) {
+    for (size_t at = 0; at < list->len; at += sizeof(struct blob_id)) {
+        struct blob_id id;
+        bool named;
+        memcpy(&id, list->data + at, sizeof id);
+        int code = job_names_blob(&w->view, id, &named);
+        if (code == 0 && !named) code = blob_del(&w->view.blob, id);
+        if (code != 0) return code;
+    }
+    return 0;
+}
+
+static int sweep_orphans(struct store_write *w) {
+    struct sweep s = {.w = w};
+    int code = blob_walk(&w->view.blob, (struct blob_id){0}, sweep_one, &s);
+    if (code == 0) code = del_listed(w, &s.orphans);
+    if (code == 0 && s.orphans.len > 0)
+        log_info("store_swept", "payloads=%zu", s.orphans.len / sizeof(struct blob_id));
+    buf_fini(&s.orphans);
+    return code;
+}
+
+/* Checks what was opened, frees what a crash left behind, and counts a start. */
+static int take_over(struct store *s, bool count_start, char *err, size_t err_bytes) {
+    struct store_write *w;
+    if (err_bytes > 0) err[0] = '\0';
+    int code = store_write_begin(s, &w);
+    if (code == 0) {
+        uint64_t epoch = 0;
+        code = check_layout(w, err, err_bytes);
+        if (code == 0) code = info_get(&w->view.meta, "epoch", &epoch);
+        if (code == 0 && count_start) code = info_put(&w->view.meta, "epoch", epoch + 1);
+        if (code == 0) code = sweep_orphans(w);
+        if (code == 0)
+            code = store_commit(w);
+        else
+            store_abort(w);
+        if (code == 0 && count_start) s->epoch = epoch + 1;
+    }
+    if (code != 0 && (err_bytes == 0 || err[0] == '\0'))
+        return err_set(err, err_bytes, code,
+                       "%s: the store cannot be taken over: %s; run `penstock store check`", s->dir,
+                       err_text(code));
+    return code;
+}
+
+int store_open(struct store **out, const struct store_config *c, char *err, size_t err_bytes) {
+    struct store *s = calloc(1, sizeof *s);
+    bool made = false;
+    if (!s) return err_set(err, err_bytes, -ENOMEM, "%s: out of memory", c->dir);
+    s->lock_fd = -1;
+    s->meta_cap_bytes = c->meta_cap_bytes ? c->meta_cap_bytes : META_CAP_BYTES;
+    s->blob_cap_bytes = c->blob_cap_bytes ? c->blob_cap_bytes : BLOB_CAP_BYTES;
+    pthread_rwlock_init(&s->in_use, NULL);
+    s->dir = strdup(c->dir);
+    int code = s->dir ? 0 : err_set(err, err_bytes, -ENOMEM, "%s: out of memory", c->dir);
+    if (code == 0 && sodium_init() < 0)
+        code = err_set(err, err_bytes, -EIO, "libsodium found no source of randomness");
+    if (code == 0) code = store_dir_lock(s->dir, &s->lock_fd, &made, err, err_bytes);
+    if (code == 0) code = open_envs(s, made, err, err_bytes);
+    if (code == 0) code = take_over(s, true, err, err_bytes);
+    if (code == 0 && !made) code = store_dir_mark(s->dir, err, err_bytes);
+    if (code != 0) {
+        store_close(s);
+        return code;
+    }
+    *out = s;
+    return 0;
+}
+
+void store_close(struct store *s) {
+    if (!s) return;
+    assert(!s->writing);
+    close_envs(s);
+    store_dir_unlock(s->lock_fd);
+    pthread_rwlock_destroy(&s->in_use);
+    buf_fini(&s->pending);
+    buf_fini(&s->write.record);
+    buf_fini(&s->write.dropped);
+    free(s->dir);
+    free(s);
+}
+
+uint64_t store_epoch(const struct store *s) {
+    return s->epoch;
+}
+
+int store_reopen(struct store *s, char *err, size_t err_bytes) {
+    assert(!s->writing);
+    pthread_rwlock_wrlock(&s->in_use);
+    close_envs(s);
+    buf_clear(&s->pending);
+    int code = open_envs(s, true, err, err_bytes);
+    atomic_store(&s->poisoned, false);
+    if (code == 0) code = take_over(s, false, err, err_bytes);
+    if (code != 0) {
+        atomic_store(&s->poisoned, true);
+        close_envs(s);
+    }
+    pthread_rwlock_unlock(&s->in_use);
+    return code;
+}
+
+/* ---- transactions ---- */
+
+int store_write_begin(struct store *s, struct store_write **out) {
+    assert(!s->writing);
+    if (!s->meta || atomic_load(&s->poisoned)) return -EIO;
+    struct store_write *w = &s->write;
+    w->view = (struct store_read){.store = s};
+    buf_clear(&w->dropped);
+    int code = env_begin(s->meta, true, &w->view.meta);
+    if (code == 0) code = env_begin(s->blob, true, &w->view.blob);
+    if (code == 0) {
+        s->writing = true;
+        code = del_listed(w, &s->pending);
+        if (code != 0) store_abort(w);
+    } else {
+        env_abort(&w->view.meta);
+    }
+    if (code == 0) *out = w;
+    return code;
+}
+
+/* The end of a write, whatever became of it. */
+static void end_write(struct store_write *w) {
+    env_abort(&w->view.blob);
+    env_abort(&w->view.meta);
+    w->view.store->writing = false;
+}
+
+static bool over_soft(const struct env_txn *t) {
+    struct env_usage u;
+    return env_usage(t, &u) == 0 && u.live_pages > u.cap_pages / 5 * 4;
+}
+
+int store_commit(struct store_write *w) {
+    struct store *s = w->view.store;
+    assert(s->writing);
+    int code = w->view.meta.error != 0 ? w->view.meta.error : w->view.blob.error;
+    if (code != 0) {
+        end_write(w);
+        return code;
+    }
+    bool full = over_soft(&w->view.meta) || over_soft(&w->view.blob);
+    bool fail = s->fail_countdown > 0 && --s->fail_countdown == 0;
+    code = env_commit(&w->view.blob);
+    if (code == 0) code = fail ? s->fail_error : env_commit(&w->view.meta);
+    if (code == 0) {
+        struct buf swap = s->pending;
+        s->pending = w->dropped;
+        w->dropped = swap;
+        atomic_store(&s->full, full);
+    } else {
+        atomic_store(&s->poisoned, true);
+        log_error("store_commit_failed", "error=\"%s\"", err_text(code));
+    }
+    end_write(w);
+    return code;
+}
+
+void store_abort(struct store_write *w) {
+    assert(w->view.store->writing);
+    end_write(w);
+}
+
+int store_drop_later(struct store_write *w, struct blob_id id) {
+    return buf_append(&w->dropped, &id, sizeof id);
+}
+
+/* Two snapshots that fit together. A payload is deleted in the transaction after the one that
+ * stopped naming it, so what meta names can only be missing from blob when meta was committed
+ * between the two begins: then begin again. */
+int store_read_begin(struct store *s, struct store_read **out) {
+    struct store_read *t = calloc(1, sizeof *t);
+    if (!t) return -ENOMEM;
+    pthread_rwlock_rdlock(&s->in_use);
+    t->store = s;
+    int code = s->meta ? 0 : -EIO;
+    while (code == 0) {
+        code = env_begin(s->meta, false, &t->meta);
+        if (code == 0) code = env_begin(s->blob, false, &t->blob);
+        if (code == 0 && env_last_txn(s->meta) == env_txn_id(&t->meta)) {
+            *out = t;
+            return 0;
+        }
+        env_abort(&t->blob);
+        env_abort(&t->meta);
+    }
+    pthread_rwlock_unlock(&s->in_use);
+    free(t);
+    return code;
+}
+
+void store_read_end(struct store_read *t) {
+    struct store *s = t->store;
+    env_abort(&t->blob);
+    env_abort(&t->meta);
+    pthread_rwlock_unlock(&s->in_use);
+    free(t);
+}
+
+struct store_read *store_write_view(struct store_write *w) {
+    return &w->view;
+}
+
+int store_usage(struct store *s, struct store_usage *out) {
+    struct store_read *t;
+    struct env_usage meta, blob;
+    *out = (struct store_usage){0};
+    int code = store_read_begin(s, &t);
+    if (code != 0) return code;
+    code = env_usage(&t->meta, &meta);
+    if (code == 0) code = env_usage(&t->blob, &blob);
+    if (code == 0) code = env_count(&t->meta, META_JOBS, &out->jobs);
+    if (code == 0) code = env_count(&t->blob, BLOB_CHUNKS, &out->chunks);
+    if (code == 0) {
+        out->meta_bytes = meta.live_pages * env_page_bytes(s->meta);
+        out->meta_cap_bytes = meta.cap_pages * env_page_bytes(s->meta);
+        out->blob_bytes = blob.live_pages * env_page_bytes(s->blob);
+        out->blob_cap_bytes = blob.cap_pages * env_page_bytes(s->blob);
+    }
+    store_read_end(t);
+    return code;
+}
+
+bool store_full_soft(struct store *s) {
+    return atomic_load(&s->full);
+}
+
+void store_fail_commit(struct store *s, uint32_t countdown, int error) {
+    s->fail_countdown = error == 0 ? 0 : countdown;
+    s->fail_error = error;
+}

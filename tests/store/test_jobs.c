@@ -1,0 +1,249 @@
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/rng.h"
+#include "tests/store/fixture.h"
+
+static struct fixture f;
+
+static void setup(void) {
+    fixture_open(&f);
+}
+
+static void teardown(void) {
+    fixture_close(&f);
+}
+TestSuite(jobs, .init = setup, .fini = teardown);
+
+static void expect_stored(const struct job_record *r) {
+    struct store_read *t;
+    struct job_record got;
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    cr_assert_eq(jobs_get(t, r->id, &got, &f.arena), 0);
+    expect_same_record(r, &got);
+    store_read_end(t);
+}
+
+Test(jobs, a_record_survives_a_restart_and_an_update_replaces_it) {
+    uint64_t rng = test_seed(), existing;
+    for (uint64_t id = 1; id <= 50; id++) {
+        struct job_record r = random_record(&f.arena, &rng, id * 1000);
+        cr_assert_eq(commit_add(&f, &r, &existing), 0);
+        struct job_record next = random_record(&f.arena, &rng, id * 1000);
+        next.key = r.key;
+        next.tenant = r.tenant;
+        cr_assert_eq(commit_put(&f, &next), 0);
+        cr_assert_eq(fixture_reopen(&f), 0, "%s", f.err);
+        expect_stored(&next);
+    }
+    cr_assert_eq(check_prints_nothing(&f), 0);
+}
+
+Test(jobs, a_job_that_is_not_there_is_said_to_be_absent) {
+    struct store_read *t;
+    struct store_write *w;
+    struct job_record r;
+    uint64_t id;
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    cr_assert_eq(jobs_get(t, 5, &r, &f.arena), -ENOENT);
+    cr_assert_eq(jobs_by_key(t, bytes_str("a"), bytes_str("b"), &id), -ENOENT);
+    cr_assert_eq(jobs_last_id(t, &id), 0);
+    cr_assert_eq(id, 0);
+    store_read_end(t);
+    cr_assert_eq(store_write_begin(f.store, &w), 0);
+    cr_assert_eq(jobs_del(w, 5), -ENOENT);
+    store_abort(w);
+}
+
+Test(jobs, the_same_key_of_the_same_tenant_is_the_same_job) {
+    struct job_record r = {.id = 10, .state = JOB_READY};
+    uint64_t existing = 0;
+    r.tenant = bytes_str("ab");
+    r.key = bytes_str("c");
+    cr_assert_eq(commit_add(&f, &r, &existing), 0);
+    r.id = 11;
+    cr_assert_eq(commit_add(&f, &r, &existing), -EEXIST);
+    cr_assert_eq(existing, 10);
+    /* The same letters, divided otherwise between tenant and key, are another key. */
+    r.tenant = bytes_str("a");
+    r.key = bytes_str("bc");
+    cr_assert_eq(commit_add(&f, &r, &existing), 0);
+    /* A job without a key never meets another. */
+    r.key = bytes_str("");
+    r.id = 12;
+    cr_assert_eq(commit_add(&f, &r, &existing), 0);
+    r.id = 13;
+    cr_assert_eq(commit_add(&f, &r, &existing), 0);
+    r.id = 13;
+    cr_assert_eq(commit_add(&f, &r, &existing), -EEXIST, "an id is used once");
+    cr_assert_eq(check_prints_nothing(&f), 0);
+}
+
+Test(jobs, two_submits_of_one_key_in_one_transaction_meet) {
+    struct store_write *w;
+    struct job_record r = {.id = 10, .state = JOB_READY, .key = bytes_str("k")};
+    uint64_t existing = 0;
+    cr_assert_eq(store_write_begin(f.store, &w), 0);
+    cr_assert_eq(jobs_add(w, &r, &existing), 0);
+    r.id = 11;
+    cr_assert_eq(jobs_add(w, &r, &existing), -EEXIST);
+    cr_assert_eq(existing, 10);
+    cr_assert_eq(store_commit(w), 0, "a duplicate does not spoil the transaction");
+    cr_assert_eq(check_prints_nothing(&f), 0);
+}
+
+Test(jobs, the_payload_of_a_refused_duplicate_is_freed) {
+    uint64_t rng = 1, existing;
+    struct bytes body = random_bytes(&f.arena, &rng, 5000);
+    struct job_record r = {.id = 10, .state = JOB_READY, .key = bytes_str("k")};
+    struct store_usage u;
+    struct store_write *w;
+    cr_assert_eq(commit_add(&f, &r, &existing), 0);
+    r.id = 11;
+    cr_assert_eq(store_write_begin(f.store, &w), 0);
+    cr_assert_eq(store_payload_put(w, 11, JOB_SLOT_BODY, &body, 1, &f.arena, &r.body), 0);
+    cr_assert_eq(jobs_add(w, &r, &existing), -EEXIST);
+    cr_assert_eq(store_commit(w), 0);
+    cr_assert_eq(store_write_begin(f.store, &w), 0);
+    cr_assert_eq(store_commit(w), 0);
+    cr_assert_eq(store_usage(f.store, &u), 0);
+    cr_assert_eq(u.chunks, 0);
+}
+
+Test(jobs, a_terminal_job_stays_terminal) {
+    struct job_record r = {.id = 1, .state = JOB_DONE, .finished_ms = 5};
+    cr_assert_eq(commit_put(&f, &r), 0);
+    r.state = JOB_READY;
+    cr_assert_eq(commit_put(&f, &r), -EINVAL);
+    r.state = JOB_DONE;
+    r.key = bytes_str("another");
+    cr_assert_eq(commit_put(&f, &r), -EINVAL, "its key is part of what it is");
+}
+
+Test(jobs, deleting_a_job_frees_its_key_its_indexes_and_its_payloads) {
+    uint64_t rng = 2, existing;
+    struct store_write *w;
+    struct store_usage u;
+    for (int terminal = 0; terminal < 2; terminal++) {
+        struct bytes body = random_bytes(&f.arena, &rng, 100000);
+        struct job_record r = {.id = 7, .state = terminal ? JOB_FAILED : JOB_READY};
+        r.key = bytes_str("k");
+        r.finished_ms = 99;
+        cr_assert_eq(store_write_begin(f.store, &w), 0);
+        cr_assert_eq(store_payload_put(w, 7, JOB_SLOT_BODY, &body, 1, &f.arena, &r.body), 0);
+        cr_assert_eq(store_payload_put(w, 7, JOB_SLOT_RESULT, &body, 1, &f.arena, &r.result), 0);
+        cr_assert_eq(jobs_add(w, &r, &existing), 0);
+        cr_assert_eq(store_commit(w), 0);
+        cr_assert_eq(store_write_begin(f.store, &w), 0);
+        cr_assert_eq(jobs_del(w, 7), 0);
+        cr_assert_eq(store_commit(w), 0);
+        cr_assert_eq(store_write_begin(f.store, &w), 0);
+        cr_assert_eq(store_commit(w), 0);
+        cr_assert_eq(store_usage(f.store, &u), 0);
+        cr_assert(u.jobs == 0 && u.chunks == 0);
+        cr_assert_eq(check_prints_nothing(&f), 0);
+    }
+}
+
+struct seen {
+    uint64_t id[64];
+    uint32_t n, stop_after;
+};
+
+static int see(void *arg, const struct job_record *r) {
+    struct seen *s = arg;
+    s->id[s->n++] = r->id;
+    return s->stop_after > 0 && s->n == s->stop_after ? 42 : 0;
+}
+
+static struct seen walk(uint64_t from, bool down, bool live_only, uint32_t stop_after) {
+    struct seen s = {.stop_after = stop_after};
+    struct store_read *t;
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    int code = jobs_walk(t, from, down, live_only, &f.arena, see, &s);
+    cr_assert_eq(code, stop_after > 0 && s.n == stop_after ? 42 : 0);
+    store_read_end(t);
+    return s;
+}
+
+static void expect_ids(struct seen s, uint32_t n, const uint64_t *ids) {
+    cr_assert_eq(s.n, n, "saw %u jobs", s.n);
+    cr_assert_arr_eq(s.id, ids, n * sizeof *ids);
+}
+
+Test(jobs, walks_go_both_ways_from_any_id_and_over_live_jobs_alone) {
+    cr_assert_eq(walk(0, false, false, 0).n, 0, "an empty store");
+    cr_assert_eq(walk(UINT64_MAX, true, true, 0).n, 0);
+    for (uint64_t id = 10; id <= 50; id += 10) {
+        struct job_record r = {.id = id, .state = id % 20 == 0 ? JOB_DONE : JOB_READY};
+        cr_assert_eq(commit_put(&f, &r), 0);
+    }
+    expect_ids(walk(0, false, false, 0), 5, (uint64_t[]){10, 20, 30, 40, 50});
+    expect_ids(walk(20, false, false, 0), 4, (uint64_t[]){20, 30, 40, 50});
+    expect_ids(walk(21, false, false, 0), 3, (uint64_t[]){30, 40, 50});
+    expect_ids(walk(UINT64_MAX, true, false, 0), 5, (uint64_t[]){50, 40, 30, 20, 10});
+    expect_ids(walk(39, true, false, 0), 3, (uint64_t[]){30, 20, 10});
+    expect_ids(walk(40, true, false, 2), 2, (uint64_t[]){40, 30});
+    expect_ids(walk(0, false, true, 0), 3, (uint64_t[]){10, 30, 50});
+    expect_ids(walk(49, true, true, 0), 2, (uint64_t[]){30, 10});
+    cr_assert_eq(walk(9, true, false, 0).n, 0);
+    cr_assert_eq(walk(51, false, false, 0).n, 0);
+}
+
+Test(jobs, a_walk_of_any_length_needs_no_more_memory_than_one_record) {
+    uint64_t rng = 5;
+    struct store_write *w;
+    struct store_read *t;
+    struct seen s = {0};
+    struct arena small;
+    cr_assert_eq(store_write_begin(f.store, &w), 0);
+    for (uint64_t id = 1; id <= 60; id++) {
+        struct job_record r = random_record(&f.arena, &rng, id);
+        cr_assert_eq(jobs_put(w, &r), 0);
+    }
+    cr_assert_eq(store_commit(w), 0);
+    arena_init(&small, 8192 * 2);
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    cr_assert_eq(jobs_walk(t, 0, false, false, &small, see, &s), 0);
+    cr_assert_eq(s.n, 60);
+    store_read_end(t);
+    arena_fini(&small);
+}
+
+Test(jobs, retention_lists_what_ended_before_a_time_the_earliest_first) {
+    struct store_read *t;
+    uint64_t ids[8];
+    uint32_t n;
+    int64_t ended[] = {500, 100, 300, 0, 200};
+    for (uint32_t i = 0; i < 5; i++) {
+        struct job_record r = {.id = i + 1, .state = JOB_DONE, .finished_ms = ended[i]};
+        if (ended[i] == 0) r.state = JOB_READY;
+        cr_assert_eq(commit_put(&f, &r), 0);
+    }
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    cr_assert_eq(jobs_finished(t, 300, ids, 8, &n), 0);
+    cr_assert_eq(n, 2);
+    cr_assert(ids[0] == 2 && ids[1] == 5);
+    cr_assert_eq(jobs_finished(t, INT64_MAX, ids, 3, &n), 0);
+    cr_assert_eq(n, 3, "no more than asked for");
+    cr_assert_eq(jobs_finished(t, 100, ids, 8, &n), 0);
+    cr_assert_eq(n, 0);
+    store_read_end(t);
+}
+
+Test(jobs, a_reader_keeps_its_snapshot_while_a_writer_commits) {
+    struct store_read *old, *new;
+    struct job_record r = {.id = 1, .state = JOB_READY, .tries = 1}, got;
+    cr_assert_eq(commit_put(&f, &r), 0);
+    cr_assert_eq(store_read_begin(f.store, &old), 0);
+    r.tries = 2;
+    cr_assert_eq(commit_put(&f, &r), 0);
+    cr_assert_eq(store_read_begin(f.store, &new), 0);
+    cr_assert_eq(jobs_get(old, 1, &got, &f.arena), 0);
+    cr_assert_eq(got.tries, 1);
+    cr_assert_eq(jobs_get(new, 1, &got, &f.arena), 0);
+    cr_assert_eq(got.tries, 2);
+    store_read_end(old);
+    store_read_end(new);
+}
