@@ -45,20 +45,26 @@ struct pipeline {
     uint32_t queue_max;                  /* jobs waiting in it; beyond, submits are refused */
     /* stages and policy as a msgpack document (pipeline_from_plan) */
     struct bytes plan;
+    bool retired; /* only from a job's plan: runs what was accepted, takes no new jobs */
 };
 struct pipelines {           /* pointers to items stay valid when it grows */
     struct pipeline **items; /* [n] */
     uint32_t n;
 };
 
-/* all *.yaml */
+/* Where the pipeline files are: `given` (--pipelines), else $PENSTOCK_PIPELINES, else the first of
+ * BIN/../../pipelines and BIN/../share/penstock/pipelines that exists, BIN being the folder of this
+ * program. -ENOENT with err naming the places. */
+int pipelines_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes);
+/* All *.yaml of dir, in the order of their names; out is zeroed before. On failure out is empty. */
 int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err_bytes);
-/* one, appended */
+/* One file, appended; -EEXIST when its name is taken. */
 int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err_bytes);
 void pipelines_free(struct pipelines *p);
-const struct pipeline *pipeline_find(const struct pipelines *p, struct bytes name); /* NULL: none */
-/* Rebuilds a pipeline from the plan kept with a job, appended to `out` unless name and version are
- * there already; *found is it. */
+/* The current one of that name; NULL: none. */
+const struct pipeline *pipeline_find(const struct pipelines *p, struct bytes name);
+/* Rebuilds a pipeline from the plan kept with a job, appended to `out` as retired unless name and
+ * version are there already; *found is it. */
 int pipeline_from_plan(struct pipelines *out, struct bytes plan, const struct pipeline **found,
                        char *err, size_t err_bytes);
 

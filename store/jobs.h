@@ -76,8 +76,8 @@ struct job_record {
 };
 
 /* Writes or replaces the record, its idempotency entry and its indexes; frees the payloads that the
- * old record named and the new one does not. -EINVAL: the old one is terminal and the new one is not,
- * or tenant or key differ. */
+ * old record named and the new one does not. -EINVAL: the old one is terminal and the new one is
+ * not, or tenant or key differ. */
 int jobs_put(struct store_write *w, const struct job_record *r);
 /* A new id appends; also -EEXIST when the idempotency key of (tenant, key) is taken: *existing is
  * its job. */
@@ -87,10 +87,10 @@ int jobs_del(struct store_write *w, uint64_t id); /* record, key, blobs */
 int jobs_get(struct store_read *t, uint64_t id, struct job_record *out, struct arena *a);
 /* -ENOENT */
 int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uint64_t *id);
-/* Walks ids upwards (or downwards) from `from`, which is included; fn returns nonzero to stop, which
- * is returned. live_only walks the jobs that are not terminal (their own index: a restart reads only
- * those). The arena is reset before each record, so that a walk of any length stays under its cap;
- * fn copies what it keeps and writes nothing. */
+/* Walks ids upwards (or downwards) from `from`, which is included; fn returns nonzero to stop,
+ * which is returned. live_only walks the jobs that are not terminal (their own index: a restart
+ * reads only those). The arena is reset before each record, so that a walk of any length stays
+ * under its cap; fn copies what it keeps and writes nothing. */
 int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, struct arena *a,
               int (*fn)(void *arg, const struct job_record *r), void *arg);
 int jobs_last_id(struct store_read *t, uint64_t *id); /* 0 in an empty store */

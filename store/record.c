@@ -44,7 +44,7 @@ static bool payload_fits(const struct job_payload *p) {
            (p->bytes <= LIMIT_INLINE_BYTES && p->inlined.len == p->bytes);
 }
 
-/* Whether every field is within its limit: of what we write, and of what we believe when reading. */
+/* Whether every field is within its limit, of what we write and of what we read alike. */
 static bool fits(const struct job_record *r) {
     bool ok = r->kind.len <= LIMIT_NAME_BYTES && r->tenant.len <= LIMIT_NAME_BYTES &&
               r->key.len <= LIMIT_KEY_BYTES && r->pipeline.len <= LIMIT_NAME_BYTES &&

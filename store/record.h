@@ -6,8 +6,8 @@
  * its number goes up, and this build refuses numbers above its own.
  *
  * Units: bytes.  Owner: decoded strings and payloads borrow from the bytes.  Memory: stages and
- * attempts come from the arena.  Errors: ERR_CORRUPT, ERR_VERSION, ERR_LIMIT (a field over its limit
- * when written), -ENOMEM.  Threads: any. */
+ * attempts come from the arena.  Errors: ERR_CORRUPT, ERR_VERSION, ERR_LIMIT (a field over its
+ * limit when written), -ENOMEM.  Threads: any. */
 #ifndef PENSTOCK_STORE_RECORD_H
 #define PENSTOCK_STORE_RECORD_H
 

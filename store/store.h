@@ -54,8 +54,8 @@ struct store_usage {
 int store_usage(struct store *s, struct store_usage *out);
 bool store_full_soft(struct store *s); /* above 80 % of either cap */
 
-/* On the store thread or offline, in a read transaction: walks every record, key, blob and CRC; prints findings
- * through fn; returns how many problems, or an error. */
+/* On the store thread or offline, in a read transaction: walks every record, key, blob and CRC;
+ * prints findings through fn; returns how many problems, or an error. */
 int store_check(struct store *s, void (*fn)(void *arg, const char *finding), void *arg);
 
 /* Tests: the n-th commit from now fails with `error` between blob and meta (0 switches it off). */

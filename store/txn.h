@@ -1,4 +1,4 @@
-/* txn.h - what a store transaction is inside: shared by store.c, jobs.c, payload.c and check.c only.
+/* txn.h - what a store transaction is inside: only for the files of store/.
  *
  * Units: none.  Owner: store.c.  Memory: as said.  Errors: none.  Threads: as store.h. */
 #ifndef PENSTOCK_STORE_TXN_H
@@ -7,9 +7,9 @@
 #include "store/blobs.h"
 #include "store/env.h"
 
-/* Tables of meta. INFO: "version", "epoch", "id". JOBS: id -> record. KEYS: BLAKE2b of (tenant, key)
- * -> id. LIVE: ids that are not terminal. FINISHED: finished_ms, id of those that are. Numbers in
- * keys are big-endian, so that they sort. */
+/* Tables of meta. INFO: "version", "epoch", "id". JOBS: id -> record. KEYS: BLAKE2b of (tenant,
+ * key) -> id. LIVE: ids that are not terminal. FINISHED: finished_ms, id of those that are.
+ * Numbers in keys are big-endian, so that they sort. */
 enum meta_table { META_INFO, META_JOBS, META_KEYS, META_LIVE, META_FINISHED, META_TABLES };
 enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_TABLES };
 

@@ -1,4 +1,4 @@
-/* fixture.h - a store in a folder of its own, and records with random contents, for the store tests.
+/* fixture.h - a store in a folder of its own, and records with random contents.
  *
  * Units: bytes.  Owner: fixture_open gives, fixture_close takes and removes the folder.  Memory: an
  * arena.  Errors: asserts.  Threads: one. */
