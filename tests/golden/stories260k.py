@@ -1,7 +1,7 @@
 """Convert the llama2.c model stories260K into a Hugging Face directory.
 
-Purpose: the one decoder whose greedy text is known from an independent program. `make test` converts
-    it on the fly when PENSTOCK_DATA is set, so this script needs nothing but Python 3 itself.
+Purpose: the one decoder whose greedy text is known from an independent program. `make test`
+    converts it when PENSTOCK_DATA is set, so this script needs nothing but Python 3 itself.
 
 Run:     python3 tests/golden/stories260k.py SOURCE_DIR OUT_DIR
     SOURCE_DIR is $PENSTOCK_DATA/weights/stories260K: stories260K.bin and tok512.bin.
@@ -12,8 +12,9 @@ Writes:  OUT_DIR/{config,generation_config,tokenizer,tokenizer_config,special_to
 How to compare with golden_greedy_200.txt: prompt "" (the ids are [1], the BOS), 200 new tokens by
     greedy choice, detokenized together. llama2.c drops the one space that follows BOS, as the Strip
     in the tokenizer's decoder does, and prints a line feed after the last token, which is not the
-    model's. So the golden equals the text plus "\\n", byte by byte. No BOS occurs within the 200 (the
-    smallest top-2 distance on the way is 0.0042). A BOS ends a text in llama2.c: eos_token_id is 1, not 2.
+    model's. So the golden equals the text plus "\\n", byte by byte. No BOS occurs within the 200
+    (the smallest top-2 distance on the way is 0.0042). A BOS ends a text in llama2.c, so
+    eos_token_id is 1, not 2.
 
 Checked with Python 3.11 and transformers 5.23.0: the 200 tokens reproduce the golden exactly.
 """
