@@ -35,6 +35,13 @@
 #include "base/limits.h"
 #include "schemas/job.h"
 
+struct stage_item;
+/* The worker's way to send an event while a stage runs; NULL in tests and tools. */
+struct stage_emitter {
+    void (*emit)(void *arg, const struct stage_item *i, const char *type, struct bytes data);
+    void *arg;
+};
+
 struct stage_item {
     uint64_t job, attempt, seed;
     uint32_t stage;          /* index in the pipeline */
@@ -43,7 +50,7 @@ struct stage_item {
     struct bytes input;      /* the previous stage's output; {NULL, 0} at the first */
     struct arena *arena;
     const atomic_bool *cancelled;
-    void *emit_to; /* the worker's; see item_emit */
+    const struct stage_emitter *emit_to; /* the worker's; see item_emit */
 
     /* The outcome: exactly one of them. */
     struct bytes output;  /* item_done; in the arena or borrowed from the input */
@@ -57,6 +64,9 @@ void item_done(struct stage_item *i, struct bytes output);
 void item_done_buf(struct stage_item *i, const struct buf *output);
 void item_fail(struct stage_item *i, enum job_error error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* The same from a negative error and its err: no memory and full queues are transient. */
+void item_fail_rc(struct stage_item *i, int rc, const char *err);
+bool item_cancelled(const struct stage_item *i);
 /* Streams an event ("token", "progress", "notice") with a msgpack map to whoever watches the job;
  * best effort: dropped when the link is behind. */
 void item_emit(struct stage_item *i, const char *type, struct bytes data);

@@ -1,0 +1,145 @@
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "schemas/pack.h"
+#include "tests/text/help.h"
+#include "workers/encode/stages.h"
+#include "workers/post/stages.h"
+
+struct one {
+    struct stage_item item;
+    struct arena arena;
+    struct buf input;
+    struct pack_doc *doc; /* of the output */
+};
+
+static void one_begin(struct one *o, const char *kind) {
+    *o = (struct one){.item.kind = bytes_str(kind), .item.error = JOB_ERROR_TRANSIENT};
+    arena_init(&o->arena, 1u << 26);
+    o->item.arena = &o->arena;
+}
+
+static void one_run(struct one *o, const struct stage_program *p, void *self) {
+    struct stage_item *items[] = {&o->item};
+    char err[256] = "";
+    o->item.input = buf_bytes(&o->input);
+    p->run_batch(self, items, 1);
+    if (o->item.error == JOB_ERROR_NONE)
+        cr_assert_eq(pack_parse(&o->doc, o->item.output, err, sizeof err), 0, "%s", err);
+}
+
+static void one_end(struct one *o) {
+    pack_free(o->doc);
+    buf_fini(&o->input);
+    arena_fini(&o->arena);
+}
+
+static void put_vectors(struct buf *out, const float *v, uint32_t n, uint32_t dim, uint32_t marks) {
+    struct packer p = packer_of(out);
+    pack_map(&p, 6);
+    pack_kv_str(&p, "model", "m");
+    pack_kv_u64(&p, "dim", dim);
+    pack_str(&p, "vectors");
+    pack_bin(&p, bytes_of(v, (size_t)n * dim * sizeof *v));
+    pack_str(&p, "tokens");
+    pack_array(&p, marks);
+    for (uint32_t i = 0; i < marks; i++) pack_u64(&p, 7 + i);
+    pack_str(&p, "truncated");
+    pack_array(&p, marks);
+    for (uint32_t i = 0; i < marks; i++) pack_bool(&p, i == 1);
+    pack_str(&p, "keep");
+    pack_nil(&p);
+}
+
+Test(post, embeddings_keep_every_bit_of_their_vectors) {
+    static const float v[] = {0.25f, -1.5f, 3e-7f, 1, 0, -0.0f};
+    struct one o;
+    one_begin(&o, "text.embed");
+    put_vectors(&o.input, v, 2, 3, 2);
+    one_run(&o, &stage_post_embed, NULL);
+    cr_assert_eq(o.item.error, JOB_ERROR_NONE, "%s", o.item.reason);
+    const struct pack_val *root = pack_root(o.doc), *rows = pack_get(root, "embeddings");
+    cr_assert_eq(pack_as_u64(pack_get(root, "dim"), 0), 3);
+    cr_assert(bytes_is(pack_as_bytes(pack_get(root, "model")), "m"));
+    for (uint32_t i = 0; i < 6; i++)
+        cr_assert_eq((float)pack_as_f64(pack_at(pack_at(rows, i / 3), i % 3), 9), v[i]);
+    cr_assert_eq(pack_as_u64(pack_at(pack_get(root, "tokens"), 1), 0), 8);
+    cr_assert(pack_as_bool(pack_at(pack_get(root, "truncated"), 1), false));
+    cr_assert_not(pack_as_bool(pack_at(pack_get(root, "truncated"), 0), true));
+    one_end(&o);
+}
+
+Test(post, vectors_that_do_not_fit_their_counts_fail_the_job) {
+    static const float v[6];
+    struct one o;
+    one_begin(&o, "text.embed");
+    put_vectors(&o.input, v, 2, 3, 1);
+    one_run(&o, &stage_post_embed, NULL);
+    cr_assert_eq(o.item.error, JOB_ERROR_PERMANENT);
+    cr_assert(strstr(o.item.reason, "2 rows"), "%s", o.item.reason);
+    one_end(&o);
+    one_begin(&o, "text.embed");
+    buf_append(&o.input, "\xC1", 1);
+    one_run(&o, &stage_post_embed, NULL);
+    cr_assert_eq(o.item.error, JOB_ERROR_PERMANENT);
+    one_end(&o);
+}
+
+Test(post, a_generated_text_comes_with_its_tokens_and_seed) {
+    struct one o;
+    one_begin(&o, "text.generate");
+    struct packer p = packer_of(&o.input);
+    pack_map(&p, 5);
+    pack_kv_str(&p, "model", "m");
+    pack_kv_u64(&p, "prompt_tokens", 4);
+    pack_str(&p, "ids");
+    pack_bin(&p, bytes_of("\x01\x00\x00\x00\x02\x01\x00\x00", 8));
+    pack_kv_str(&p, "finish", "length");
+    pack_kv_str(&p, "text", "ab");
+    o.item.seed = UINT64_MAX;
+    one_run(&o, &stage_post_generate, NULL);
+    cr_assert_eq(o.item.error, JOB_ERROR_NONE, "%s", o.item.reason);
+    const struct pack_val *root = pack_root(o.doc);
+    cr_assert_eq(pack_as_u64(pack_at(pack_get(root, "tokens"), 1), 0), 258);
+    cr_assert_eq(pack_as_u64(pack_get(root, "completion_tokens"), 0), 2);
+    cr_assert_eq(pack_as_u64(pack_get(root, "prompt_tokens"), 0), 4);
+    cr_assert_eq(pack_as_u64(pack_get(root, "seed"), 0), UINT64_MAX);
+    cr_assert(bytes_is(pack_as_bytes(pack_get(root, "finish_reason")), "length"));
+    one_end(&o);
+}
+
+static void collect(void *arg, const struct stage_item *i, const char *type, struct bytes data) {
+    buf_printf(arg, "%llu %s %zu;", (unsigned long long)i->job, type, data.len);
+}
+
+Test(item, events_go_to_the_emitter_that_the_worker_set) {
+    struct buf seen = {0};
+    struct stage_emitter emitter = {collect, &seen};
+    struct stage_item i = {.job = 5};
+    item_emit(&i, "token", bytes_str("abc")); /* nobody listens */
+    i.emit_to = &emitter;
+    item_emit(&i, "progress", bytes_str("abcd"));
+    cr_assert(bytes_is(buf_bytes(&seen), "5 progress 4;"));
+    buf_fini(&seen);
+}
+
+Test(item, a_reason_is_cut_between_characters) {
+    char text[LIMIT_REASON_BYTES * 2] = "x";
+    struct stage_item i = {0};
+    for (size_t n = 1; n + 4 < sizeof text; n += 3) memcpy(text + n, "\xE4\xB8\xAD", 4);
+    item_fail(&i, JOB_ERROR_PERMANENT, "%s", text);
+    size_t len = strlen(i.reason);
+    cr_assert(len > LIMIT_REASON_BYTES - 5 && utf8_check(i.reason, len) == len);
+}
+
+Test(item, an_output_beyond_its_limit_fails_the_job) {
+    struct one o;
+    one_begin(&o, "text.embed");
+    struct buf out = {.max_bytes = 10};
+    buf_append(&out, "123456789012", 12);
+    item_done_buf(&o.item, &out);
+    cr_assert_eq(o.item.error, JOB_ERROR_PERMANENT);
+    cr_assert(strstr(o.item.reason, "10 bytes"), "%s", o.item.reason);
+    buf_fini(&out);
+    one_end(&o);
+}
