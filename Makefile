@@ -128,7 +128,7 @@ fuzz: ## run every fuzz program of tests/fuzz, for MINUTES in all
 fuzz-programs: $(FUZZERS:%=$(B)/bin/%)
 
 install: all ## install under PREFIX (default /usr/local), with DESTDIR in front
-	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) ops/install
+	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PKGS='$(PKG_base) $(PKG_schemas)' ops/install
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
