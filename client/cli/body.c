@@ -1,0 +1,171 @@
+#include "client/cli/body.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "client/cli/cli.h"
+
+#define FILE_BYTES_MAX (64u * 1024u * 1024u) /* the broker's own limits are lower and named by it */
+
+int body_init(struct body *b, const char *kind) {
+    *b = (struct body){.kind = kind_find(bytes_str(kind)), .json = json_new_object()};
+    return b->json ? CLI_OK : cli_fail(PENSTOCK_MEMORY, "out of memory");
+}
+
+void body_fini(struct body *b) {
+    json_free(b->json);
+    *b = (struct body){0};
+}
+
+static int read_input(const char *path, char **text, size_t *bytes) {
+    char err[512];
+    void *data;
+    if (strcmp(path, "-") == 0) path = "/dev/stdin";
+    int rc = file_read(path, FILE_BYTES_MAX, &data, bytes, err, sizeof err);
+    *text = data;
+    return rc < 0 ? cli_usage("%s", err) : CLI_OK;
+}
+
+int body_load(struct body *b, const char *path) {
+    char *text, err[512];
+    size_t bytes;
+    int code = read_input(path, &text, &bytes);
+    if (code != CLI_OK) return code;
+    struct json *j;
+    int rc = json_parse(&j, text, bytes, err, sizeof err);
+    free(text);
+    if (rc < 0) return cli_usage("%s: %s", path, err);
+    if (json_kind(j) != JSON_OBJECT) {
+        json_free(j);
+        return cli_usage(
+            "%s: the body is a JSON object of the kind's fields; see `penstock schema`", path);
+    }
+    json_free(b->json);
+    b->json = j;
+    return CLI_OK;
+}
+
+/* ---- one field ---- */
+
+static int no_memory(void) {
+    return cli_fail(PENSTOCK_MEMORY, "out of memory");
+}
+
+/* Appends to a list that may not be there yet. */
+static int append(struct body *b, const struct field *f, struct json *item) {
+    struct json *list = json_new_array();
+    const struct json *old = json_get(b->json, f->name);
+    int rc = list ? 0 : -ENOMEM;
+    for (size_t i = 0; rc == 0 && i < json_len(old); i++) {
+        const struct json *s = json_at(old, i);
+        rc = json_str(s) ? json_push(list, json_new_str(json_str(s), json_str_len(s))) : 0;
+    }
+    if (rc == 0) rc = json_push(list, item);
+    if (rc == 0) return json_set(b->json, f->name, list) < 0 ? no_memory() : CLI_OK;
+    json_free(list);
+    return no_memory();
+}
+
+static int not_a(const struct field *f, const char *text, const char *what) {
+    return cli_usage("%s: '%.60s' is not %s (%s)", f->name, text, what, f->doc);
+}
+
+static int set_number(struct body *b, const struct field *f, const char *text) {
+    char *end;
+    errno = 0;
+    if (f->type == FIELD_F64) {
+        double v = strtod(text, &end);
+        if (end == text || *end || errno) return not_a(f, text, "a number");
+        return json_set(b->json, f->name, json_new_real(v)) < 0 ? no_memory() : CLI_OK;
+    }
+    long long v = strtoll(text, &end, 10);
+    if (end == text || *end || errno) return not_a(f, text, "an integer");
+    return json_set(b->json, f->name, json_new_int(v)) < 0 ? no_memory() : CLI_OK;
+}
+
+static int set_field(struct body *b, const struct field *f, const char *text, size_t bytes) {
+    size_t good = utf8_check(text, bytes);
+    if (good != bytes)
+        return cli_usage("%s: byte %zu is not UTF-8; convert it first, as with iconv -f GB18030 "
+                         "-t UTF-8",
+                         f->name, good);
+    bool yes = strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+    switch (f->type) {
+    case FIELD_U64:
+    case FIELD_F64: return set_number(b, f, text);
+    case FIELD_BOOL:
+        if (!yes && strcmp(text, "false") != 0 && strcmp(text, "0") != 0)
+            return not_a(f, text, "true or false");
+        return json_set(b->json, f->name, json_new_bool(yes)) < 0 ? no_memory() : CLI_OK;
+    case FIELD_STRS: return append(b, f, json_new_str(text, bytes));
+    default:
+        return json_set(b->json, f->name, json_new_str(text, bytes)) < 0 ? no_memory() : CLI_OK;
+    }
+}
+
+static int unknown_kind(void) {
+    fputs("penstock: this program does not know the kind's fields; give the whole body with "
+          "--body-json\n",
+          stderr);
+    return CLI_USAGE;
+}
+
+/* The field that --text and --file mean: the first that is required. */
+static const struct field *text_field(const struct body *b) {
+    for (uint32_t i = 0; b->kind && i < b->kind->n; i++)
+        if (b->kind->fields[i].required) return &b->kind->fields[i];
+    return NULL;
+}
+
+int body_text(struct body *b, const char *text) {
+    const struct field *f = text_field(b);
+    return f ? set_field(b, f, text, strlen(text)) : unknown_kind();
+}
+
+static int each_line(struct body *b, const struct field *f, char *text, size_t bytes) {
+    int code = CLI_OK;
+    for (char *at = text, *end = text + bytes; code == CLI_OK && at < end;) {
+        char *line_end = memchr(at, '\n', (size_t)(end - at));
+        size_t len = line_end ? (size_t)(line_end - at) : (size_t)(end - at);
+        char *next = at + len + 1;
+        if (len && at[len - 1] == '\r') len--;
+        at[len] = '\0';
+        if (len) code = set_field(b, f, at, len);
+        at = next;
+    }
+    return code;
+}
+
+int body_file(struct body *b, const char *path) {
+    const struct field *f = text_field(b);
+    if (!f) return unknown_kind();
+    char *text;
+    size_t bytes;
+    int code = read_input(path, &text, &bytes);
+    if (code != CLI_OK) return code;
+    if (f->type == FIELD_STRS)
+        code = each_line(b, f, text, bytes);
+    else
+        code = set_field(b, f, text, bytes);
+    free(text);
+    return code;
+}
+
+int body_set(struct body *b, const char *assignment) {
+    const char *equals = strchr(assignment, '=');
+    char name[LIMIT_NAME_BYTES];
+    if (!b->kind) return unknown_kind();
+    if (!equals || (size_t)(equals - assignment) >= sizeof name)
+        return cli_usage("--set %.60s: write --set name=value", assignment);
+    memcpy(name, assignment, (size_t)(equals - assignment));
+    name[equals - assignment] = '\0';
+    const struct field *f = field_find(b->kind->fields, b->kind->n, name);
+    if (!f)
+        return cli_usage("%s has no field '%s'; `penstock schema %s` lists them", b->kind->name,
+                         name, b->kind->name);
+    return set_field(b, f, equals + 1, strlen(equals + 1));
+}

@@ -1,0 +1,117 @@
+#include "client/cli/cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static error_t parse_common(int key, char *arg, struct argp_state *state) {
+    struct cli *c = state->input;
+    switch (key) {
+    case 'e': c->endpoint = arg; return 0;
+    case 'j': c->json = true; return 0;
+    case 't': {
+        int64_t ms = cli_seconds_ms(state, "--timeout", arg);
+        c->timeout_ms = ms > INT_MAX ? INT_MAX : (int)ms;
+        return 0;
+    }
+    case ARGP_KEY_ARG:
+        if (c->n == CLI_ARGS_MAX) argp_error(state, "more than %d arguments", CLI_ARGS_MAX);
+        c->args[c->n++] = arg;
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option common_options[] = {
+    {"endpoint", 'e', "URL", 0, "The broker's socket, such as ipc:///run/penstock/clients", 90},
+    {"json", 'j', NULL, 0, "Print JSON", 90},
+    {"timeout", 't', "SECONDS", 0, "Give up after so long", 90},
+    {0}};
+static const struct argp common_argp = {.options = common_options, .parser = parse_common};
+const struct argp_child cli_common[] = {{.argp = &common_argp}, {0}};
+
+void cli_parse(const struct argp *argp, int argc, char **argv, struct cli *in) {
+    in->timeout_ms = -1;
+    argp_err_exit_status = CLI_USAGE;
+    argp_parse(argp, argc, argv, 0, NULL, in);
+}
+
+int64_t cli_seconds_ms(const struct argp_state *state, const char *option, const char *text) {
+    char *end;
+    double s = strtod(text, &end);
+    if (end == text || *end || !isfinite(s) || s < 0 || s > 1e9)
+        argp_error(state, "%s: '%s' is not a number of seconds", option, text);
+    return (int64_t)(s * 1000);
+}
+
+uint64_t cli_number(const struct argp_state *state, const char *option, const char *text,
+                    uint64_t max) {
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end || errno || v > max)
+        argp_error(state, "%s: '%s' is not a number from 0 to %llu", option, text,
+                   (unsigned long long)max);
+    return v;
+}
+
+int cli_answer_ms(const struct cli *c) {
+    return c->timeout_ms >= 0 ? c->timeout_ms : CLI_ANSWER_MS;
+}
+
+int cli_open(const struct cli *c, struct penstock **out) {
+    char err[PENSTOCK_ERR_BYTES];
+    int rc = penstock_open(out, c->endpoint, err, sizeof err);
+    return rc < 0 ? cli_fail(rc, err) : CLI_OK;
+}
+
+int cli_fail(int rc, const char *err) {
+    fflush(stdout);
+    fprintf(stderr, "penstock: %s\n", err);
+    switch (rc) {
+    case PENSTOCK_UNREACHABLE:
+    case PENSTOCK_TIMEOUT: return CLI_UNREACHABLE;
+    case PENSTOCK_INVALID: return CLI_USAGE;
+    default: return CLI_FAILED;
+    }
+}
+
+int cli_usage(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("penstock: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    return CLI_USAGE;
+}
+
+void cli_program_dir(char out[4096]) {
+    ssize_t n = readlink("/proc/self/exe", out, 4095);
+    out[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(out, '/');
+    if (slash)
+        slash[1] = '\0';
+    else
+        strcpy(out, "./");
+}
+
+int cli_exec(const char *name, int argc, char **argv) {
+    char dir[4096], path[4096 + 64];
+    cli_program_dir(dir);
+    snprintf(path, sizeof path, "%s%s", dir, name);
+    char **args = calloc((size_t)argc + 1, sizeof *args);
+    if (!args) return cli_fail(PENSTOCK_MEMORY, "out of memory");
+    args[0] = path;
+    for (int i = 1; i < argc; i++) args[i] = argv[i];
+    execv(path, args);
+    fprintf(stderr, "penstock: cannot run %s: %s; install it beside this program\n", path,
+            strerror(errno));
+    free(args);
+    return CLI_FAILED;
+}

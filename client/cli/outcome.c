@@ -1,0 +1,158 @@
+#include "client/cli/outcome.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "client/cli/table.h"
+
+static struct json *parse(const char *text) {
+    struct json *j = NULL;
+    if (text) json_parse(&j, text, strlen(text), NULL, 0);
+    return j;
+}
+
+static const char *str(const struct json *j, const char *key) {
+    const char *s = json_str(json_get(j, key));
+    return s ? s : "";
+}
+
+void outcome_print_json(const char *json, bool pretty) {
+    struct json *j = pretty ? parse(json) : NULL;
+    char *text = j ? json_text(j, 2) : NULL;
+    puts(text ? text : json);
+    free(text);
+    json_free(j);
+}
+
+/* ---- for people, by kind ---- */
+
+static void print_embed(const struct json *j) {
+    static const char *const heads[] = {"text", "tokens", "truncated", "vector:60", NULL};
+    struct table t;
+    table_init(&t, heads);
+    const struct json *rows = json_get(j, "embeddings");
+    for (size_t i = 0; i < json_len(rows); i++) {
+        const struct json *v = json_at(rows, i);
+        table_cell(&t, "%zu", i);
+        table_cell(&t, "%lld", (long long)json_int(json_at(json_get(j, "tokens"), i), 0));
+        table_cell(&t, "%s", json_bool(json_at(json_get(j, "truncated"), i), false) ? "yes" : "no");
+        table_cell(&t, "[%.4f, %.4f, %.4f, ... %zu in all]", json_num(json_at(v, 0), 0),
+                   json_num(json_at(v, 1), 0), json_num(json_at(v, 2), 0), json_len(v));
+    }
+    table_print(&t);
+    table_fini(&t);
+    printf("model %s\n", str(j, "model"));
+}
+
+static void print_generate(const struct json *j) {
+    puts(str(j, "text"));
+    fprintf(stderr, "model %s, %lld prompt tokens, %lld new, ended by %s\n", str(j, "model"),
+            (long long)json_int(json_get(j, "prompt_tokens"), 0),
+            (long long)json_int(json_get(j, "completion_tokens"), 0), str(j, "finish_reason"));
+}
+
+static void span_cell(struct table *t, const struct json *row) {
+    const struct json *span = json_get(row, "charspan");
+    table_cell(t, "%lld-%lld", (long long)json_int(json_at(span, 0), 0),
+               (long long)json_int(json_at(span, 1), 0));
+}
+
+static void normalized_cell(struct table *t, const struct json *row) {
+    const struct json *n = json_get(row, "normalized");
+    char *text = json_kind(n) == JSON_STR ? NULL : json_text(n, 0);
+    table_cell(t, "%s", json_kind(n) == JSON_NULL ? "" : text ? text : json_str(n));
+    free(text);
+}
+
+static void print_contract(const struct json *j) {
+    static const char *const entity_heads[] = {"entity", "value:40", "normalized:40", "chars",
+                                               NULL};
+    static const char *const clause_heads[] = {"clause", "risk", "score", "chars", "text:60", NULL};
+    struct table t;
+    const struct json *rows = json_get(j, "entities");
+    table_init(&t, entity_heads);
+    for (size_t i = 0; i < json_len(rows); i++) {
+        const struct json *row = json_at(rows, i);
+        table_cell(&t, "%s", str(row, "type"));
+        table_cell(&t, "%s", str(row, "value"));
+        normalized_cell(&t, row);
+        span_cell(&t, row);
+    }
+    table_print(&t);
+    table_fini(&t);
+    putchar('\n');
+    rows = json_get(j, "clauses");
+    table_init(&t, clause_heads);
+    for (size_t i = 0; i < json_len(rows); i++) {
+        const struct json *row = json_at(rows, i);
+        table_cell(&t, "%s", str(row, "type"));
+        table_cell(&t, "%s", str(json_get(row, "risk"), "level"));
+        table_cell(&t, "%.2f", json_num(json_get(row, "score"), 0));
+        span_cell(&t, row);
+        table_cell(&t, "%s", str(row, "text"));
+    }
+    table_print(&t);
+    table_fini(&t);
+}
+
+static void print_for_people(const struct penstock_result *r) {
+    struct json *j = parse(r->json);
+    if (!j)
+        puts(r->json);
+    else if (strcmp(r->kind, "text.embed") == 0)
+        print_embed(j);
+    else if (strcmp(r->kind, "text.generate") == 0)
+        print_generate(j);
+    else if (strcmp(r->kind, "contract.analyze") == 0)
+        print_contract(j);
+    else
+        outcome_print_json(r->json, true);
+    json_free(j);
+}
+
+static int set_str(struct json *j, const char *key, const char *text) {
+    return text[0] ? json_set(j, key, json_new_str(text, strlen(text))) : 0;
+}
+
+static void print_as_json(const struct penstock_result *r) {
+    struct json *j = json_new_object();
+    int rc = j ? 0 : -1;
+    if (j) {
+        rc |= set_str(j, "job", r->job) | set_str(j, "state", r->state) |
+              set_str(j, "kind", r->kind) | set_str(j, "error_class", r->error_class) |
+              set_str(j, "reason", r->reason) | set_str(j, "numerics_id", r->numerics_id);
+        if (r->terminal)
+            rc |= json_set(j, "attempt", json_new_int((int64_t)r->attempt));
+        else
+            rc |= json_set(j, "stage", json_new_int(r->stage));
+        if (r->json) rc |= json_set(j, "result", parse(r->json));
+    }
+    char *text = rc == 0 ? json_text(j, 0) : NULL;
+    if (text)
+        puts(text);
+    else
+        fputs("penstock: out of memory\n", stderr);
+    free(text);
+    json_free(j);
+}
+
+void outcome_print(const struct cli *c, const struct penstock_result *r) {
+    if (c->json) {
+        print_as_json(r);
+    } else if (r->json) {
+        print_for_people(r);
+    } else if (r->terminal) {
+        fprintf(stderr, "penstock: job %s %s%s%s%s%s; `penstock job show %s` says more\n", r->job,
+                r->state, r->error_class[0] ? " (" : "", r->error_class,
+                r->error_class[0] ? "): " : ": ", r->reason, r->job);
+    } else {
+        fprintf(stderr, "penstock: job %s is still %s; `penstock wait %s` waits for it\n", r->job,
+                r->state, r->job);
+    }
+}
+
+int outcome_code(const struct penstock_result *r) {
+    return strcmp(r->state, "done") == 0 ? CLI_OK : CLI_FAILED;
+}

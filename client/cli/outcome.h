@@ -1,0 +1,16 @@
+/* outcome.h - a job's outcome for people and for programs.
+ *
+ * Units, owner, memory: none.  Errors: exit codes.  Threads: one. */
+#ifndef PENSTOCK_CLIENT_OUTCOME_H
+#define PENSTOCK_CLIENT_OUTCOME_H
+
+#include "client/cli/cli.h"
+
+/* Prints a result (or where the job stands) to stdout, why it failed to stderr. */
+void outcome_print(const struct cli *c, const struct penstock_result *r);
+/* CLI_OK when it is done, else CLI_FAILED. */
+int outcome_code(const struct penstock_result *r);
+/* What the client library answers as JSON text, printed as it stands or indented. */
+void outcome_print_json(const char *json, bool pretty);
+
+#endif

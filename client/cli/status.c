@@ -1,0 +1,50 @@
+/* penstock status: counts, queues, the store's size. */
+#include <stdio.h>
+
+#include "client/cli/plain.h"
+#include "client/cli/table.h"
+
+static double number(const struct json *j, const char *key) {
+    return json_num(json_get(j, key), 0);
+}
+
+static void print(const struct json *s) {
+    double up_s = number(s, "uptime_ms") / 1000;
+    printf("up %.0f s, %s, %.0f workers, %.0f clients\n", up_s,
+           json_bool(json_get(s, "accepting"), true) ? "accepting" : "not accepting",
+           number(s, "workers"), number(s, "clients"));
+    printf("store %.1f of %.1f MiB, %.0f commits, the last took %.0f us\n",
+           number(s, "store_bytes") / 1048576, number(s, "store_cap_bytes") / 1048576,
+           number(s, "commits"), number(s, "commit_us"));
+    printf("jobs");
+    const struct json *jobs = json_get(s, "jobs"), *value;
+    const char *state;
+    for (size_t it = 0; json_next(jobs, &it, &state, &value);)
+        printf("  %s %lld", state, (long long)json_int(value, 0));
+    putchar('\n');
+    const struct json *queues = json_get(s, "queues");
+    if (json_len(queues) == 0) return;
+    static const char *const heads[] = {"pipeline", "stage", "queued", "leased", NULL};
+    struct table t;
+    table_init(&t, heads);
+    for (size_t i = 0; i < json_len(queues); i++) {
+        const struct json *q = json_at(queues, i);
+        const char *pipeline = json_str(json_get(q, "pipeline"));
+        const char *stage = json_str(json_get(q, "stage"));
+        table_cell(&t, "%s", pipeline ? pipeline : "");
+        if (stage)
+            table_cell(&t, "%s", stage);
+        else
+            table_cell(&t, "%lld", (long long)json_int(json_get(q, "stage"), 0));
+        table_cell(&t, "%.0f", number(q, "queued"));
+        table_cell(&t, "%.0f", number(q, "leased"));
+    }
+    table_print(&t);
+    table_fini(&t);
+}
+
+int cli_verb_status(int argc, char **argv) {
+    static struct cli c;
+    int code = plain_parse(&c, argc, argv, 0, NULL, "Show the broker's counts and queues.");
+    return code != CLI_OK ? code : plain_show(&c, penstock_status, print);
+}

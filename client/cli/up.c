@@ -1,0 +1,372 @@
+/* penstock up: a broker and workers on this machine, until SIGTERM or Ctrl-C.
+ *
+ * starting -> (broker answers) -> joining -> (workers registered) -> ready
+ *     any of them -> (signal) -> draining: workers end their jobs -> stopping: the broker ends
+ * The loop at the end of this file makes each transition. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/thread.h"
+#include "client/cli/cli.h"
+#include "client/cli/supervise.h"
+#include "schemas/endpoint.h"
+
+#define WORKERS_MAX 64
+#define DIRS_MAX 16
+#define TICK_MS 50
+#define ASK_MS 200     /* for one question about readiness */
+#define START_MS 60000 /* for the broker to answer */
+#define PATH_BYTES 4096
+
+enum {
+    OPT_WORKERS = 256,
+    OPT_MODELS,
+    OPT_PIPELINES,
+    OPT_THREADS,
+    OPT_STAGES,
+    OPT_LOG,
+    OPT_LEASE,
+    OPT_HEARTBEAT,
+    OPT_DRAIN,
+    OPT_WORKER_ENDPOINT
+};
+
+enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
+
+struct up {
+    struct cli c;
+    char *dir, *pipelines, *threads, *stages, *log_level, *lease_ms, *heartbeat_ms;
+    char *models[DIRS_MAX];
+    uint32_t n_models, n_workers;
+    int64_t drain_ms;
+    const char *worker_endpoint;
+    char clients_url[PATH_BYTES], workers_url[PATH_BYTES];
+    char dir_path[PATH_BYTES], pipelines_path[PATH_BYTES], models_path[PATH_BYTES];
+    struct child child[1 + WORKERS_MAX]; /* the broker first */
+    enum phase phase;
+    int64_t since_ms; /* of the phase */
+    int code;
+};
+
+static const struct argp_option options[] = {
+    {"dir", 'd', "DIR", 0,
+     "Where jobs are kept, and the sockets (default: the user's state folder)", 1},
+    {"workers", OPT_WORKERS, "N", 0, "So many worker processes (default 1)", 1},
+    {"models", OPT_MODELS, "DIR", 0, "A folder of models; may be given again (default: the cache)",
+     1},
+    {"pipelines", OPT_PIPELINES, "DIR", 0,
+     "A folder of pipeline files (default: the installed ones)", 1},
+    {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
+    {"threads", OPT_THREADS, "N", 0, "Compute threads a worker", 2},
+    {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error", 2},
+    {"lease-ms", OPT_LEASE, "MS", 0, "A worker unheard for so long loses its leases", 2},
+    {"heartbeat-ms", OPT_HEARTBEAT, "MS", 0, "Workers beat this often", 2},
+    {"drain", OPT_DRAIN, "SECONDS", 0, "Time for running stages when stopping (default 30)", 2},
+    {"worker-endpoint", OPT_WORKER_ENDPOINT, "URL", 0, "The broker's socket for workers", 2},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct up *in = state->input;
+    switch (key) {
+    case 'd': in->dir = arg; return 0;
+    case OPT_WORKERS:
+        in->n_workers = (uint32_t)cli_number(state, "--workers", arg, WORKERS_MAX);
+        return 0;
+    case OPT_MODELS:
+        if (in->n_models == DIRS_MAX) argp_error(state, "more than %d --models", DIRS_MAX);
+        in->models[in->n_models++] = arg;
+        return 0;
+    case OPT_PIPELINES: in->pipelines = arg; return 0;
+    case OPT_THREADS: in->threads = arg; return 0;
+    case OPT_STAGES: in->stages = arg; return 0;
+    case OPT_LOG: in->log_level = arg; return 0;
+    case OPT_LEASE: in->lease_ms = arg; return 0;
+    case OPT_HEARTBEAT: in->heartbeat_ms = arg; return 0;
+    case OPT_DRAIN: in->drain_ms = cli_seconds_ms(state, "--drain", arg); return 0;
+    case OPT_WORKER_ENDPOINT: in->worker_endpoint = arg; return 0;
+    case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- places ---- */
+
+static bool is_dir(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* A folder of the user's: $VAR/TAIL, else $HOME/OTHERWISE/TAIL. */
+static void user_dir(char out[PATH_BYTES], const char *var, const char *otherwise,
+                     const char *tail) {
+    const char *base = getenv(var), *home = getenv("HOME");
+    if (base && base[0] == '/')
+        snprintf(out, PATH_BYTES, "%s/%s", base, tail);
+    else
+        snprintf(out, PATH_BYTES, "%s/%s/%s", home ? home : "", otherwise, tail);
+}
+
+static int find_pipelines(struct up *in) {
+    static const char *const beside[] = {"../share/penstock/pipelines", "../../pipelines"};
+    char dir[PATH_BYTES];
+    cli_program_dir(dir);
+    for (size_t i = 0; i < 2 && !in->pipelines; i++) {
+        snprintf(in->pipelines_path, PATH_BYTES, "%.4000s%s", dir, beside[i]);
+        if (is_dir(in->pipelines_path)) in->pipelines = in->pipelines_path;
+    }
+    return in->pipelines ? CLI_OK : cli_usage("where are the pipelines? Give --pipelines DIR");
+}
+
+static void find_models(struct up *in) {
+    const char *cache = getenv("PENSTOCK_CACHE");
+    if (in->n_models) return;
+    if (cache && cache[0])
+        snprintf(in->models_path, PATH_BYTES, "%s/models", cache);
+    else
+        user_dir(in->models_path, "XDG_CACHE_HOME", ".cache", "penstock/models");
+    if (is_dir(in->models_path)) in->models[in->n_models++] = in->models_path;
+}
+
+static int make_dir(const char *path) {
+    int rc = file_mkdirs(path);
+    if (rc == 0) return CLI_OK;
+    fprintf(stderr, "penstock: cannot make %s: %s; name another folder with --dir\n", path,
+            strerror(-rc));
+    return CLI_FAILED;
+}
+
+/* With --dir everything lies there, sockets too; else each in its place of the user. */
+static int find_places(struct up *in) {
+    char sockets[PATH_BYTES];
+    if (in->dir) {
+        int code = make_dir(in->dir);
+        if (code != CLI_OK) return code;
+        if (!realpath(in->dir, in->dir_path)) return cli_usage("%s: %s", in->dir, strerror(errno));
+        snprintf(in->clients_url, PATH_BYTES, "ipc://%.4000s/clients", in->dir_path);
+        snprintf(in->workers_url, PATH_BYTES, "ipc://%.4000s/workers", in->dir_path);
+    } else {
+        user_dir(in->dir_path, "XDG_STATE_HOME", ".local/state", "penstock");
+        endpoint_default_dir(sockets);
+        endpoint_default(ENDPOINT_CLIENTS, in->clients_url);
+        endpoint_default(ENDPOINT_WORKERS, in->workers_url);
+        int code = make_dir(in->dir_path);
+        if (code == CLI_OK) code = make_dir(sockets);
+        if (code != CLI_OK) return code;
+    }
+    if (in->c.endpoint) snprintf(in->clients_url, PATH_BYTES, "%s", in->c.endpoint);
+    if (in->worker_endpoint) snprintf(in->workers_url, PATH_BYTES, "%s", in->worker_endpoint);
+    char err[PENSTOCK_ERR_BYTES];
+    if (endpoint_check(in->clients_url, err, sizeof err) < 0 ||
+        endpoint_check(in->workers_url, err, sizeof err) < 0)
+        return cli_usage("%s", err);
+    find_models(in);
+    return find_pipelines(in);
+}
+
+/* ---- children ---- */
+
+struct args {
+    char *v[64];
+    uint32_t n;
+};
+
+static void add(struct args *a, const char *option, const char *value) {
+    if (!value || a->n + 3 > sizeof a->v / sizeof *a->v) return;
+    if (option) a->v[a->n++] = strdup(option);
+    a->v[a->n++] = strdup(value);
+}
+
+/* The command line of a child; it lives as long as this process. */
+static int set_command(struct child *c, const char *program, const struct args *a) {
+    char dir[PATH_BYTES], *path = NULL;
+    cli_program_dir(dir);
+    c->argv = calloc(a->n + 2u, sizeof *c->argv);
+    if (!c->argv || asprintf(&path, "%s%s", dir, program) < 0)
+        return cli_fail(PENSTOCK_MEMORY, "out of memory");
+    c->argv[0] = path;
+    for (uint32_t i = 0; i < a->n; i++) {
+        if (!a->v[i]) return cli_fail(PENSTOCK_MEMORY, "out of memory");
+        c->argv[i + 1] = a->v[i];
+    }
+    if (access(path, X_OK) == 0) return CLI_OK;
+    return cli_usage("%s is not there; install it beside this program", path);
+}
+
+static int set_commands(struct up *in) {
+    struct args broker = {0};
+    add(&broker, "--dir", in->dir_path);
+    add(&broker, "--clients", in->clients_url);
+    add(&broker, "--workers", in->workers_url);
+    add(&broker, "--pipelines", in->pipelines);
+    add(&broker, "--log-level", in->log_level);
+    add(&broker, "--lease-ms", in->lease_ms);
+    add(&broker, "--heartbeat-ms", in->heartbeat_ms);
+    snprintf(in->child[0].name, sizeof in->child[0].name, "broker");
+    int code = set_command(&in->child[0], "penstock-broker", &broker);
+    for (uint32_t i = 1; code == CLI_OK && i <= in->n_workers; i++) {
+        struct args worker = {0};
+        snprintf(in->child[i].name, sizeof in->child[i].name, "worker-%u", i);
+        add(&worker, "--connect", in->workers_url);
+        add(&worker, "--name", in->child[i].name);
+        add(&worker, "--stages", in->stages ? in->stages : "all");
+        for (uint32_t m = 0; m < in->n_models; m++) add(&worker, "--models", in->models[m]);
+        add(&worker, "--threads", in->threads);
+        add(&worker, "--log-level", in->log_level);
+        code = set_command(&in->child[i], "penstock-worker", &worker);
+    }
+    return code;
+}
+
+static void tell_end(const struct child *c) {
+    char how[64];
+    if (WIFSIGNALED(c->status))
+        snprintf(how, sizeof how, "died of signal %d (%s)", WTERMSIG(c->status),
+                 strsignal(WTERMSIG(c->status)));
+    else
+        snprintf(how, sizeof how, "ended with code %d", WEXITSTATUS(c->status));
+    fprintf(stderr, "penstock: %s %s; it starts again in %u ms\n", c->name, how, c->pause_ms);
+}
+
+/* ---- readiness ---- */
+
+/* How many workers are registered; -1 while the broker does not answer. */
+static int registered(const struct up *in) {
+    struct penstock *p;
+    struct penstock_doc d;
+    char err[PENSTOCK_ERR_BYTES];
+    if (penstock_open(&p, in->clients_url, err, sizeof err) < 0) return -1;
+    int n = -1;
+    struct json *j = NULL;
+    if (penstock_workers(p, &d, ASK_MS, err, sizeof err) == 0 &&
+        json_parse(&j, d.json, strlen(d.json), err, sizeof err) == 0)
+        n = (int)json_len(j);
+    json_free(j);
+    penstock_doc_free(&d);
+    penstock_close(p);
+    return n;
+}
+
+static void enter(struct up *in, enum phase phase, int64_t now_ms) {
+    in->phase = phase;
+    in->since_ms = now_ms;
+}
+
+static void tell_ready(const struct up *in) {
+    if (in->c.json) {
+        printf("{\"endpoint\": \"%s\", \"broker\": %d, \"workers\": [", in->clients_url,
+               (int)in->child[0].pid);
+        for (uint32_t i = 1; i <= in->n_workers; i++)
+            printf("%s%d", i > 1 ? ", " : "", (int)in->child[i].pid);
+        puts("]}");
+        fflush(stdout);
+    }
+    fprintf(stderr, "penstock: ready at %s (broker %d, %u worker%s), jobs in %s\n", in->clients_url,
+            (int)in->child[0].pid, in->n_workers, in->n_workers == 1 ? "" : "s", in->dir_path);
+}
+
+static void give_up(struct up *in, const char *why, int64_t now_ms) {
+    fprintf(stderr, "penstock: %s; what it said is above\n", why);
+    in->code = CLI_FAILED;
+    children_signal(in->child, in->n_workers + 1, SIGTERM);
+    enter(in, DRAINING, now_ms);
+}
+
+static void look_ready(struct up *in, int64_t now_ms) {
+    int n = registered(in);
+    if (in->phase == STARTING && n >= 0) {
+        for (uint32_t i = 1; i <= in->n_workers; i++) in->child[i].restart_ms = now_ms;
+        children_restart(in->child + 1, in->n_workers, now_ms);
+        enter(in, JOINING, now_ms);
+    } else if (in->phase == STARTING && now_ms - in->since_ms > START_MS) {
+        give_up(in, "the broker does not answer", now_ms);
+    } else if (in->phase == JOINING && n >= (int)in->n_workers) {
+        tell_ready(in);
+        enter(in, READY, now_ms);
+    }
+}
+
+/* ---- the loop ---- */
+
+static void take_ends(struct up *in, int64_t now_ms) {
+    uint32_t n = in->n_workers + 1;
+    uint32_t before[1 + WORKERS_MAX];
+    for (uint32_t i = 0; i < n; i++) before[i] = in->child[i].ends;
+    if (children_reap(in->child, n, now_ms) == 0 || in->phase >= DRAINING) return;
+    for (uint32_t i = 0; i < n; i++) {
+        if (in->child[i].ends == before[i]) continue;
+        tell_end(&in->child[i]);
+        /* What cannot even start once is misconfigured, and trying again would hide that. */
+        if (in->phase == STARTING || (in->phase == JOINING && !WIFSIGNALED(in->child[i].status)))
+            give_up(in, i ? "a worker cannot start" : "the broker cannot start", now_ms);
+    }
+}
+
+static void drain(struct up *in, int64_t now_ms) {
+    bool late = now_ms - in->since_ms > in->drain_ms;
+    if (in->phase == DRAINING) {
+        if (late) children_signal(in->child + 1, in->n_workers, SIGKILL);
+        if (!children_gone(in->child + 1, in->n_workers)) return;
+        children_signal(in->child, 1, SIGTERM);
+        enter(in, STOPPING, now_ms);
+    } else {
+        if (late) children_signal(in->child, 1, SIGKILL);
+        if (children_gone(in->child, 1)) enter(in, OVER, now_ms);
+    }
+}
+
+static void take_signal(struct up *in, int signal, int64_t now_ms) {
+    if (signal != SIGTERM && signal != SIGINT) return;
+    if (in->phase < DRAINING) {
+        fprintf(stderr, "penstock: stopping; workers end their stages first\n");
+        children_signal(in->child + 1, in->n_workers, SIGTERM);
+        enter(in, DRAINING, now_ms);
+    } else {
+        children_signal(in->child, in->n_workers + 1, SIGKILL); /* asked twice */
+    }
+}
+
+static int loop(struct up *in) {
+    int signals = signals_init();
+    if (signals < 0) return cli_fail(PENSTOCK_MEMORY, strerror(-signals));
+    enter(in, STARTING, clock_mono_ms());
+    int rc = child_start(&in->child[0], in->since_ms);
+    if (rc < 0) return cli_fail(PENSTOCK_MEMORY, strerror(-rc));
+    while (in->phase != OVER) {
+        struct pollfd p = {.fd = signals, .events = POLLIN};
+        poll(&p, 1, TICK_MS);
+        int64_t now_ms = clock_mono_ms();
+        for (int s; (s = signals_read(signals));) take_signal(in, s, now_ms);
+        take_ends(in, now_ms);
+        if (in->phase == STARTING || in->phase == JOINING) look_ready(in, now_ms);
+        if (in->phase == JOINING || in->phase == READY)
+            children_restart(in->child, in->n_workers + 1, now_ms);
+        if (in->phase >= DRAINING) drain(in, now_ms);
+    }
+    return in->code;
+}
+
+int cli_verb_up(int argc, char **argv) {
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .doc = "Run a broker and workers on this machine until SIGTERM or Ctrl-C. What crashes is "
+               "started again; when stopping, workers end their stages first.",
+        .children = cli_common};
+    static struct up in = {.n_workers = 1, .drain_ms = 30000};
+    cli_parse(&argp, argc, argv, &in.c);
+    if (in.c.n)
+        return cli_usage("up takes no argument '%s'; see `penstock up --help`", in.c.args[0]);
+    int code = find_places(&in);
+    if (code == CLI_OK) code = set_commands(&in);
+    return code == CLI_OK ? loop(&in) : code;
+}

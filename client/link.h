@@ -1,0 +1,66 @@
+/* link.h - one request and its answer over the client's socket; private to client/.
+ *
+ * Units: milliseconds.  Owner: the handle owns the socket; an answer is owned by the caller until
+ * link_answer_fini.  Memory: the answer's frames.  Errors: enum penstock_error with err.
+ * Threads: one at a time. */
+#ifndef PENSTOCK_CLIENT_LINK_H
+#define PENSTOCK_CLIENT_LINK_H
+
+#include "base/sock.h"
+#include "client/penstock.h"
+#include "schemas/msg.h"
+
+struct penstock {
+    struct sock_ctx *ctx;
+    struct sock *sock;
+    char endpoint[256];
+    uint64_t last_req;
+    struct penstock_refusal refusal;
+};
+
+struct link_answer {
+    struct sock_msg msg;
+    const struct msg_desc *desc;
+    union { /* decoded by desc, borrows from msg */
+        struct msg_accepted accepted;
+        struct msg_result result;
+        struct msg_state state;
+        struct msg_job job;
+        struct msg_event event;
+        struct msg_jobs jobs;
+        struct msg_worker_list worker_list;
+        struct msg_pong pong;
+        struct msg_stats stats;
+        struct msg_refused refused;
+    } as;
+};
+void link_answer_fini(struct link_answer *a); /* accepts zeroed memory */
+
+struct link_ask {
+    enum msg_type type;
+    const void *in;        /* the message's struct, with req = p->last_req */
+    struct bytes payload;  /* absent: none */
+    enum msg_type want[2]; /* what may answer it; 0: only want[0] */
+    bool once;             /* must not be sent a second time */
+    int64_t patience_ms;   /* how long a living broker may take; then it is asked again */
+};
+/* Sends and waits; PENSTOCK_REFUSED fills p->refusal. */
+int link_ask(struct penstock *p, const struct link_ask *ask, int64_t timeout_ms,
+             struct link_answer *out, char *err, size_t err_bytes);
+
+/* The pieces, for streams. */
+uint64_t link_next_req(struct penstock *p); /* and clears the last refusal */
+int link_send(struct penstock *p, enum msg_type type, const void *in, struct bytes payload,
+              int64_t deadline_ms, char *err, size_t err_bytes);
+/* The next message with this request number, decoded. 1; 0 when until_ms has come. */
+int link_recv(struct penstock *p, uint64_t req, int64_t until_ms, struct link_answer *out,
+              char *err, size_t err_bytes);
+int link_reopen(struct penstock *p, char *err, size_t err_bytes);
+int link_refused(struct penstock *p, const struct link_answer *a, char *err, size_t err_bytes);
+
+/* Arguments and answers in the public types. */
+int link_job_id(const char *text, uint64_t *out, char *err, size_t err_bytes);
+void link_text(struct bytes text, char *out, size_t out_bytes); /* cut to fit */
+int link_doc(struct bytes document, struct penstock_doc *out, char *err, size_t err_bytes);
+
+#endif

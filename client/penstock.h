@@ -1,0 +1,194 @@
+/* penstock.h - the C client: submit jobs to a Penstock broker, wait for them, read their results.
+ *
+ *   struct penstock *p;
+ *   struct penstock_accepted a;
+ *   struct penstock_result r;
+ *   char err[PENSTOCK_ERR_BYTES];
+ *   struct penstock_job j = {.kind = "text.embed", .body_json = "{\"texts\": [\"hello\"]}"};
+ *   if (penstock_open(&p, NULL, err, sizeof err) < 0) return fail(err);
+ *   if (penstock_submit(p, &j, &a, 5000, err, sizeof err) < 0) return fail(err);
+ *   if (penstock_wait(p, a.job, 60000, &r, err, sizeof err) < 0) return fail(err);
+ *   puts(r.json);
+ *   penstock_result_free(&r);
+ *   penstock_close(p);
+ *
+ * This header stands alone: compile with -lpenstock and nothing else. A call sends one request and
+ * waits for its answer, at most timeout_ms. A lost connection is taken up again inside a call, and
+ * requests that may be repeated are: all but a submit without an idempotency key.
+ *
+ * Units: milliseconds, bytes.
+ * Owner: penstock_open gives a handle to penstock_close; what a call fills into a result is owned by
+ *   that result until its _free, which accepts zeroed memory. Strings passed in are borrowed for
+ *   the call.
+ * Memory: results come from malloc; a handle holds one socket.
+ * Errors: 0, or one of enum penstock_error with a sentence in err; after PENSTOCK_REFUSED,
+ *   penstock_refusal says the same in parts.
+ * Threads: a handle may be used by one thread at a time; handles do not share anything. */
+#ifndef PENSTOCK_H
+#define PENSTOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PENSTOCK_ERR_BYTES 640
+#define PENSTOCK_JOB_BYTES 14 /* 13 characters and a NUL */
+#define PENSTOCK_NAME_BYTES 65
+
+enum penstock_error {
+    PENSTOCK_UNREACHABLE = -1, /* no broker at the endpoint */
+    PENSTOCK_TIMEOUT = -2,     /* no answer in time */
+    PENSTOCK_REFUSED = -3,     /* the broker said no: penstock_refusal */
+    PENSTOCK_INVALID = -4,     /* an argument that no broker would take */
+    PENSTOCK_PROTOCOL = -5,    /* an answer that this build does not understand */
+    PENSTOCK_MEMORY = -6,
+    PENSTOCK_STOPPED = -7 /* a callback asked for it */
+};
+
+struct penstock;
+
+/* endpoint NULL: $PENSTOCK_ENDPOINT, else the one `penstock up` uses. Does not wait for a broker. */
+int penstock_open(struct penstock **out, const char *endpoint, char *err, size_t err_bytes);
+void penstock_close(struct penstock *p); /* NULL is fine */
+const char *penstock_endpoint(const struct penstock *p);
+const char *penstock_version(void); /* of this library */
+
+/* Why the last call of this handle was refused; empty strings where nothing applies. */
+struct penstock_refusal {
+    char code[32]; /* a word for programs: "missing", "limit", "unknown_kind", "full", ... */
+    char field[64];
+    char limit[64]; /* "a string of 1 to 64 bytes" */
+    char message[256];
+    char fix[192];
+    uint64_t retry_after_ms; /* 0: not as it is */
+};
+const struct penstock_refusal *penstock_refusal(const struct penstock *p);
+
+/* ---- submit ---- */
+
+struct penstock_job {      /* zero what you do not need */
+    const char *kind;      /* "text.embed" */
+    const void *body;      /* a msgpack map of the kind's fields, */
+    size_t body_bytes;     /* or NULL and: */
+    const char *body_json; /* the same as JSON text */
+    const char *pipeline;  /* NULL: the one named like the kind */
+    const char *key;       /* idempotency key; NULL: none */
+    bool has_priority;
+    uint32_t priority; /* 0 (first) to 9; without has_priority 4 */
+    uint64_t delay_ms; /* not before */
+    uint64_t ttl_ms;   /* expire when not done; 0: never */
+    bool has_seed;
+    uint64_t seed;
+};
+struct penstock_accepted {
+    char job[PENSTOCK_JOB_BYTES];
+    char state[17];
+    uint64_t seed;
+    bool existing; /* the key was known: this is the earlier job */
+};
+/* 0 means: the job is on disk. With a key the request is repeated when the connection is lost. */
+int penstock_submit(struct penstock *p, const struct penstock_job *job,
+                    struct penstock_accepted *out, int timeout_ms, char *err, size_t err_bytes);
+
+/* ---- results ---- */
+
+struct penstock_result {
+    char job[PENSTOCK_JOB_BYTES];
+    char state[17]; /* done, failed, cancelled, expired; else where it stands */
+    bool terminal;
+    uint32_t stage; /* not terminal: the stage it is in or waits for */
+    char kind[PENSTOCK_NAME_BYTES];
+    char error_class[33]; /* failed: permanent, transient, worker_died, timeout */
+    char reason[513];     /* why it is not done */
+    char numerics_id[129];
+    uint64_t attempt;
+    void *body; /* done: the result, a msgpack map; else NULL */
+    size_t body_bytes;
+    char *json; /* done: the same as JSON text; else NULL */
+};
+void penstock_result_free(struct penstock_result *r);
+/* Waits until the job is terminal, at most timeout_ms (0: looks once). 0 in both cases: see
+ * r->terminal. */
+int penstock_wait(struct penstock *p, const char *job, int timeout_ms, struct penstock_result *out,
+                  char *err, size_t err_bytes);
+/* What is there now. */
+int penstock_result(struct penstock *p, const char *job, struct penstock_result *out,
+                    int timeout_ms, char *err, size_t err_bytes);
+/* Cancels a job that is not terminal; state is where it stands after that. reason may be NULL. */
+int penstock_cancel(struct penstock *p, const char *job, const char *reason, char state[17],
+                    int timeout_ms, char *err, size_t err_bytes);
+
+/* ---- events ---- */
+
+struct penstock_event {
+    uint64_t seq;
+    const char *type; /* state, progress, token, notice */
+    uint32_t stage;
+    uint64_t attempt; /* when it changes, drop what the earlier one streamed */
+    bool last;
+    const void *data; /* msgpack map, borrowed for the call */
+    size_t data_bytes;
+    const char *json; /* the same as JSON text, borrowed for the call */
+    const char *text; /* token: the text; state: the state; else NULL */
+};
+/* Returns 0 to go on, anything else to stop (PENSTOCK_STOPPED). */
+typedef int penstock_event_fn(void *arg, const struct penstock_event *event);
+/* Calls fn for each event of the job until its last one; timeout_ms -1: as long as it takes. */
+int penstock_events(struct penstock *p, const char *job, penstock_event_fn *fn, void *arg,
+                    int timeout_ms, char *err, size_t err_bytes);
+
+/* ---- looking ---- */
+
+/* A document: `doc` as msgpack, `json` as text (README of schemas/ says its members). */
+struct penstock_doc {
+    void *doc;
+    size_t doc_bytes;
+    char *json;
+};
+void penstock_doc_free(struct penstock_doc *d);
+int penstock_show(struct penstock *p, const char *job, struct penstock_doc *out, int timeout_ms,
+                  char *err, size_t err_bytes);
+int penstock_workers(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
+                     size_t err_bytes);
+int penstock_status(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
+                    size_t err_bytes);
+
+struct penstock_row {
+    char job[PENSTOCK_JOB_BYTES];
+    char kind[PENSTOCK_NAME_BYTES];
+    char state[17];
+    uint32_t stage;
+    int64_t accepted_ms, finished_ms; /* since 1970; 0: not yet */
+    char reason[513];
+};
+struct penstock_list {
+    struct penstock_row *rows;
+    size_t n;
+    char next[PENSTOCK_JOB_BYTES]; /* pass as `before` for the next page; empty at the end */
+    struct penstock_doc raw;
+};
+void penstock_list_free(struct penstock_list *l);
+struct penstock_filter { /* zero: all, newest first, 50 rows */
+    const char *state, *kind, *before;
+    uint32_t limit;
+};
+int penstock_list(struct penstock *p, const struct penstock_filter *filter,
+                  struct penstock_list *out, int timeout_ms, char *err, size_t err_bytes);
+
+struct penstock_pong {
+    char version[33];
+    uint64_t epoch; /* counts the broker's starts on its store */
+    bool accepting; /* false while it drains or its disk fails */
+    double round_trip_ms;
+};
+int penstock_ping(struct penstock *p, struct penstock_pong *out, int timeout_ms, char *err,
+                  size_t err_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
