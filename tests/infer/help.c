@@ -194,10 +194,11 @@ void scratch_replace(const struct scratch *s, const char *file, const char *from
 
 void scratch_tensors(const struct scratch *s, const char *file, const char *header,
                      const void *data, size_t bytes) {
-    size_t n = strlen(header), total = 8 + n + bytes;
+    size_t text = strlen(header), n = (text + 7) / 8 * 8, total = 8 + n + bytes;
     uint8_t *out = malloc(total);
     for (int i = 0; i < 8; i++) out[i] = (uint8_t)(n >> 8 * i);
-    memcpy(out + 8, header, n);
+    memset(out + 8, ' ', n);
+    memcpy(out + 8, header, text);
     if (bytes) memcpy(out + 8 + n, data, bytes);
     scratch_write(s, file, out, total);
     free(out);
@@ -216,11 +217,9 @@ void scratch_header_replace(const struct scratch *s, const char *from, const cha
     size_t n = header_bytes(data), tail;
     cr_assert((at = memmem(data + 8, n, from, strlen(from))), "the header has no %s", from);
     tail = (size_t)(data + 8 + n - at) - strlen(from);
-    cr_assert(n + strlen(to) + 8 < sizeof header);
     int used = snprintf(header, sizeof header, "%.*s%s%.*s", (int)(at - data - 8), data + 8, to,
                         (int)tail, at + strlen(from));
-    while (used % 8) header[used++] = ' '; /* the data stays aligned */
-    header[used] = '\0';
+    cr_assert((size_t)used < sizeof header);
     scratch_tensors(s, "model.safetensors", header, data + 8 + n, bytes - 8 - n);
     free(data);
 }

@@ -49,7 +49,7 @@ void scratch_write(const struct scratch *s, const char *file, const void *data, 
 void scratch_text(const struct scratch *s, const char *file, const char *text);
 /* Replaces the first occurrence of a text in a file by another of any length. */
 void scratch_replace(const struct scratch *s, const char *file, const char *from, const char *to);
-/* A safetensors file: 8 bytes of length, the header, the data. */
+/* A safetensors file: 8 bytes of length, the header padded with spaces to 8 bytes, the data. */
 void scratch_tensors(const struct scratch *s, const char *file, const char *header,
                      const void *data, size_t bytes);
 /* Changes the header of DIR/model.safetensors (length adjusted) and keeps its data. */

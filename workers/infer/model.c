@@ -38,6 +38,8 @@ static void fill_info(struct model *m) {
                                   .context = decoder ? m->decoder.context : c->context,
                                   .text_context = c->text_context,
                                   .kv_tokens = m->decoder.pool.pages * KVPOOL_PAGE_TOKENS,
+                                  .kv_page_tokens = KVPOOL_PAGE_TOKENS,
+                                  .seqs_max = decoder ? m->decoder.forward.seqs_max : 0,
                                   .parameters = m->weights.parameters,
                                   .n_eos = c->n_eos,
                                   .bos = c->bos};

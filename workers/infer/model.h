@@ -36,7 +36,8 @@ struct model_info {
     uint32_t vocab, dim, layers, heads, kv_heads, head_dim;
     uint32_t context; /* the longest sequence; decoders: what the KV pool holds, if that is less */
     uint32_t text_context; /* encoders: max_seq_length of sentence_bert_config, else context */
-    uint32_t kv_tokens;    /* decoders: size of the KV pool */
+    uint32_t kv_tokens, kv_page_tokens; /* decoders: size of the KV pool and of its pages */
+    uint32_t seqs_max;                  /* decoders: sequences of one step */
     uint64_t parameters;
     uint32_t eos[8], n_eos; /* of generation_config, else of config */
     int64_t bos;            /* -1: none */

@@ -12,6 +12,8 @@
 #include "base/bytes.h"
 #include "kernels/ops.h"
 
+#define MODELS_COUNT_MAX 256u
+
 struct model;     /* workers/infer/model.h */
 struct tokenizer; /* workers/encode/tokenizer.h */
 struct models;
@@ -19,7 +21,7 @@ struct models;
 /* dir may be NULL; named are "NAME=DIR" strings, n of them. Does not read weights. */
 int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named,
                 uint32_t n, char *err, size_t err_bytes);
-void models_close(struct models *m);
+void models_close(struct models *m); /* NULL is fine */
 uint32_t models_count(const struct models *m);
 const char *models_name(const struct models *m, uint32_t i);
 const char *models_dir(const struct models *m, struct bytes name); /* NULL: unknown */

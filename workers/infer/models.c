@@ -1,0 +1,172 @@
+#include "workers/infer/models.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "workers/encode/tokenizer.h"
+#include "workers/infer/model.h"
+
+struct entry {
+    char *name, *dir;
+    struct model *model;         /* NULL until first used */
+    struct tokenizer *tokenizer; /* NULL until first used */
+};
+struct models {
+    struct ops *ops;
+    struct entry entry[MODELS_COUNT_MAX]; /* sorted by name */
+    uint32_t n;
+};
+
+static int no_memory(char *err, size_t err_bytes) {
+    return err_set(err, err_bytes, -ENOMEM, "no memory for a list of models");
+}
+
+static struct entry *find(struct models *m, struct bytes name) {
+    for (uint32_t i = 0; i < m->n; i++)
+        if (bytes_is(name, m->entry[i].name)) return &m->entry[i];
+    return NULL;
+}
+
+/* Takes dir. A name that is there already keeps its place: what was named goes before the folder. */
+static int add(struct models *m, struct bytes name, char *dir, char *err, size_t err_bytes) {
+    int rc = 0;
+    if (!dir)
+        rc = no_memory(err, err_bytes);
+    else if (name.len == 0 || name.len > LIMIT_NAME_BYTES)
+        rc = err_set(err, err_bytes, ERR_LIMIT, "model %s: a name has 1 to %u bytes", dir,
+                     LIMIT_NAME_BYTES);
+    else if (m->n == MODELS_COUNT_MAX)
+        rc = err_set(err, err_bytes, ERR_LIMIT, "model %s: more than %u models", dir,
+                     MODELS_COUNT_MAX);
+    if (rc != 0 || find(m, name)) {
+        free(dir);
+        return rc;
+    }
+    char *copy = strndup(name.data, name.len);
+    if (!copy) {
+        free(dir);
+        return no_memory(err, err_bytes);
+    }
+    m->entry[m->n++] = (struct entry){.name = copy, .dir = dir};
+    return 0;
+}
+
+static bool is_model(const char *dir) {
+    char path[4096];
+    int n = snprintf(path, sizeof path, "%s/config.json", dir);
+    return n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0;
+}
+
+static int add_named(struct models *m, const char *named, char *err, size_t err_bytes) {
+    const char *equals = strchr(named, '=');
+    if (!equals)
+        return err_set(err, err_bytes, -EINVAL, "--model %s: not of the form NAME=DIR", named);
+    if (!is_model(equals + 1))
+        return err_set(err, err_bytes, -ENOENT,
+                       "--model %s: there is no config.json that can be read", named);
+    return add(m, bytes_of(named, (size_t)(equals - named)), strdup(equals + 1), err, err_bytes);
+}
+
+static int add_folder(struct models *m, const char *dir, char *err, size_t err_bytes) {
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int rc = 0;
+    if (!d) return err_set(err, err_bytes, -errno, "--models %s: %s", dir, strerror(errno));
+    while (rc == 0 && (e = readdir(d))) {
+        char *path = NULL;
+        if (e->d_name[0] == '.') continue;
+        if (asprintf(&path, "%s/%s", dir, e->d_name) < 0)
+            rc = no_memory(err, err_bytes);
+        else if (is_model(path))
+            rc = add(m, bytes_str(e->d_name), path, err, err_bytes);
+        else
+            free(path);
+    }
+    closedir(d);
+    return rc;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
+}
+
+int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named,
+                uint32_t n, char *err, size_t err_bytes) {
+    struct models *m = calloc(1, sizeof *m);
+    int rc = m ? 0 : no_memory(err, err_bytes);
+    *out = NULL;
+    if (m) m->ops = ops;
+    for (uint32_t i = 0; rc == 0 && i < n; i++) rc = add_named(m, named[i], err, err_bytes);
+    if (rc == 0 && dir) rc = add_folder(m, dir, err, err_bytes);
+    if (rc != 0) {
+        models_close(m);
+        return rc;
+    }
+    qsort(m->entry, m->n, sizeof *m->entry, by_name);
+    *out = m;
+    return 0;
+}
+
+void models_close(struct models *m) {
+    if (!m) return;
+    for (uint32_t i = 0; i < m->n; i++) {
+        model_close(m->entry[i].model);
+        if (m->entry[i].tokenizer) tokenizer_close(m->entry[i].tokenizer);
+        free(m->entry[i].name);
+        free(m->entry[i].dir);
+    }
+    free(m);
+}
+
+uint32_t models_count(const struct models *m) {
+    return m->n;
+}
+
+const char *models_name(const struct models *m, uint32_t i) {
+    return i < m->n ? m->entry[i].name : NULL;
+}
+
+const char *models_dir(const struct models *m, struct bytes name) {
+    for (uint32_t i = 0; i < m->n; i++)
+        if (bytes_is(name, m->entry[i].name)) return m->entry[i].dir;
+    return NULL;
+}
+
+static int unknown(const struct models *m, struct bytes name, char *err, size_t err_bytes) {
+    char names[256] = "none";
+    for (uint32_t i = 0, used = 0; i < m->n && used < sizeof names; i++)
+        used += (uint32_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
+                                   m->entry[i].name);
+    return err_set(err, err_bytes, ERR_UNKNOWN, "model %.*s is not here; there are: %s",
+                   (int)(name.len < LIMIT_NAME_BYTES ? name.len : LIMIT_NAME_BYTES),
+                   (const char *)name.data, names);
+}
+
+int models_get(struct models *m, struct bytes name, struct model **out, char *err,
+               size_t err_bytes) {
+    struct entry *e = find(m, name);
+    *out = NULL;
+    if (!e) return unknown(m, name, err, err_bytes);
+    int rc = e->model ? 0 : model_open(&e->model, e->dir, m->ops, NULL, err, err_bytes);
+    *out = e->model;
+    return rc;
+}
+
+int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,
+                     size_t err_bytes) {
+    struct entry *e = find(m, name);
+    *out = NULL;
+    if (!e) return unknown(m, name, err, err_bytes);
+    int rc = e->tokenizer ? 0 : tokenizer_open(&e->tokenizer, e->dir, err, err_bytes);
+    *out = e->tokenizer;
+    return rc;
+}
+
+struct ops *models_ops(struct models *m) {
+    return m->ops;
+}
