@@ -1,0 +1,106 @@
+/* penstock-worker run and tokenize, called as main would call them. */
+#include <criterion/criterion.h>
+#include <criterion/redirect.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "tests/infer/help.h"
+#include "workers/verbs.h"
+
+#define TINY "examples/models/tiny-llama"
+
+static char *argv_of[16];
+static int argc_of(const char *const *words) {
+    int n = 0;
+    while (words[n]) {
+        argv_of[n] = strdup(words[n]);
+        n++;
+    }
+    argv_of[n] = NULL;
+    return n;
+}
+#define ARGS(...) argc_of((const char *const[]){__VA_ARGS__, NULL}), argv_of
+
+/* Everything that was printed so far. */
+static size_t printed(char *out, size_t max) {
+    fflush(stdout);
+    FILE *f = cr_get_redirected_stdout();
+    size_t n = fread(out, 1, max - 1, f);
+    out[n] = '\0';
+    return n;
+}
+
+static void redirect(void) {
+    cr_redirect_stdout();
+    cr_redirect_stderr();
+}
+
+TestSuite(verbs, .init = redirect);
+
+Test(verbs, run_prints_the_text_and_json_tells_the_rest) {
+    char out[4096], err[256] = "";
+    cr_assert_eq(verb_run(ARGS("run", TINY, "--prompt", "", "--max-tokens", "64", "--json")), 0);
+    size_t n = printed(out, sizeof out);
+    struct json *j;
+    cr_assert_eq(json_parse(&j, out, n, err, sizeof err), 0, "%s: %s", err, out);
+    const char *text = json_str(json_get(j, "text"));
+    cr_assert(text && strncmp(text, "The camera found a cold joint", 29) == 0, "%s", out);
+    cr_assert_str_eq(json_str(json_get(j, "finish")), "eos");
+    cr_assert_eq(json_int(json_get(j, "prompt_tokens"), 0), 1);
+    cr_assert_eq((int64_t)json_len(json_get(j, "ids")), json_int(json_get(j, "tokens"), -1));
+    cr_assert(json_str(json_get(j, "numerics_id")));
+    json_free(j);
+}
+
+Test(verbs, run_stops_before_a_stop_string) {
+    char out[4096];
+    cr_assert_eq(verb_run(ARGS("run", TINY, "-p", "", "--stop", " joint")), 0);
+    printed(out, sizeof out);
+    cr_assert_str_eq(out, "The camera found a cold\n");
+}
+
+Test(verbs, run_says_what_is_wrong_with_a_model) {
+    char out[256];
+    cr_assert_eq(verb_run(ARGS("run", "tests/golden/none", "-p", "x")), 1);
+    cr_assert_eq(printed(out, sizeof out), 0, "nothing but data goes to stdout");
+    FILE *f = cr_get_redirected_stderr();
+    fflush(stderr);
+    out[fread(out, 1, sizeof out - 1, f)] = '\0';
+    cr_assert(strstr(out, "tests/golden/none/config.json"), "%s", out);
+}
+
+Test(verbs, run_without_a_prompt_is_wrong_usage, .exit_code = 2) {
+    verb_run(ARGS("run", TINY));
+}
+
+Test(verbs, run_with_a_temperature_beyond_the_limit_is_wrong_usage, .exit_code = 2) {
+    verb_run(ARGS("run", TINY, "-p", "x", "-t", "3"));
+}
+
+Test(verbs, tokenize_prints_the_ids_of_each_line) {
+    struct scratch s;
+    char path[512], out[1024];
+    scratch_begin(&s, NULL);
+    scratch_text(&s, "lines", "The press\n\nbad \377\nThe press");
+    snprintf(path, sizeof path, "%s/lines", s.dir);
+    cr_assert(freopen(path, "r", stdin));
+    cr_assert_eq(verb_tokenize(ARGS("tokenize", TINY)), 1, "one line was refused");
+    printed(out, sizeof out);
+    cr_assert_str_eq(out, "[1022,267,958]\n[1022]\nnull\n[1022,267,958]\n");
+    scratch_end(&s);
+}
+
+Test(verbs, tokenize_cuts_and_leaves_special_tokens_out_when_asked) {
+    struct scratch s;
+    char path[512], out[1024];
+    scratch_begin(&s, NULL);
+    scratch_text(&s, "lines", "The press\n");
+    snprintf(path, sizeof path, "%s/lines", s.dir);
+    cr_assert(freopen(path, "r", stdin));
+    cr_assert_eq(verb_tokenize(ARGS("tokenize", TINY, "--no-special", "--max", "1")), 0);
+    printed(out, sizeof out);
+    cr_assert_str_eq(out, "[267]\n");
+    scratch_end(&s);
+}
