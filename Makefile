@@ -27,7 +27,8 @@ PKG_base      := libzmq jansson libpcre2-8 libutf8proc libsodium
 PKG_schemas   := $(or $(call pkg_one,msgpack-c msgpackc msgpack),msgpack)# its name differs
 PKG_store     := lmdb
 PKG_pipelines := libcyaml
-PKG_all       := $(PKG_base) $(PKG_schemas) $(PKG_store) $(PKG_pipelines)
+PKG_workers   := libturbojpeg spng
+PKG_all       := $(PKG_base) $(PKG_schemas) $(PKG_store) $(PKG_pipelines) $(PKG_workers)
 PKG_CFLAGS    := $(shell pkg-config --cflags $(PKG_all) 2>/dev/null || echo missing)
 libs           = $(shell pkg-config --libs $(1)) -lm
 

@@ -191,7 +191,7 @@ static int take(const struct field *f, struct reader *r, const struct walk_token
         return 0;
     case FIELD_STR:
     case FIELD_BIN:
-        if (t->kind != (f->type == FIELD_STR ? PACK_STR : PACK_BIN)) break;
+        if (t->kind != PACK_STR && (t->kind != PACK_BIN || f->type == FIELD_STR)) break;
         v->bytes = t->data;
         if (f->choices && !f->required && t->data.len == 0) v->bytes = first_choice(f);
         return check_bytes(f, v->bytes, why);

@@ -24,7 +24,7 @@ enum field_type {
     FIELD_F64,  /* double; bounds are values */
     FIELD_BOOL, /* bool */
     FIELD_STR,  /* struct bytes, UTF-8; bounds are bytes; choices narrows it */
-    FIELD_BIN,  /* struct bytes; bounds are bytes */
+    FIELD_BIN,  /* struct bytes, from bin or from str; bounds are bytes */
     FIELD_ID,   /* uint64_t job id, 13 characters on the wire (job.h) */
     FIELD_STRS, /* struct field_strs: a list of str; bounds are the count, item_max bytes each */
     FIELD_PACK  /* struct bytes: any msgpack value, encoded; max is bytes */

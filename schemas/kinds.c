@@ -26,12 +26,14 @@
 #undef F64
 #undef BOOL
 #undef STR
+#undef BIN
 #undef STRS
 
 #define U64(...)
 #define F64(...)
 #define BOOL(...)
 #define STR(...)
+#define BIN(...)
 #define STRS(...)
 #define END(name)
 static const struct kind_desc *(*const kinds[])(void) = {

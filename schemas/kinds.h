@@ -12,6 +12,7 @@
 #define F64(field, ...) double field;
 #define BOOL(field, ...) bool field;
 #define STR(field, ...) struct bytes field;
+#define BIN(field, ...) struct bytes field;
 #define STRS(field, ...) struct field_strs field;
 /* clang-format off */
 #define END(name) };
@@ -22,6 +23,7 @@
 #undef F64
 #undef BOOL
 #undef STR
+#undef BIN
 #undef STRS
 #undef END
 

@@ -25,6 +25,8 @@
 #define STR(field, need, least, most, words, text)                                                 \
     {ROW_HEAD(field, FIELD_STR), .required = need, .min = least, .max = most,                      \
      .choices = words,           .doc = text},
+#define BIN(field, need, least, most, text)                                                        \
+    {ROW_HEAD(field, FIELD_BIN), .required = need, .min = least, .max = most, .doc = text},
 #define ID(field, need, text) {ROW_HEAD(field, FIELD_ID), .required = need, .doc = text},
 #define STRS(field, need, least, most, each, text)                                                 \
     {ROW_HEAD(field, FIELD_STRS),                                                                  \

@@ -46,7 +46,8 @@ def fixture_debian(tmp_path):
 
 
 COMMON = ("gcc libc6-dev make pkg-config python3 python3-pip ca-certificates libzmq3-dev liblmdb-dev "
-          "libcyaml-dev libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libsodium-dev")
+          "libcyaml-dev libyaml-dev libjansson-dev libpcre2-dev libutf8proc-dev libsodium-dev "
+          "libturbojpeg0-dev libspng-dev")
 
 
 def test_setup_is_silent_when_nothing_is_missing(debian):
