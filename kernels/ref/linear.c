@@ -19,7 +19,7 @@ static double activate(enum ops_act act, double x) {
     case OPS_ACT_SILU: return x / (1 + exp(-x));
     case OPS_ACT_TANH: return tanh(x);
     }
-    assert(!"an activation that ops.h does not name");
+    assert(0 && "an activation that ops.h does not name");
     return x;
 }
 

@@ -7,7 +7,7 @@
 
 static void *ref_alloc(struct ops *o, size_t bytes) {
     (void)o;
-    if (bytes > SIZE_MAX - 64) return NULL;
+    if (bytes > PTRDIFF_MAX - 64) return NULL;
     size_t whole = bytes < 64 ? 64 : (bytes + 63) & ~(size_t)63;
     void *buffer = aligned_alloc(64, whole);
     if (buffer) memset(buffer, 0, whole);

@@ -64,7 +64,7 @@ static double pooled(enum ops_pool kind, const float *x, uint32_t rows, uint32_t
         for (uint32_t r = 1; r < rows; r++) value = fmax(value, (double)x[(size_t)r * dim + i]);
         return value;
     }
-    assert(!"a pooling that ops.h does not name");
+    assert(0 && "a pooling that ops.h does not name");
     return value;
 }
 

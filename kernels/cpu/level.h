@@ -1,0 +1,87 @@
+/* level.h - what an instruction set provides: the inner loops of every operation.
+ *
+ * The same bodies (*_body.h, over v16.h) are compiled once per level in level_*.c; the operations
+ * themselves (linear.c, attend.c, ...) only cut the work into parts and hand them to threads. A
+ * part is a range of rows, of panels or of queries, and how the work was cut never changes a bit: the
+ * sum of an output runs over k in order, in one chain, whatever tile it was computed in.
+ *
+ * Packed weights: panels of 16 outputs. f32 is [panel][k][16]; bf16 is [panel][k / 2][16][2], pairs
+ * along k; what is beyond n or k is zero. A pair (gate, up) alternates their panels.
+ *
+ * Units: elements.  Owner: each thread has a scratch.  Memory: as struct scratch says, none else.
+ * Errors: none.  Threads: any number of calls at once, each with its own scratch. */
+#ifndef PENSTOCK_KERNELS_CPU_LEVEL_H
+#define PENSTOCK_KERNELS_CPU_LEVEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/ops.h"
+
+enum {
+    PANEL = 16,                   /* outputs of a panel */
+    GROUP_PANELS = 4,             /* panels that a tile of rows is multiplied with in one go */
+    GEMM_ROWS = 240,              /* rows that stay in cache while the panels pass by */
+    GEMM_K = 512,                 /* inputs of one cache block; partial sums wait as float32 */
+    GEMM_K_MAX = 1 << 20,         /* inputs of a weight */
+    GEMM_HALF = GEMM_K_MAX,       /* activations rounded to bf16, of as many rows as fit */
+    ATTEND_KEYS = 64,             /* keys of a block, at absolute positions */
+    ATTEND_QUERIES = 64,          /* queries (rows x heads of one kv head) that share a block */
+    ATTEND_DIM = OPS_HEAD_DIM_MAX /* largest head */
+};
+
+/* Both dimensions of [n][k], as they lie packed. */
+static inline uint32_t panels_of(uint32_t n) {
+    return (n + PANEL - 1) / PANEL;
+}
+static inline size_t panel_bytes(uint32_t k, enum dtype dtype) {
+    return dtype == DTYPE_F32 ? (size_t)k * PANEL * 4 : ((size_t)k + 1) / 2 * PANEL * 4;
+}
+
+struct scratch {
+    float sums[GEMM_ROWS * GROUP_PANELS * PANEL];
+    uint32_t half[GEMM_HALF / 2];
+    struct {
+        float query[ATTEND_QUERIES * ATTEND_DIM];
+        float keys[ATTEND_KEYS * ATTEND_DIM];   /* panels [key / 16][i][16] */
+        float values[ATTEND_KEYS * ATTEND_DIM]; /* panels [i / 16][key][16] */
+        float score[ATTEND_QUERIES * ATTEND_KEYS];
+        float sum[ATTEND_QUERIES * ATTEND_DIM];
+        float most[ATTEND_QUERIES], total[ATTEND_QUERIES];
+    } attend;
+} __attribute__((aligned(64)));
+
+/* y = act(x w^T + bias) + residual, or act(x gate^T) * (x up^T) when gated. */
+struct gemm {
+    uint32_t rows, n, k;
+    const float *x;
+    const void *w;
+    enum dtype dtype;
+    bool gated;
+    enum ops_act act;
+    const float *bias, *residual;
+    float *y;
+};
+
+struct level {
+    const char *name, *numerics_id;
+    bool (*supported)(void);
+    /* Rows row_begin .. row_end-1 and the columns of y in panels panel_begin .. panel_end-1. */
+    void (*gemm)(const struct gemm *g, uint32_t row_begin, uint32_t row_end, uint32_t panel_begin,
+                 uint32_t panel_end, struct scratch *scratch);
+    /* Queries of sequence seq and one kv head, counted row by row: query = row * group + head. */
+    void (*attend)(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
+                   uint32_t query_begin, uint32_t query_end, struct scratch *scratch);
+    void (*qkv)(const struct qkv_args *a, uint32_t seq, uint32_t row_begin, uint32_t row_end);
+    void (*norm)(const struct norm_args *a, uint32_t row_begin, uint32_t row_end);
+    void (*embed)(const struct embed_args *a, uint32_t row_begin, uint32_t row_end);
+    void (*pool)(const struct pool_args *a, uint32_t seq);
+    /* The largest of x, and the sum of exp((x - most) / temperature). */
+    float (*most)(const float *x, uint32_t n);
+    double (*mass)(const float *x, uint32_t n, float most, float temperature);
+};
+
+extern const struct level LEVEL_PLAIN, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512BF16;
+
+#endif

@@ -1,0 +1,22 @@
+#include "kernels/cpu/attend_body.h"
+#include "kernels/cpu/gemm_body.h"
+#include "kernels/cpu/level.h"
+#include "kernels/cpu/rows_body.h"
+
+static bool supported(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+const struct level LEVEL_AVX2 = {
+    .name = "avx2",
+    .numerics_id = "cpu-avx2-f32-1",
+    .supported = supported,
+    .gemm = gemm,
+    .attend = attend,
+    .qkv = qkv,
+    .norm = norm,
+    .embed = embed,
+    .pool = pool,
+    .most = most,
+    .mass = mass,
+};

@@ -1,0 +1,42 @@
+#include "kernels/cpu/attend_body.h"
+#include "kernels/cpu/gemm_body.h"
+#include "kernels/cpu/level.h"
+#include "kernels/cpu/rows_body.h"
+
+static bool supported(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static bool supported_bf16(void) {
+    return supported() && __builtin_cpu_supports("avx512bf16");
+}
+
+const struct level LEVEL_AVX512 = {
+    .name = "avx512",
+    .numerics_id = "cpu-avx512-f32-1",
+    .supported = supported,
+    .gemm = gemm,
+    .attend = attend,
+    .qkv = qkv,
+    .norm = norm,
+    .embed = embed,
+    .pool = pool,
+    .most = most,
+    .mass = mass,
+};
+
+/* As above, but bf16 weights meet activations that are rounded to bf16 as well. */
+const struct level LEVEL_AVX512BF16 = {
+    .name = "avx512bf16",
+    .numerics_id = "cpu-avx512bf16-f32-1",
+    .supported = supported_bf16,
+    .gemm = gemm_dots,
+    .attend = attend,
+    .qkv = qkv,
+    .norm = norm,
+    .embed = embed,
+    .pool = pool,
+    .most = most,
+    .mass = mass,
+};
