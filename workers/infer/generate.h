@@ -1,16 +1,19 @@
 /* generate.h - texts written together by one decoder: prefill and decode in one loop.
  *
  * Each pass of the loop feeds every running text one token and spends what is left of a fixed token
- * budget on prompts that are not all in the cache yet, so a long prompt neither delays the others nor
- * itself. A text waits until the KV pool can hold all that it may become; no text is ever pushed out.
- * What a text says depends on its prompt, its settings and its seed alone, not on its company.
+ * budget on prompts that are not all in the cache yet, so a long prompt neither delays the others
+ * nor itself. A text waits until the KV pool can hold all that it may become; no text is ever
+ * pushed out. What a text says depends on its prompt, its settings and its seed alone, not on its
+ * company.
  *
- * A text ends at an id of the model's eos list, before a stop string, after tokens_max tokens, or at the
- * end of the context. Pieces are handed out as soon as they can no longer become part of a stop string.
+ * A text ends at an id of the model's eos list, before a stop string, after tokens_max tokens, or
+ * at the end of the context. Pieces are handed out as soon as they can no longer become part of a
+ * stop string.
  *
- * Units: tokens, bytes.  Owner: the caller owns every struct gen and what its in-members point to; `text` is
- * freed by gen_fini.  Memory: KV pages of the model, text buffers.  Errors: each gen carries its own, with
- * `err`.  Threads: one caller at a time a model; `cancelled` may be set from any. */
+ * Units: tokens, bytes.  Owner: the caller owns every struct gen and what its in-members point
+ * to; `text` is freed by gen_fini.  Memory: KV pages of the model, text buffers.  Errors: each
+ * gen carries its own, with `err`.  Threads: one caller at a time a model; `cancelled` may be
+ * set from any. */
 #ifndef PENSTOCK_WORKERS_INFER_GENERATE_H
 #define PENSTOCK_WORKERS_INFER_GENERATE_H
 

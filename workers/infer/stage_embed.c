@@ -1,7 +1,8 @@
 /* stage_embed.c - infer.embed: token sequences to vectors, all jobs of a batch together.
  *
  * The sequences of every job that uses a model run as ragged rows, in slices small enough that a
- * cancelled job is noticed between them. A job with a bad sequence fails alone, before anything runs. */
+ * cancelled job is noticed between them. A job with a bad sequence fails alone, before anything
+ * runs. */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
