@@ -17,8 +17,8 @@
  * requests that may be repeated are: all but a submit without an idempotency key.
  *
  * Units: milliseconds, bytes.
- * Owner: penstock_open gives a handle to penstock_close; what a call fills into a result is owned by
- *   that result until its _free, which accepts zeroed memory. Strings passed in are borrowed for
+ * Owner: penstock_open gives a handle to penstock_close; what a call fills into a result is owned
+ *   by that result until its _free, which accepts zeroed memory. Strings passed in are borrowed for
  *   the call.
  * Memory: results come from malloc; a handle holds one socket.
  * Errors: 0, or one of enum penstock_error with a sentence in err; after PENSTOCK_REFUSED,
@@ -51,7 +51,8 @@ enum penstock_error {
 
 struct penstock;
 
-/* endpoint NULL: $PENSTOCK_ENDPOINT, else the one `penstock up` uses. Does not wait for a broker. */
+/* endpoint NULL: $PENSTOCK_ENDPOINT, else the one `penstock up` uses. Does not wait for a
+ * broker. */
 int penstock_open(struct penstock **out, const char *endpoint, char *err, size_t err_bytes);
 void penstock_close(struct penstock *p); /* NULL is fine */
 const char *penstock_endpoint(const struct penstock *p);

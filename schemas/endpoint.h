@@ -1,10 +1,11 @@
 /* endpoint.h - where broker, workers and clients of one machine meet when nobody says otherwise.
  *
  * The folder is $XDG_RUNTIME_DIR/penstock, or /tmp/penstock-UID without one; in it the broker's two
- * sockets are `clients` and `workers`. A folder in /tmp could have been made by somebody else first,
- * so it is used only when it belongs to this user and is closed to others.
+ * sockets are `clients` and `workers`. A folder in /tmp could have been made by somebody else
+ * first, so it is used only when it belongs to this user and is closed to others.
  *
- * Units: none.  Owner, memory: the caller's buffers.  Errors: -errno, -EPERM with err.  Threads: any. */
+ * Units: none.  Owner, memory: the caller's buffers.  Errors: -errno, -EPERM with err.  Threads:
+ * any. */
 #ifndef PENSTOCK_SCHEMAS_ENDPOINT_H
 #define PENSTOCK_SCHEMAS_ENDPOINT_H
 

@@ -2,8 +2,8 @@
  *
  * The same bodies (*_body.h, over v16.h) are compiled once per level in level_*.c; the operations
  * themselves (linear.c, attend.c, ...) only cut the work into parts and hand them to threads. A
- * part is a range of rows, of panels or of queries, and how the work was cut never changes a bit: the
- * sum of an output runs over k in order, in one chain, whatever tile it was computed in.
+ * part is a range of rows, of panels or of queries, and how the work was cut never changes a bit:
+ * the sum of an output runs over k in order, in one chain, whatever tile it was computed in.
  *
  * Packed weights: panels of 16 outputs. f32 is [panel][k][16]; bf16 is [panel][k / 2][16][2], pairs
  * along k; what is beyond n or k is zero. A pair (gate, up) alternates their panels.
