@@ -1,0 +1,93 @@
+/* stage_contract.c - encode.contract: the text of a contract.analyze job to clauses, and each
+ * clause with its heading to tokens.
+ *
+ * `keep` carries what the post stage cannot know: {language, clauses: bin}, nine u32le a clause in
+ * the order of struct clause (clauses_pack.h). The text itself stays in the job's body. */
+#include <string.h>
+
+#include "base/err.h"
+#include "schemas/kinds.h"
+#include "workers/encode/clauses.h"
+#include "workers/encode/clauses_pack.h"
+#include "workers/encode/stages.h"
+
+/* What the encoder sees: the heading above, then the text without its number. */
+static struct bytes seen(struct bytes text, const struct clause *c, struct buf *room) {
+    const char *all = text.data;
+    uint32_t begin = c->begin;
+    if (c->number.begin == begin && c->number.end < c->end) begin = c->number.end;
+    buf_clear(room);
+    bool above = c->heading.end > c->heading.begin && c->heading.end <= c->begin;
+    if (above) {
+        buf_append(room, all + c->heading.begin, c->heading.end - c->heading.begin);
+        buf_append(room, ". ", 2);
+    }
+    buf_append(room, all + begin, c->end - begin);
+    return buf_bytes(room);
+}
+
+static bool encode_clauses(struct stage_item *i, const struct tokenizer *t, uint32_t context,
+                           struct bytes text, const struct clauses *cs, struct tokens *seqs) {
+    struct buf room = {0};
+    char err[LIMIT_REASON_BYTES] = "";
+    int rc = 0;
+    for (uint32_t k = 0; rc == 0 && k < cs->n; k++) {
+        if (item_cancelled(i)) {
+            item_fail(i, JOB_ERROR_CANCELLED, "cancelled after %u of %u clauses", k, cs->n);
+            buf_fini(&room);
+            return false;
+        }
+        struct bytes s = seen(text, &cs->at[k], &room);
+        rc = room.error
+                 ? room.error
+                 : tokenizer_encode(t, s, true, context, i->arena, &seqs[k], err, sizeof err);
+    }
+    buf_fini(&room);
+    if (rc < 0) item_fail_rc(i, rc, err);
+    return rc == 0;
+}
+
+static void run_one(struct encode_self *s, struct stage_item *i) {
+    struct kind_contract_analyze body;
+    struct tokenizer *t;
+    struct clauses cs;
+    uint32_t context;
+    if (!encode_body(i, "contract.analyze", &body)) return;
+    if (!encode_model(s, i, &t, &context, NULL)) return;
+    int rc = clauses_split(body.text, i->arena, &cs);
+    if (rc == 0 && cs.n == 0) {
+        item_fail(i, JOB_ERROR_PERMANENT, "text: holds nothing but white space");
+        return;
+    }
+    struct tokens *seqs = rc == 0 ? arena_calloc(i->arena, cs.n, sizeof *seqs) : NULL;
+    if (!seqs) {
+        if (rc == ERR_LIMIT)
+            item_fail(i, JOB_ERROR_PERMANENT, "text: more than %u clauses: submit it in parts",
+                      CLAUSES_MAX);
+        else
+            item_fail(i, JOB_ERROR_TRANSIENT, "no memory for the clauses");
+        return;
+    }
+    if (!encode_clauses(i, t, context, body.text, &cs, seqs)) return;
+    enum clause_language language = bytes_is(body.language, "zh")   ? LANGUAGE_ZH
+                                    : bytes_is(body.language, "en") ? LANGUAGE_EN
+                                                                    : clauses_language(body.text);
+    struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
+    struct packer p = packer_of(&out);
+    pack_map(&p, 4);
+    encode_pack(&p, i->model, seqs, cs.n);
+    pack_str(&p, "keep");
+    clauses_pack(&p, language, &cs);
+    item_done_buf(i, &out);
+    buf_fini(&out);
+}
+
+static void run_batch(void *self, struct stage_item **items, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) run_one(self, items[i]);
+}
+
+const struct stage_program stage_encode_contract = {.run = "encode.contract",
+                                                    .needs_model = true,
+                                                    .open = encode_open,
+                                                    .run_batch = run_batch,
+                                                    .close = encode_close};
