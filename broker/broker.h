@@ -1,0 +1,132 @@
+/* broker.h - everything the loop owns, shared by the files that serve it.
+ *
+ * main.c opens it, loop.c turns it, dispatch.c routes messages to requests.c (clients) and
+ * outcomes.c (workers), effects.c carries out what job_transition decided, match.c leases,
+ * recover.c reloads a store, status.c describes.
+ *
+ * Units: *_ms are monotonic unless a name says wall.  Owner: the loop thread.  Memory: bounded by
+ * the caps of base/limits.h and the configuration.  Errors: as each call says.
+ * Threads: the loop thread; the store thread sees commit operations only. */
+#ifndef PENSTOCK_BROKER_BROKER_H
+#define PENSTOCK_BROKER_BROKER_H
+
+#include "broker/commit.h"
+#include "broker/config.h"
+#include "broker/peer.h"
+#include "broker/ready.h"
+#include "broker/table.h"
+#include "broker/watch.h"
+
+/* Outputs that are handed from stage to stage in memory; beyond this they are committed instead. */
+#define BROKER_HANDED_BYTES (256ull * 1024 * 1024)
+/* Reading stops while this many commits are outstanding, so that every outcome still finds room. */
+#define BROKER_OPS_MAX (COMMIT_OPS - 4096u)
+
+struct commit_list { /* operations in the order in which they must reach the disk */
+    struct commit_op *first, *last;
+};
+
+struct broker {
+    struct config config;
+    struct sock_ctx *ctx;
+    struct sock *clients, *workers;
+    struct store *store;
+    struct committer *committer;
+    struct pipelines pipelines;
+    uint32_t n_loaded; /* pipelines from files; behind them are versions that old jobs still run */
+
+    struct job_table jobs;
+    struct ready ready;
+    struct workers peers;
+    struct watches watches;
+    struct due_table leases, delays, expiries;
+    uint64_t last_id, next_attempt;
+    uint64_t handed_bytes;
+    uint32_t queued[LIMIT_PIPELINES]; /* live jobs of each loaded pipeline */
+
+    struct commit_list outbox;  /* to push at the end of this turn */
+    struct commit_list retries; /* came back with a disk error: again after a reopen */
+    int disk_error;             /* 0: the disk takes writes */
+    bool reopening, store_full;
+    int64_t reopen_at_ms, sampled_ms;
+
+    bool draining;
+    int64_t drain_until_ms, started_ms;
+    int64_t now_ms, now_wall_ms; /* of this turn */
+    struct buf scratch;          /* headers and documents being built */
+    struct buf payload;          /* payloads being read from the store */
+    uint64_t finished[JOB_STATES];
+    uint64_t refused, dropped;
+};
+
+/* ---- talking (reply.c) ---- */
+/* Encodes and sends; a peer that is gone or too slow loses the message: 0 or -errno of sock_send. */
+int reply(struct broker *b, struct sock *s, const struct sock_peer *to, enum msg_type type,
+          const void *header, const struct bytes *payload, uint32_t n);
+int reply_client(struct broker *b, const struct sock_peer *to, enum msg_type type,
+                 const void *header);
+void reply_refused(struct broker *b, struct sock *s, const struct sock_peer *to, uint64_t req,
+                   const struct refusal *why);
+void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job, uint64_t stage,
+                     uint64_t attempt, bool recorded);
+/* RESULT from the store, with the payload; REFUSED when it cannot be read. */
+void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job);
+void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
+
+/* ---- effects (effects.c) ---- */
+/* Carries out fx of one transition. op: a commit that the caller prepared (parts, whom to answer), or
+ * NULL; it is completed and sent off when fx asks for a commit, else freed. */
+void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op);
+/* The same for events that carry no payload and no answer. */
+void effects_event(struct broker *b, struct job *j, const struct job_event *e);
+/* Takes a lease away from its worker and tells it, when the job ends or moves without it. */
+void effects_revoke(struct broker *b, struct job *j);
+void effects_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
+                    uint64_t attempt, bool last, struct bytes data);
+void effects_committed(struct broker *b,
+                       struct commit_op *op); /* takes op back from the store thread */
+void effects_reopen(struct broker *b);        /* by timer while the disk fails */
+/* Copies the frames of a payload into the operation. -ENOMEM. */
+int effects_keep_parts(struct commit_op *op, uint32_t slot, const struct bytes *parts, uint32_t n);
+void outbox_add(struct broker *b, struct commit_op *op);
+void outbox_flush(struct broker *b);
+
+/* ---- the rest ---- */
+struct request { /* one message, decoded */
+    struct sock *sock;
+    struct sock_peer peer;
+    const struct msg_desc *desc;
+    const void *header; /* its struct */
+    const struct bytes *payload;
+    uint32_t n;
+};
+void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const struct sock_msg *m);
+
+void on_submit(struct broker *b, const struct request *r);
+void on_wait(struct broker *b, const struct request *r);
+void on_result_get(struct broker *b, const struct request *r);
+void on_show(struct broker *b, const struct request *r);
+void on_cancel(struct broker *b, const struct request *r);
+void on_events(struct broker *b, const struct request *r);
+void on_events_stop(struct broker *b, const struct request *r);
+void on_list(struct broker *b, const struct request *r);
+void on_workers(struct broker *b, const struct request *r);
+void on_ping(struct broker *b, const struct request *r);
+void on_status(struct broker *b, const struct request *r);
+bool broker_accepting(const struct broker *b);
+
+void on_register(struct broker *b, const struct request *r);
+void on_heartbeat(struct broker *b, const struct request *r);
+void on_progress(struct broker *b, const struct request *r);
+void on_stage_done(struct broker *b, const struct request *r);
+void on_stage_failed(struct broker *b, const struct request *r);
+void on_return(struct broker *b, const struct request *r);
+void on_goodbye(struct broker *b, const struct request *r);
+/* Every lease of the worker is lost (counted) or merely taken back; then it is forgotten. */
+void worker_lost(struct broker *b, struct worker *w, const char *why);
+
+void match(struct broker *b);
+int recover(struct broker *b, char *err, size_t err_bytes);
+int loop_run(struct broker *b, int signal_fd);
+
+#endif

@@ -1,0 +1,183 @@
+#include "broker/commit.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/thread.h"
+
+/* An operation holds a record, a body of one frame or an output of LIMIT_PARTS frames. */
+#define OP_ARENA_BYTES (LIMIT_OUTPUT_BYTES + 4u * LIMIT_FRAME_BYTES)
+
+struct committer {
+    struct store *store;
+    struct ring todo, done;
+    pthread_t thread;
+    uint32_t outstanding; /* the loop's count */
+    _Atomic uint64_t commits, ops, last_us;
+};
+
+struct commit_op *commit_op_new(enum commit_type type) {
+    struct commit_op *op = calloc(1, sizeof *op);
+    if (!op) return NULL;
+    op->type = type;
+    arena_init(&op->arena, OP_ARENA_BYTES);
+    return op;
+}
+
+void commit_op_free(struct commit_op *op) {
+    if (!op) return;
+    arena_fini(&op->arena);
+    free(op);
+}
+
+/* The key is taken: same kind and body make it the same request, anything else is a conflict. */
+static int describe_existing(struct store_write *w, struct commit_op *op) {
+    struct job_record r;
+    int e = jobs_get(store_write_view(w), op->existing, &r, &op->arena);
+    if (e) return e;
+    op->conflict = !bytes_eq(r.kind, op->record.kind) || r.body.bytes != op->record.body.bytes ||
+                   r.body.crc != op->record.body.crc;
+    op->existing_state = r.state;
+    op->existing_seed = r.seed;
+    return 0;
+}
+
+static int apply(struct store_write *w, struct commit_op *op) {
+    struct job_record *r = &op->record;
+    if (op->type == COMMIT_FORGET) {
+        int e = jobs_del(w, r->id);
+        return e == -ENOENT ? 0 : e;
+    }
+    if (op->type == COMMIT_ADD && r->key.len) { /* before the body is written */
+        int e = jobs_by_key(store_write_view(w), r->tenant, r->key, &op->existing);
+        if (e == 0) return describe_existing(w, op);
+        if (e != -ENOENT) return e;
+        op->existing = 0;
+    }
+    if (op->n_parts) {
+        struct job_payload *p = op->slot == JOB_SLOT_BODY     ? &r->body
+                                : op->slot == JOB_SLOT_RESULT ? &r->result
+                                                              : &r->input;
+        int e = store_payload_put(w, r->id, op->slot, op->parts, op->n_parts, &op->arena, p);
+        if (e) return e;
+    }
+    return op->type == COMMIT_ADD ? jobs_add(w, r, &op->existing) : jobs_put(w, r);
+}
+
+static int run_batch(struct committer *c, struct commit_op **ops, uint32_t n) {
+    struct store_write *w;
+    int e = store_write_begin(c->store, &w);
+    if (e) return e;
+    for (uint32_t i = 0; i < n; i++) {
+        if ((e = apply(w, ops[i])) == 0) continue;
+        store_abort(w);
+        return e;
+    }
+    return store_commit(w);
+}
+
+static int reopen(struct committer *c) {
+    char err[256];
+    int e = store_reopen(c->store, err, sizeof err);
+    if (e) {
+        char quoted[300];
+        log_error("store_reopen_failed", "error=%s", log_quote(quoted, sizeof quoted, err));
+    }
+    return e;
+}
+
+/* One transaction of what may go together; a REOPEN stands alone. */
+static void work(struct committer *c, struct commit_op **ops, uint32_t n) {
+    for (uint32_t from = 0; from < n;) {
+        uint32_t to = from + 1;
+        int e;
+        int64_t begin_ns = clock_mono_ns();
+        if (ops[from]->type == COMMIT_REOPEN) {
+            e = reopen(c);
+        } else {
+            while (to < n && ops[to]->type != COMMIT_REOPEN) to++;
+            e = run_batch(c, ops + from, to - from);
+        }
+        atomic_store_explicit(&c->last_us, (uint64_t)(clock_mono_ns() - begin_ns) / 1000,
+                              memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->commits, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->ops, to - from, memory_order_relaxed);
+        for (; from < to; from++) {
+            ops[from]->error = e;
+            int full = ring_push(&c->done, ops[from]);
+            assert(full == 0); /* both rings hold everything that may be outstanding */
+            (void)full;
+        }
+    }
+}
+
+static void *store_thread_main(void *arg) {
+    struct committer *c = arg;
+    void *items[COMMIT_BATCH];
+    while (!ring_done(&c->todo)) {
+        ring_wait(&c->todo, -1);
+        uint32_t n = ring_pop_many(&c->todo, items, COMMIT_BATCH);
+        if (n) work(c, (struct commit_op **)items, n);
+    }
+    return NULL;
+}
+
+int committer_start(struct committer **out, struct store *s) {
+    struct committer *c = calloc(1, sizeof *c);
+    if (!c) return -ENOMEM;
+    c->store = s;
+    int e = ring_init(&c->todo, COMMIT_OPS);
+    if (e) goto fail;
+    if ((e = ring_init(&c->done, COMMIT_OPS))) goto fail_todo;
+    if ((e = thread_start(&c->thread, "store", store_thread_main, c))) goto fail_done;
+    *out = c;
+    return 0;
+fail_done:
+    ring_fini(&c->done);
+fail_todo:
+    ring_fini(&c->todo);
+fail:
+    free(c);
+    return e;
+}
+
+void committer_stop(struct committer *c) {
+    if (!c) return;
+    ring_close(&c->todo);
+    pthread_join(c->thread, NULL);
+    for (struct commit_op *op; (op = ring_pop(&c->done));) commit_op_free(op);
+    ring_fini(&c->todo);
+    ring_fini(&c->done);
+    free(c);
+}
+
+void commit_push(struct committer *c, struct commit_op *op) {
+    assert(c->outstanding < COMMIT_OPS);
+    c->outstanding++;
+    int e = ring_push(&c->todo, op);
+    assert(e == 0);
+    (void)e;
+}
+
+struct commit_op *commit_pop(struct committer *c) {
+    struct commit_op *op = ring_pop(&c->done);
+    if (op) c->outstanding--;
+    return op;
+}
+
+uint32_t commit_outstanding(const struct committer *c) {
+    return c->outstanding;
+}
+
+int commit_fd(const struct committer *c) {
+    return ring_fd(&c->done);
+}
+
+struct commit_stats commit_stats(const struct committer *c) {
+    return (struct commit_stats){atomic_load(&c->commits), atomic_load(&c->ops),
+                                 atomic_load(&c->last_us)};
+}

@@ -1,0 +1,72 @@
+/* commit.h - the store thread: the only writer of the store.
+ *
+ * The loop pushes operations; the thread drains what has gathered into one transaction, commits,
+ * and hands them all back with their outcome. While a flush runs the next batch grows by itself:
+ * that is the whole of group commit.
+ *
+ * After a failed commit every operation of the batch comes back with the error and the store takes
+ * no more writes until a COMMIT_REOPEN succeeds; the loop keeps what must not be lost and hands it
+ * in again.
+ *
+ * Units: bytes.  Owner: an operation belongs to the thread between commit_push and the moment the
+ * loop pops it from `done`; everything it names lives in its own arena.  Memory: the rings hold
+ * COMMIT_OPS; the loop stops reading its sockets before they are full.
+ * Errors: in op->error.  Threads: loop and store thread. */
+#ifndef PENSTOCK_BROKER_COMMIT_H
+#define PENSTOCK_BROKER_COMMIT_H
+
+#include "base/arena.h"
+#include "base/ring.h"
+#include "base/sock.h"
+#include "store/store.h"
+
+#define COMMIT_OPS 65536u
+#define COMMIT_BATCH 4096u
+
+enum commit_type {
+    COMMIT_ADD,    /* a new job with its body */
+    COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
+    COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
+    COMMIT_REOPEN
+};
+struct commit_op {
+    struct commit_op *next; /* in a list of the loop */
+    enum commit_type type;
+    struct arena arena;
+    struct job_record record;
+    uint32_t slot; /* of the payload, when n_parts > 0 */
+    uint32_t n_parts;
+    struct bytes parts[LIMIT_PARTS];
+
+    int error;         /* 0: on disk */
+    uint64_t existing; /* ADD: the idempotency key's job, 0 when this one is new */
+    bool conflict;     /* and that job has another kind or body */
+    enum job_state existing_state;
+    uint64_t existing_seed;
+
+    /* The loop's own: whom to answer afterwards. */
+    struct sock_peer peer;
+    uint64_t req, job, attempt;
+    uint32_t stage;
+    bool answer; /* ADD: ACCEPTED; UPDATE: STAGE_ACK or STATE, by for_worker */
+    bool for_worker;
+    bool terminal;
+};
+struct commit_op *commit_op_new(enum commit_type type); /* NULL: no memory */
+void commit_op_free(struct commit_op *op);
+
+struct committer;
+int committer_start(struct committer **out, struct store *s);
+void committer_stop(struct committer *c); /* finishes what was pushed, then joins */
+void commit_push(struct committer *c,
+                 struct commit_op *op);            /* never more than COMMIT_OPS outstanding */
+struct commit_op *commit_pop(struct committer *c); /* NULL: none is done */
+uint32_t commit_outstanding(const struct committer *c);
+int commit_fd(const struct committer *c); /* readable when something is done */
+
+struct commit_stats {
+    uint64_t commits, ops, last_us;
+};
+struct commit_stats commit_stats(const struct committer *c);
+
+#endif

@@ -1,0 +1,101 @@
+#include "broker/config.h"
+
+#include <argp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/version.h"
+#include "pipelines/pipeline.h"
+#include "schemas/endpoint.h"
+
+const char *argp_program_version = "penstock-broker " PENSTOCK_VERSION;
+
+enum {
+    OPT_DIR = 256,
+    OPT_CLIENTS,
+    OPT_WORKERS,
+    OPT_PIPELINES,
+    OPT_LEASE,
+    OPT_BEAT,
+    OPT_QUEUE,
+    OPT_META,
+    OPT_BLOB,
+    OPT_LOG
+};
+
+static const struct argp_option options[] = {
+    {"dir", OPT_DIR, "DIR", 0, "the store (and, by default, the sockets)", 0},
+    {"clients", OPT_CLIENTS, "ENDPOINT", 0, "where clients connect (ipc://DIR/clients)", 0},
+    {"workers", OPT_WORKERS, "ENDPOINT", 0, "where workers connect (ipc://DIR/workers)", 0},
+    {"pipelines", OPT_PIPELINES, "DIR", 0, "pipeline files", 0},
+    {"lease-ms", OPT_LEASE, "MS", 0, "a worker unheard for this long has died (6000)", 0},
+    {"heartbeat-ms", OPT_BEAT, "MS", 0, "workers beat this often (1000)", 0},
+    {"queue-max", OPT_QUEUE, "JOBS", 0, "live jobs in all (1000000)", 0},
+    {"meta-cap", OPT_META, "BYTES", 0, "cap of the job records (1 GiB)", 0},
+    {"blob-cap", OPT_BLOB, "BYTES", 0, "cap of the payloads (8 GiB)", 0},
+    {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error (info)", 0},
+    {0}};
+
+static void copy(struct argp_state *state, char *to, size_t bytes, const char *from) {
+    if (strlen(from) >= bytes)
+        argp_error(state, "%.40s... is longer than %zu bytes", from, bytes - 1);
+    else
+        strcpy(to, from);
+}
+
+static uint64_t number(struct argp_state *state, const char *text, uint64_t min, uint64_t max) {
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || *end || end == text || *text == '-' || v < min || v > max)
+        argp_error(state, "\"%s\" is not a number from %llu to %llu", text, (unsigned long long)min,
+                   (unsigned long long)max);
+    return v;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct config *c = state->input;
+    switch (key) {
+    case OPT_DIR: copy(state, c->dir, sizeof c->dir, arg); break;
+    case OPT_CLIENTS: copy(state, c->clients, sizeof c->clients, arg); break;
+    case OPT_WORKERS: copy(state, c->workers, sizeof c->workers, arg); break;
+    case OPT_PIPELINES: copy(state, c->pipelines, sizeof c->pipelines, arg); break;
+    case OPT_LEASE: c->lease_ms = (int64_t)number(state, arg, 100, 3600000); break;
+    case OPT_BEAT: c->heartbeat_ms = (int64_t)number(state, arg, 10, 60000); break;
+    case OPT_QUEUE: c->queue_max = (uint32_t)number(state, arg, 1, LIMIT_JOBS_QUEUED); break;
+    case OPT_META: c->meta_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
+    case OPT_BLOB: c->blob_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
+    case OPT_LOG:
+        if (log_level_parse(arg, &c->log_level) != 0)
+            argp_error(state, "\"%s\" is not a log level", arg);
+        break;
+    case ARGP_KEY_ARG: argp_error(state, "unexpected argument \"%s\"", arg); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+void config_parse(struct config *c, int argc, char **argv) {
+    static const struct argp argp = {
+        options, parse,
+        NULL,    "The Penstock broker: takes jobs, commits them, leases them to workers.",
+        NULL,    NULL,
+        NULL};
+    *c = (struct config){.lease_ms = 6000,
+                         .heartbeat_ms = 1000,
+                         .queue_max = LIMIT_JOBS_QUEUED,
+                         .log_level = LOG_INFO};
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, c);
+    bool own_dir = c->dir[0] != 0;
+    if (!own_dir) endpoint_default_dir(c->dir);
+    if (c->heartbeat_ms * 2 > c->lease_ms) {
+        fprintf(stderr,
+                "penstock-broker: --lease-ms %lld must be at least twice --heartbeat-ms %lld\n",
+                (long long)c->lease_ms, (long long)c->heartbeat_ms);
+        exit(2);
+    }
+    if (!c->clients[0]) snprintf(c->clients, sizeof c->clients, "ipc://%s/clients", c->dir);
+    if (!c->workers[0]) snprintf(c->workers, sizeof c->workers, "ipc://%s/workers", c->dir);
+}

@@ -1,0 +1,24 @@
+/* config.h - the broker's command line.
+ *
+ * Units: milliseconds, bytes.  Owner: strings live as long as argv or the struct.  Memory: none.
+ * Errors: usage errors exit with 2 (argp); the rest return negative with err.  Threads: main. */
+#ifndef PENSTOCK_BROKER_CONFIG_H
+#define PENSTOCK_BROKER_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/log.h"
+
+struct config {
+    char dir[256];                   /* the store; sockets by default too */
+    char clients[288], workers[288]; /* endpoints to bind */
+    char pipelines[512];
+    int64_t lease_ms, heartbeat_ms;
+    uint32_t queue_max;                      /* live jobs in all */
+    uint64_t meta_cap_bytes, blob_cap_bytes; /* 0: the store's defaults */
+    enum log_level log_level;
+};
+void config_parse(struct config *c, int argc, char **argv);
+
+#endif

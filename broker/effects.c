@@ -1,0 +1,320 @@
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "broker/broker.h"
+#include "schemas/pack.h"
+
+enum { REOPEN_EVERY_MS = 1000 };
+
+/* ---- operations on their way to the disk ---- */
+
+static void list_add(struct commit_list *l, struct commit_op *op) {
+    op->next = NULL;
+    if (l->last)
+        l->last->next = op;
+    else
+        l->first = op;
+    l->last = op;
+}
+
+static struct commit_op *list_take(struct commit_list *l) {
+    struct commit_op *op = l->first;
+    if (!op) return NULL;
+    l->first = op->next;
+    if (!l->first) l->last = NULL;
+    return op;
+}
+
+void outbox_add(struct broker *b, struct commit_op *op) {
+    list_add(&b->outbox, op);
+}
+
+/* While the store is being reopened everything waits behind what failed, so that the operations of
+ * one job never overtake each other. */
+void outbox_flush(struct broker *b) {
+    for (struct commit_op *op; (op = list_take(&b->outbox));) {
+        if (b->reopening)
+            list_add(&b->retries, op);
+        else
+            commit_push(b->committer, op);
+    }
+}
+
+int effects_keep_parts(struct commit_op *op, uint32_t slot, const struct bytes *parts, uint32_t n) {
+    op->slot = slot;
+    for (op->n_parts = 0; op->n_parts < n; op->n_parts++) {
+        struct bytes p = parts[op->n_parts];
+        void *copy = arena_copy(&op->arena, p.data, p.len);
+        if (!copy) return -ENOMEM;
+        op->parts[op->n_parts] = bytes_of(copy, p.len);
+    }
+    return 0;
+}
+
+/* ---- what clients see while a job runs ---- */
+
+void effects_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
+                    uint64_t attempt, bool last, struct bytes data) {
+    struct msg_event m = {.job = j->id,
+                          .seq = ++j->event_seq,
+                          .type = bytes_str(type),
+                          .stage = stage,
+                          .attempt = attempt,
+                          .last = last,
+                          .data = data};
+    for (struct watch *w = j->watches, *next; w; w = next) {
+        next = w->next;
+        if (w->type != WATCH_EVENTS) continue;
+        m.req = w->req;
+        /* A client that is gone or does not read loses its stream; it may ask again. */
+        if (reply_client(b, &w->peer, MSG_EVENT, &m) != 0) watch_drop(&b->watches, w);
+    }
+}
+
+static void stream_state(struct broker *b, struct job *j, bool last) {
+    if (!j->watches) return;
+    struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
+    struct packer p = packer_of(&data);
+    pack_map(&p, j->reason ? 2 : 1);
+    pack_kv_str(&p, "state", job_state_name(j->state));
+    if (j->reason) pack_kv_str(&p, "reason", j->reason);
+    effects_stream(b, j, "state", j->stage, j->attempt, last, buf_bytes(&data));
+    buf_fini(&data);
+}
+
+/* ---- leases ---- */
+
+static void end_lease(struct broker *b, struct job *j) {
+    due_drop(&b->leases, &j->lease_due);
+    worker_give(j);
+}
+
+void effects_revoke(struct broker *b, struct job *j) {
+    if (!j->worker) return;
+    struct msg_cancel_lease m = {.job = j->id, .attempt = j->attempt};
+    reply(b, b->workers, &j->worker->peer, MSG_CANCEL_LEASE, &m, NULL, 0);
+}
+
+/* ---- carrying out ---- */
+
+static void enqueue(struct broker *b, struct job *j) {
+    if (j->state != JOB_READY || j->queue || j->commits) return;
+    int e = ready_add(&b->ready, j);
+    if (e == 0) return;
+    char id[JOB_ID_CHARS + 1];
+    job_id_text(j->id, id);
+    log_error("queue_limit", "job=%s error=\"%s\"", id, err_text(e));
+    struct job_event cancel = {.type = JOB_EV_CANCEL};
+    job_set_reason(j,
+                   bytes_str("too many different stage programs are waiting; use fewer pipelines"));
+    effects_event(b, j, &cancel);
+}
+
+static void drop_handed(struct broker *b, struct job *j) {
+    b->handed_bytes -= j->handed.len;
+    buf_fini(&j->handed);
+    j->in_memory = false;
+}
+
+static void commit(struct broker *b, struct job *j, struct commit_op *op) {
+    if (!op) op = commit_op_new(COMMIT_UPDATE);
+    int e = op ? job_record_make(j, &op->arena, &op->record) : -ENOMEM;
+    if (e) {
+        /* Without memory for 2 KiB there is nothing left to promise; the store still has the last
+         * committed state, and a restart goes on from it. */
+        log_error("out_of_memory", "what=\"a job's record\"");
+        abort();
+    }
+    op->job = j->id;
+    op->terminal = job_state_terminal(j->state);
+    j->commits++;
+    outbox_add(b, op);
+}
+
+void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op) {
+    if (fx & JOB_FX_UNLEASE) end_lease(b, j);
+    if (fx & JOB_FX_UNQUEUE) {
+        ready_drop(&b->ready, j);
+        due_drop(&b->delays, &j->delay_due);
+    }
+    if (fx & JOB_FX_TERMINAL) {
+        due_drop(&b->expiries, &j->expiry_due);
+        drop_handed(b, j);
+    }
+    if (fx & JOB_FX_DELAY)
+        due_set(&b->delays, &j->delay_due, b->now_ms + (j->ready_ms - b->now_wall_ms));
+    if (fx & JOB_FX_COMMIT)
+        commit(b, j, op);
+    else
+        commit_op_free(op);
+    if (fx & JOB_FX_READY) enqueue(b, j);
+    if (fx && !(fx & (JOB_FX_TERMINAL | JOB_FX_STALE))) stream_state(b, j, false);
+}
+
+void effects_event(struct broker *b, struct job *j, const struct job_event *e) {
+    bool told = j->worker && (e->type == JOB_EV_CANCEL || e->type == JOB_EV_EXPIRE);
+    if (told) effects_revoke(b, j);
+    uint32_t stage = j->stage;
+    char worker[LIMIT_NAME_BYTES];
+    strcpy(worker, j->worker ? j->worker->name : "");
+    uint32_t fx = job_transition(j, e, b->now_wall_ms);
+    if (fx & JOB_FX_TRY) {
+        enum job_error error = e->type == JOB_EV_LOST ? JOB_ERROR_WORKER_DIED : e->error;
+        struct bytes reason = j->reason ? bytes_str(j->reason) : (struct bytes){NULL, 0};
+        job_log_try(j, worker, stage, error, reason, b->now_wall_ms);
+    }
+    effects_apply(b, j, fx, NULL);
+}
+
+/* ---- back from the disk ---- */
+
+static void forget(struct broker *b, struct job *j) {
+    ready_drop(&b->ready, j);
+    due_drop(&b->delays, &j->delay_due);
+    due_drop(&b->expiries, &j->expiry_due);
+    while (j->watches) watch_drop(&b->watches, j->watches);
+    drop_handed(b, j);
+    for (uint32_t i = 0; i < b->n_loaded; i++)
+        if (b->pipelines.items[i] == j->pipeline) b->queued[i]--;
+    job_table_remove(&b->jobs, j);
+    job_free(j);
+}
+
+/* The outcome is on disk: tell whoever waits, and let the store answer from now on. */
+static void conclude(struct broker *b, struct job *j) {
+    char id[JOB_ID_CHARS + 1], reason[LIMIT_REASON_BYTES + 64];
+    job_id_text(j->id, id);
+    b->finished[j->state]++;
+    log_info("job_finished", "job=%s kind=%s state=%s ms=%lld%s%s", id, j->kind->name,
+             job_state_name(j->state), (long long)(j->finished_ms - j->accepted_ms),
+             j->reason ? " reason=" : "",
+             j->reason ? log_quote(reason, sizeof reason, j->reason) : "");
+    for (struct watch *w = j->watches, *next; w; w = next) {
+        next = w->next;
+        if (w->type == WATCH_WAIT) reply_result(b, &w->peer, w->req, j->id);
+    }
+    stream_state(b, j, true);
+    forget(b, j);
+}
+
+static void answer_submit(struct broker *b, struct commit_op *op, struct job *j) {
+    if (op->existing && op->conflict) {
+        struct refusal why;
+        char id[JOB_ID_CHARS + 1];
+        job_id_text(op->existing, id);
+        refusal_set(&why, "key_conflict", "key", "",
+                    "use another key, or send what the first submit sent",
+                    "the key belongs to job %s, which has another kind or body", id);
+        reply_refused(b, b->clients, &op->peer, op->req, &why);
+        return;
+    }
+    struct job *known = op->existing ? job_table_find(&b->jobs, op->existing) : j;
+    enum job_state state = known ? job_seen_state(known) : op->existing_state;
+    struct msg_accepted m = {.req = op->req,
+                             .job = op->existing ? op->existing : op->job,
+                             .state = bytes_str(job_state_name(state)),
+                             .seed = known ? known->seed : op->existing_seed,
+                             .existing = op->existing != 0};
+    reply_client(b, &op->peer, MSG_ACCEPTED, &m);
+}
+
+static void added(struct broker *b, struct commit_op *op) {
+    struct job *j = job_table_find(&b->jobs, op->job);
+    assert(j);
+    j->commits--;
+    if (op->existing) {
+        answer_submit(b, op, NULL);
+        forget(b, j);
+        return;
+    }
+    struct job_event e = {.type = JOB_EV_COMMITTED};
+    effects_event(b, j, &e);
+    answer_submit(b, op, j);
+}
+
+static void updated(struct broker *b, struct commit_op *op) {
+    struct job *j = job_table_find(&b->jobs, op->job);
+    assert(j);
+    j->commits--;
+    if (op->answer && op->for_worker)
+        reply_stage_ack(b, &op->peer, op->job, op->stage, op->attempt, true);
+    else if (op->answer)
+        reply_state(b, &op->peer, op->req, j);
+    if (op->terminal && j->commits == 0)
+        conclude(b, j);
+    else
+        enqueue(b, j);
+}
+
+static void refuse_disk(struct broker *b, struct commit_op *op) {
+    struct refusal why;
+    refusal_set(&why, "disk", "", "",
+                "free space or repair the disk; the broker tries again by itself",
+                "the job could not be written: %s", err_text(op->error));
+    why.retry_after_ms = REOPEN_EVERY_MS;
+    reply_refused(b, b->clients, &op->peer, op->req, &why);
+}
+
+/* The disk refused. A submit is refused in turn (and what it may have left is deleted later);
+ * everything else must not be lost: it is kept, in order, until the store has been reopened. */
+static void failed(struct broker *b, struct commit_op *op) {
+    if (!b->disk_error) {
+        b->disk_error = op->error;
+        b->reopen_at_ms = b->now_ms + REOPEN_EVERY_MS;
+        log_error("disk_failed", "error=\"%s\" accepting=false", err_text(op->error));
+    }
+    if (op->type == COMMIT_ADD) {
+        refuse_disk(b, op);
+        struct job *j = job_table_find(&b->jobs, op->job);
+        assert(j);
+        forget(b, j);
+        op->type = COMMIT_FORGET;
+        op->n_parts = 0;
+    }
+    list_add(&b->retries, op);
+}
+
+static void reopened(struct broker *b, struct commit_op *op) {
+    b->reopening = false;
+    if (op->error) {
+        b->reopen_at_ms = b->now_ms + REOPEN_EVERY_MS;
+    } else {
+        log_info("disk_recovered", "accepting=true");
+        b->disk_error = 0;
+        struct commit_list again = b->retries;
+        b->retries = (struct commit_list){0};
+        for (struct commit_op *r; (r = list_take(&again));) {
+            r->error = 0;
+            outbox_add(b, r);
+        }
+    }
+    commit_op_free(op);
+}
+
+void effects_reopen(struct broker *b) {
+    if (!b->disk_error || b->reopening || b->now_ms < b->reopen_at_ms) return;
+    if (commit_outstanding(b->committer)) return; /* they come back first, in order */
+    struct commit_op *op = commit_op_new(COMMIT_REOPEN);
+    if (!op) return;
+    commit_push(b->committer, op);
+    b->reopening = true;
+}
+
+void effects_committed(struct broker *b, struct commit_op *op) {
+    if (op->type == COMMIT_REOPEN) {
+        reopened(b, op);
+        return;
+    }
+    if (op->error) {
+        failed(b, op);
+        return;
+    }
+    if (op->type == COMMIT_ADD)
+        added(b, op);
+    else if (op->type == COMMIT_UPDATE)
+        updated(b, op);
+    commit_op_free(op);
+}

@@ -1,0 +1,323 @@
+#include "broker/job.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+struct job *job_new(const struct pipeline *p) {
+    struct job *j = calloc(1, sizeof *j + p->n_stages * sizeof j->stages[0]);
+    if (!j) return NULL;
+    j->pipeline = p;
+    j->n_stages = p->n_stages;
+    return j;
+}
+
+void job_free(struct job *j) {
+    if (!j) return;
+    for (uint32_t i = 0; i < j->n_tries; i++) free(j->try_log[i].reason);
+    for (uint32_t i = 0; i < j->n_stages; i++) free((char *)j->stages[i].numerics_id);
+    free(j->try_log);
+    free((void *)j->key.data);
+    free((void *)j->body.inlined.data);
+    free((void *)j->input.inlined.data);
+    free((void *)j->result.inlined.data);
+    free(j->reason);
+    buf_fini(&j->handed);
+    free(j);
+}
+
+int64_t job_backoff_ms(const struct pipeline *p, uint32_t tries) {
+    int64_t ms = p->backoff_ms;
+    for (uint32_t i = 1; i < tries && ms < p->backoff_max_ms; i++) ms *= 2;
+    return ms < p->backoff_max_ms ? ms : p->backoff_max_ms;
+}
+
+static uint32_t finish(struct job *j, enum job_state state, enum job_error error, int64_t now_ms) {
+    uint32_t fx = JOB_FX_COMMIT | JOB_FX_TERMINAL | JOB_FX_UNQUEUE;
+    if (j->state == JOB_LEASED) fx |= JOB_FX_UNLEASE;
+    j->state = state;
+    j->error = error;
+    j->finished_ms = now_ms;
+    return fx;
+}
+
+static uint32_t to_ready(struct job *j, int64_t now_ms) {
+    j->state = JOB_READY;
+    j->stages[j->stage].queued_ms = now_ms;
+    return JOB_FX_READY;
+}
+
+static uint32_t stage_done(struct job *j, const struct job_event *e, int64_t now_ms) {
+    j->tries = 0;
+    if (j->stage + 1 == j->n_stages) return finish(j, JOB_DONE, JOB_ERROR_NONE, now_ms);
+    bool checkpoint = j->pipeline->stages[j->stage].checkpoint;
+    j->stage++;
+    if (e->more) { /* the same token goes on with the next stage of its span */
+        assert(j->span > 1);
+        j->span--;
+        j->stages[j->stage].queued_ms = now_ms;
+        j->stages[j->stage].started_ms = now_ms;
+        return checkpoint ? JOB_FX_COMMIT : 0;
+    }
+    return to_ready(j, now_ms) | JOB_FX_UNLEASE | (checkpoint ? JOB_FX_COMMIT : 0);
+}
+
+static uint32_t stage_failed(struct job *j, enum job_error error, int64_t now_ms) {
+    const struct pipeline *p = j->pipeline;
+    if (error == JOB_ERROR_WORKER_DIED) {
+        if (++j->deaths >= p->deaths_max) return finish(j, JOB_FAILED, error, now_ms) | JOB_FX_TRY;
+        return to_ready(j, now_ms) | JOB_FX_UNLEASE | JOB_FX_COMMIT | JOB_FX_TRY;
+    }
+    j->tries++;
+    if (error == JOB_ERROR_PERMANENT || j->tries >= p->tries_max)
+        return finish(j, JOB_FAILED, error, now_ms) | JOB_FX_TRY;
+    j->state = JOB_DELAYED;
+    j->ready_ms = now_ms + job_backoff_ms(p, j->tries);
+    return JOB_FX_DELAY | JOB_FX_UNLEASE | JOB_FX_COMMIT | JOB_FX_TRY;
+}
+
+static bool holds_token(const struct job *j, const struct job_event *e) {
+    return j->state == JOB_LEASED && e->attempt == j->attempt;
+}
+
+uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms) {
+    if (job_state_terminal(j->state)) return e->attempt ? JOB_FX_STALE : 0;
+    switch (e->type) {
+    case JOB_EV_COMMITTED:
+        if (j->state != JOB_ACCEPTED) return 0;
+        if (j->ready_ms <= now_ms) return to_ready(j, now_ms);
+        j->state = JOB_DELAYED;
+        return JOB_FX_DELAY;
+    case JOB_EV_DUE:
+        if (j->state != JOB_DELAYED || j->ready_ms > now_ms) return 0;
+        return to_ready(j, now_ms);
+    case JOB_EV_LEASED:
+        assert(j->state == JOB_READY && e->attempt > j->attempt && e->span > 0);
+        assert(j->stage + e->span <= j->n_stages);
+        j->state = JOB_LEASED;
+        j->attempt = e->attempt;
+        j->span = e->span;
+        j->leased_ms = now_ms;
+        j->stages[j->stage].started_ms = now_ms;
+        return JOB_FX_UNQUEUE;
+    case JOB_EV_STAGE_DONE:
+        /* `more` beyond the leased span is a lie that would strand the job. */
+        if (!holds_token(j, e) || e->stage != j->stage || (e->more && j->span < 2))
+            return JOB_FX_STALE;
+        return stage_done(j, e, now_ms);
+    case JOB_EV_FAILED:
+        if (!holds_token(j, e)) return JOB_FX_STALE;
+        return stage_failed(j, e->error, now_ms);
+    case JOB_EV_LOST:
+        if (!holds_token(j, e)) return JOB_FX_STALE;
+        return stage_failed(j, JOB_ERROR_WORKER_DIED, now_ms);
+    case JOB_EV_RETURNED:
+        if (!holds_token(j, e)) return JOB_FX_STALE;
+        return to_ready(j, now_ms) | JOB_FX_UNLEASE;
+    case JOB_EV_CANCEL: return finish(j, JOB_CANCELLED, JOB_ERROR_CANCELLED, now_ms);
+    case JOB_EV_EXPIRE:
+        if (!j->expires_ms || j->expires_ms > now_ms) return 0;
+        return finish(j, JOB_EXPIRED, JOB_ERROR_NONE, now_ms);
+    }
+    return 0;
+}
+
+int job_payload_set(struct job_payload *p, const struct bytes *parts, uint32_t n) {
+    struct job_payload out = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        out.bytes += parts[i].len;
+        out.crc = crc32c(out.crc, parts[i].data, parts[i].len);
+    }
+    out.in_blob = out.bytes > LIMIT_INLINE_BYTES;
+    if (out.bytes && !out.in_blob) {
+        uint8_t *copy = malloc(out.bytes);
+        if (!copy) return -ENOMEM;
+        size_t at = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            if (parts[i].len) memcpy(copy + at, parts[i].data, parts[i].len);
+            at += parts[i].len;
+        }
+        out.inlined = bytes_of(copy, at);
+    }
+    free((void *)p->inlined.data);
+    *p = out;
+    return 0;
+}
+
+void job_set_reason(struct job *j, struct bytes reason) {
+    size_t n = reason.len < LIMIT_REASON_BYTES - 1 ? reason.len : LIMIT_REASON_BYTES - 1;
+    free(j->reason);
+    j->reason = n ? strndup(reason.data, n) : NULL;
+}
+
+void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_error error,
+                 struct bytes reason, int64_t now_ms) {
+    if (!j->try_log) j->try_log = calloc(LIMIT_ATTEMPTS, sizeof *j->try_log);
+    if (!j->try_log) return; /* the log is a courtesy; the counts that decide are in the job */
+    if (j->n_tries == LIMIT_ATTEMPTS) {
+        free(j->try_log[0].reason);
+        memmove(j->try_log, j->try_log + 1, (LIMIT_ATTEMPTS - 1) * sizeof *j->try_log);
+        j->n_tries--;
+    }
+    struct job_try *t = &j->try_log[j->n_tries++];
+    *t = (struct job_try){.stage = stage,
+                          .error = error,
+                          .attempt = j->attempt,
+                          .started_ms = j->leased_ms,
+                          .ended_ms = now_ms};
+    snprintf(t->worker, sizeof t->worker, "%s", worker);
+    t->reason = reason.len ? strndup(reason.data, reason.len) : NULL;
+}
+
+/* Copies into the arena; an empty span stays empty. Clears *ok without memory. */
+static struct bytes keep(struct arena *a, struct bytes b, bool *ok) {
+    if (b.len == 0) return (struct bytes){NULL, 0};
+    void *copy = arena_copy(a, b.data, b.len);
+    if (!copy) *ok = false;
+    return bytes_of(copy, copy ? b.len : 0);
+}
+
+static struct bytes keep_str(struct arena *a, const char *text, bool *ok) {
+    return keep(a, text ? bytes_str(text) : (struct bytes){NULL, 0}, ok);
+}
+
+static struct job_payload keep_payload(struct arena *a, const struct job_payload *p, bool *ok) {
+    struct job_payload out = *p;
+    out.inlined = keep(a, p->inlined, ok);
+    return out;
+}
+
+int job_record_make(const struct job *j, struct arena *a, struct job_record *out) {
+    bool ok = true;
+    struct job_stage_record *stages = arena_calloc(a, j->n_stages, sizeof *stages);
+    struct job_attempt *tries = j->n_tries ? arena_calloc(a, j->n_tries, sizeof *tries) : NULL;
+    if (!stages || (j->n_tries && !tries)) return -ENOMEM;
+    for (uint32_t i = 0; i < j->n_stages; i++) {
+        const struct job_stage *s = &j->stages[i];
+        stages[i] = (struct job_stage_record){.name = keep_str(a, j->pipeline->stages[i].name, &ok),
+                                              .worker = keep_str(a, s->worker, &ok),
+                                              .numerics_id = keep_str(a, s->numerics_id, &ok),
+                                              .attempt = s->attempt,
+                                              .queued_ms = s->queued_ms,
+                                              .started_ms = s->started_ms,
+                                              .done_ms = s->done_ms,
+                                              .run_us = s->run_us,
+                                              .output_bytes = s->output_bytes};
+    }
+    for (uint32_t i = 0; i < j->n_tries; i++) {
+        const struct job_try *t = &j->try_log[i];
+        tries[i] = (struct job_attempt){.stage = t->stage,
+                                        .error = t->error,
+                                        .attempt = t->attempt,
+                                        .started_ms = t->started_ms,
+                                        .ended_ms = t->ended_ms,
+                                        .worker = keep_str(a, t->worker, &ok),
+                                        .reason = keep_str(a, t->reason, &ok)};
+    }
+    *out = (struct job_record){
+        .id = j->id,
+        .seed = j->seed,
+        .kind = keep_str(a, j->kind->name, &ok),
+        .tenant = keep(a, j->tenant, &ok),
+        .key = keep(a, j->key, &ok),
+        .pipeline = keep_str(a, j->pipeline->name, &ok),
+        .plan = keep(a, j->pipeline->plan, &ok),
+        .state = j->state == JOB_LEASED || j->state == JOB_ACCEPTED ? JOB_READY : j->state,
+        .error = j->error,
+        .priority = j->priority,
+        .stage = job_state_terminal(j->state) ? j->stage : j->durable_stage,
+        .tries = j->tries,
+        .deaths = j->deaths,
+        .attempt = j->attempt,
+        .accepted_ms = j->accepted_ms,
+        .ready_ms = j->ready_ms,
+        .expires_ms = j->expires_ms,
+        .finished_ms = j->finished_ms,
+        .reason = keep_str(a, j->reason, &ok),
+        .body = keep_payload(a, &j->body, &ok),
+        .input = keep_payload(a, &j->input, &ok),
+        .result = keep_payload(a, &j->result, &ok),
+        .input_stage = j->input_stage,
+        .n_stages = j->n_stages,
+        .n_attempts = j->n_tries,
+        .stages = stages,
+        .attempts = tries};
+    if (out->state == JOB_READY && j->ready_ms > j->accepted_ms && j->state == JOB_ACCEPTED)
+        out->state = JOB_DELAYED;
+    return ok ? 0 : -ENOMEM;
+}
+
+static bool own(struct bytes *to, struct bytes from) {
+    *to = (struct bytes){NULL, 0};
+    if (from.len == 0) return true;
+    void *copy = malloc(from.len);
+    if (!copy) return false;
+    memcpy(copy, from.data, from.len);
+    *to = bytes_of(copy, from.len);
+    return true;
+}
+
+static bool own_payload(struct job_payload *to, const struct job_payload *from) {
+    *to = *from;
+    return own(&to->inlined, from->inlined);
+}
+
+static void copy_name(char to[LIMIT_NAME_BYTES], struct bytes from) {
+    size_t n = from.len < LIMIT_NAME_BYTES ? from.len : LIMIT_NAME_BYTES - 1;
+    if (n) memcpy(to, from.data, n);
+    to[n] = 0;
+}
+
+int job_from_record(const struct job_record *r, const struct kind_desc *kind,
+                    const struct pipeline *p, struct job **out) {
+    if (r->n_stages != p->n_stages || r->stage >= p->n_stages) return ERR_CORRUPT;
+    struct job *j = job_new(p);
+    if (!j) return -ENOMEM;
+    j->id = r->id;
+    j->seed = r->seed;
+    j->kind = kind;
+    j->state = r->state == JOB_DELAYED ? JOB_DELAYED : JOB_READY;
+    j->priority = r->priority;
+    j->stage = j->durable_stage = r->stage;
+    j->tries = r->tries;
+    j->deaths = r->deaths;
+    j->attempt = r->attempt;
+    j->accepted_ms = r->accepted_ms;
+    j->ready_ms = r->ready_ms;
+    j->expires_ms = r->expires_ms;
+    j->input_stage = r->input_stage;
+    bool ok = own(&j->key, r->key) && own_payload(&j->body, &r->body) &&
+              own_payload(&j->input, &r->input);
+    for (uint32_t i = 0; i < r->n_stages && ok; i++) {
+        struct job_stage *s = &j->stages[i];
+        const struct job_stage_record *from = &r->stages[i];
+        copy_name(s->worker, from->worker);
+        s->attempt = from->attempt;
+        s->queued_ms = from->queued_ms;
+        s->started_ms = from->started_ms;
+        s->done_ms = from->done_ms;
+        s->run_us = from->run_us;
+        s->output_bytes = from->output_bytes;
+        if (from->numerics_id.len)
+            s->numerics_id = strndup(from->numerics_id.data, from->numerics_id.len);
+    }
+    for (uint32_t i = 0; i < r->n_attempts && ok; i++) {
+        const struct job_attempt *from = &r->attempts[i];
+        char worker[LIMIT_NAME_BYTES];
+        copy_name(worker, from->worker);
+        j->attempt = from->attempt;
+        j->leased_ms = from->started_ms;
+        job_log_try(j, worker, from->stage, from->error, from->reason, from->ended_ms);
+    }
+    j->attempt = r->attempt;
+    if (!ok) {
+        job_free(j);
+        return -ENOMEM;
+    }
+    *out = j;
+    return 0;
+}

@@ -1,0 +1,137 @@
+/* job.h - a job in the broker's memory, and the one function that changes its state.
+ *
+ *   accepted --COMMITTED--> ready, or delayed until its not-before
+ *   delayed  --DUE--------> ready
+ *   ready    --LEASED-----> leased
+ *   leased   --STAGE_DONE-> ready (next stage) | leased (the span goes on) | done (last stage)
+ *   leased   --FAILED-----> delayed (backoff) | failed (permanent, or tries used up)
+ *   leased   --LOST-------> ready, to run alone | failed (quarantine, class worker_died)
+ *   leased   --RETURNED---> ready, not counted as a try
+ *   any live --CANCEL-----> cancelled          any live --EXPIRE--> expired
+ *
+ * job_transition is pure: it reads the job, the event and now, writes the job and says in an effect
+ * what the caller must do (commit, queue, set a timer, end the lease). A seeded simulator drives
+ * it through random histories (tests/sim).
+ *
+ * Units: *_ms on the wall clock where a record keeps them.  Owner: the broker's table (table.h).
+ * Memory: one allocation a job, plus the buffers it names.  Errors: -ENOMEM.
+ * Threads: the loop thread. */
+#ifndef PENSTOCK_BROKER_JOB_H
+#define PENSTOCK_BROKER_JOB_H
+
+#include "base/bytes.h"
+#include "broker/due.h"
+#include "pipelines/pipeline.h"
+#include "schemas/kinds.h"
+#include "store/jobs.h"
+
+struct worker;
+struct watch;
+
+struct job_stage { /* what is known of one stage */
+    char worker[LIMIT_NAME_BYTES];
+    uint64_t attempt, run_us, output_bytes;
+    int64_t queued_ms, started_ms, done_ms;
+    const char *numerics_id; /* owned, or NULL */
+};
+struct job_try { /* an attempt that did not succeed */
+    uint32_t stage;
+    enum job_error error;
+    uint64_t attempt;
+    int64_t started_ms, ended_ms;
+    char worker[LIMIT_NAME_BYTES];
+    char *reason; /* owned */
+};
+
+struct job {
+    uint64_t id, seed, attempt; /* attempt: the current fencing token while leased, else the last */
+    const struct kind_desc *kind;
+    const struct pipeline *pipeline;
+    struct bytes tenant, key; /* key: owned with the job */
+    enum job_state state;
+    enum job_error error;
+    uint32_t priority, stage, tries, deaths;
+    int64_t accepted_ms, ready_ms, expires_ms, finished_ms; /* wall clock */
+    char *reason;                                           /* owned, or NULL */
+    struct job_payload body, input, result;                 /* `inlined` is owned with the job */
+    uint32_t input_stage;                                   /* whose output `input` is */
+    uint32_t durable_stage; /* where a restart goes on: what `input` feeds */
+    struct buf handed;      /* output of stage - 1 that is in memory only */
+    bool in_memory;         /* `handed` feeds `stage`; else `input` does */
+    bool forgotten;         /* its submit was refused after all: drop it */
+    uint32_t commits;       /* of this job, on their way to the disk */
+    uint64_t event_seq;
+
+    struct job *ready_prev, *ready_next; /* ready.h */
+    struct ready_queue *queue;           /* NULL: not queued */
+    struct worker *worker;               /* peer.h: who holds the lease */
+    struct job *lease_prev, *lease_next;
+    uint32_t span;        /* stages leased */
+    int64_t leased_ms;    /* wall clock */
+    uint64_t lease_bytes; /* of credit */
+    struct due lease_due, delay_due, expiry_due;
+    struct watch *watches; /* watch.h: waits and event streams */
+    struct job *hash_next; /* table.h */
+
+    uint32_t n_tries, n_stages;
+    struct job_try *try_log;   /* [LIMIT_ATTEMPTS], allocated at the first */
+    struct job_stage stages[]; /* [n_stages] */
+};
+
+enum job_event_type {
+    JOB_EV_COMMITTED,
+    JOB_EV_DUE,
+    JOB_EV_LEASED,
+    JOB_EV_STAGE_DONE,
+    JOB_EV_FAILED,
+    JOB_EV_LOST,
+    JOB_EV_RETURNED,
+    JOB_EV_CANCEL,
+    JOB_EV_EXPIRE
+};
+struct job_event {
+    enum job_event_type type;
+    uint64_t attempt;     /* LEASED, STAGE_DONE, FAILED, LOST, RETURNED: the token */
+    uint32_t stage;       /* STAGE_DONE, FAILED, RETURNED */
+    uint32_t span;        /* LEASED */
+    bool more;            /* STAGE_DONE: the lease goes on with the next stage */
+    enum job_error error; /* FAILED */
+};
+
+enum {
+    JOB_FX_COMMIT = 1,  /* the record must be written; nothing is acknowledged before */
+    JOB_FX_READY = 2,   /* put it into its ready queue (once no commit is pending) */
+    JOB_FX_DELAY = 4,   /* set the timer to ready_ms */
+    JOB_FX_UNLEASE = 8, /* the lease is over: take it from its worker */
+    JOB_FX_TERMINAL = 16,
+    JOB_FX_STALE = 32,   /* the token is not current: nothing was changed */
+    JOB_FX_UNQUEUE = 64, /* take it out of its queue and timers */
+    JOB_FX_TRY = 128     /* record the attempt that failed */
+};
+
+/* Returns the effects; 0 when the event means nothing in this state. */
+uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_wall_ms);
+
+struct job *
+job_new(const struct pipeline *p); /* zeroed but for pipeline and n_stages; NULL: no memory */
+void job_free(struct job *j);      /* NULL is fine */
+void job_set_reason(struct job *j, struct bytes reason); /* copies, cut to LIMIT_REASON_BYTES */
+/* Keeps one failed attempt, the newest LIMIT_ATTEMPTS of them. */
+void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_error error,
+                 struct bytes reason, int64_t now_wall_ms);
+/* The durable form; every pointer in it is copied into a. -ENOMEM. */
+int job_record_make(const struct job *j, struct arena *a, struct job_record *out);
+/* And back at a restart: a leased job is not a thing on disk. */
+int job_from_record(const struct job_record *r, const struct kind_desc *kind,
+                    const struct pipeline *p, struct job **out);
+/* What others may be told: an end that is not on disk yet has not happened. */
+static inline enum job_state job_seen_state(const struct job *j) {
+    return job_state_terminal(j->state) && j->commits ? JOB_LEASED : j->state;
+}
+/* Describes a payload as the store will keep it: its bytes, its CRC32C, and a copy when it is short
+ * enough to sit in the record. Frees what *p held. -ENOMEM. */
+int job_payload_set(struct job_payload *p, const struct bytes *parts, uint32_t n);
+/* Delay before try number `tries` + 1. */
+int64_t job_backoff_ms(const struct pipeline *p, uint32_t tries);
+
+#endif

@@ -1,0 +1,82 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/thread.h"
+#include "broker/broker.h"
+#include "schemas/endpoint.h"
+
+static int open_socket(struct broker *b, struct sock **out, const char *endpoint, char *err,
+                       size_t err_bytes) {
+    struct sock_config c = {.type = SOCK_ROUTER, .hwm = 4096, .bind = true, .endpoint = endpoint};
+    int e = endpoint_check(endpoint, err, err_bytes);
+    return e ? e : sock_open(out, b->ctx, &c, err, err_bytes);
+}
+
+static int open_all(struct broker *b, char *err, size_t err_bytes) {
+    struct config *c = &b->config;
+    b->started_ms = b->now_ms = clock_mono_ms();
+    b->now_wall_ms = clock_wall_ms();
+    due_init(&b->leases, LIMIT_WORKERS * LIMIT_SPAN_JOBS);
+    due_init(&b->delays, c->queue_max);
+    due_init(&b->expiries, c->queue_max);
+    watches_init(&b->watches, LIMIT_SUBSCRIBERS);
+    workers_init(&b->peers);
+    b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
+    int e = job_table_init(&b->jobs, c->queue_max);
+    if (e) return err_set(err, err_bytes, e, "out of memory");
+    if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
+    if ((e = pipelines_load(&b->pipelines, c->pipelines, err, err_bytes))) return e;
+    b->n_loaded = b->pipelines.n;
+    struct store_config sc = {
+        .dir = c->dir, .meta_cap_bytes = c->meta_cap_bytes, .blob_cap_bytes = c->blob_cap_bytes};
+    if ((e = store_open(&b->store, &sc, err, err_bytes))) return e;
+    if ((e = recover(b, err, err_bytes))) return e;
+    if ((e = committer_start(&b->committer, b->store)))
+        return err_set(err, err_bytes, e, "store thread: %s", err_text(e));
+    if ((e = sock_ctx_open(&b->ctx))) return err_set(err, err_bytes, e, "zmq: %s", err_text(e));
+    if ((e = open_socket(b, &b->clients, c->clients, err, err_bytes))) return e;
+    return open_socket(b, &b->workers, c->workers, err, err_bytes);
+}
+
+static void close_all(struct broker *b) {
+    committer_stop(b->committer);
+    sock_close(b->clients);
+    sock_close(b->workers);
+    sock_ctx_close(b->ctx);
+    watches_fini(&b->watches);
+    workers_fini(&b->peers);
+    job_table_fini(&b->jobs);
+    due_fini(&b->leases);
+    due_fini(&b->delays);
+    due_fini(&b->expiries);
+    buf_fini(&b->scratch);
+    buf_fini(&b->payload);
+    store_close(b->store);
+    pipelines_free(&b->pipelines);
+}
+
+int main(int argc, char **argv) {
+    struct broker *b = calloc(1, sizeof *b);
+    if (!b) return 1;
+    config_parse(&b->config, argc, argv);
+    log_init("penstock-broker", b->config.log_level);
+    char err[512] = "";
+    int status = 1, signal_fd = signals_init();
+    if (signal_fd >= 0 && open_all(b, err, sizeof err) == 0) {
+        log_info("ready", "pid=%d clients=%s workers=%s dir=%s pipelines=%u", (int)getpid(),
+                 sock_endpoint(b->clients), sock_endpoint(b->workers), b->config.dir, b->n_loaded);
+        loop_run(b, signal_fd);
+        log_info("stopped", "live_jobs=%u", b->jobs.len);
+        status = 0;
+    } else {
+        fprintf(stderr, "penstock-broker: %s\n", err[0] ? err : "signals cannot be read");
+    }
+    close_all(b);
+    free(b);
+    return status;
+}

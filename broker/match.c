@@ -1,0 +1,147 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "broker/broker.h"
+#include "schemas/pack.h"
+
+static uint64_t input_bytes(const struct job *j) {
+    return j->body.bytes + (j->in_memory ? j->handed.len : j->stage ? j->input.bytes : 0);
+}
+
+/* The least loaded worker that can run j and has credit for it. */
+static struct worker *best_worker(const struct broker *b, const struct job *j) {
+    const struct pipeline_stage *s = &j->pipeline->stages[j->stage];
+    uint64_t bytes = input_bytes(j);
+    struct worker *best = NULL;
+    for (struct worker *w = b->peers.first; w; w = w->next)
+        if ((!best || w->leases < best->leases) && worker_has_credit(w, bytes) &&
+            worker_can(w, s->run, s->model))
+            best = w;
+    return best;
+}
+
+static void pack_plan(struct buf *out, const struct job *j, uint32_t span) {
+    struct packer p = packer_of(out);
+    pack_array(&p, span);
+    for (uint32_t i = 0; i < span; i++) {
+        const struct pipeline_stage *s = &j->pipeline->stages[j->stage + i];
+        pack_map(&p, s->model ? 7 : 6);
+        pack_kv_str(&p, "name", s->name);
+        pack_kv_str(&p, "run", s->run);
+        if (s->model) pack_kv_str(&p, "model", s->model);
+        pack_kv_u64(&p, "timeout_ms", s->timeout_ms);
+        pack_kv_u64(&p, "batch_max", s->batch_max);
+        pack_kv_u64(&p, "batch_delay_ms", s->batch_delay_ms);
+        pack_kv_bool(&p, "checkpoint", s->checkpoint);
+    }
+}
+
+static int load_payload(struct broker *b, uint64_t job, uint32_t slot, const struct job_payload *p,
+                        struct store_read **t, struct buf *out) {
+    if (!p->in_blob) return p->bytes ? buf_append(out, p->inlined.data, p->inlined.len) : 0;
+    int e = *t ? 0 : store_read_begin(b->store, t);
+    return e ? e : store_payload_get(*t, job, slot, p, out);
+}
+
+/* The body, then the input cut into frames. The bytes lie in b->payload and the job. */
+static int load_frames(struct broker *b, const struct job *j, struct bytes *frame, uint32_t *n) {
+    struct store_read *t = NULL;
+    buf_clear(&b->payload);
+    int e = load_payload(b, j->id, JOB_SLOT_BODY, &j->body, &t, &b->payload);
+    size_t body = b->payload.len;
+    if (!e && j->in_memory)
+        e = buf_append(&b->payload, j->handed.data, j->handed.len);
+    else if (!e && j->stage)
+        e = load_payload(b, j->id, JOB_SLOT_STAGE + j->input_stage, &j->input, &t, &b->payload);
+    if (t) store_read_end(t);
+    if (e) return e;
+    frame[0] = bytes_of(b->payload.data, body);
+    *n = 1;
+    for (size_t at = body; at < b->payload.len; at += LIMIT_FRAME_BYTES) {
+        size_t left = b->payload.len - at;
+        frame[(*n)++] =
+            bytes_of(b->payload.data + at, left < LIMIT_FRAME_BYTES ? left : LIMIT_FRAME_BYTES);
+    }
+    return 0;
+}
+
+/* Payloads that cannot be read any more end the job: retrying would not bring them back. */
+static void fail_unreadable(struct broker *b, struct job *j, int error) {
+    char reason[LIMIT_REASON_BYTES], id[JOB_ID_CHARS + 1];
+    job_id_text(j->id, id);
+    snprintf(reason, sizeof reason,
+             "the stored payload of stage %u cannot be read: %s; run `penstock store check`",
+             j->stage, err_text(error));
+    log_error("payload_unreadable", "job=%s error=\"%s\"", id, err_text(error));
+    job_set_reason(j, bytes_str(reason));
+    struct job_event lease = {.type = JOB_EV_LEASED, .attempt = ++b->next_attempt, .span = 1};
+    effects_event(b, j, &lease);
+    struct job_event fail = {.type = JOB_EV_FAILED,
+                             .attempt = j->attempt,
+                             .stage = j->stage,
+                             .error = JOB_ERROR_PERMANENT};
+    effects_event(b, j, &fail);
+}
+
+static int64_t lease_limit_ms(const struct broker *b, const struct job *j, const struct worker *w,
+                              uint32_t span) {
+    int64_t ms = 0;
+    for (uint32_t i = 0; i < span; i++) ms += j->pipeline->stages[j->stage + i].timeout_ms;
+    /* It may wait behind everything that this worker holds already. */
+    return ms * ((int64_t)w->leases + 1) + b->config.lease_ms;
+}
+
+static void lease(struct broker *b, struct job *j, struct worker *w) {
+    struct bytes frame[LIMIT_FRAMES];
+    uint32_t n;
+    int e = load_frames(b, j, frame, &n);
+    if (e) {
+        fail_unreadable(b, j, e);
+        return;
+    }
+    uint32_t span = worker_span(w, j);
+    struct job_event event = {.type = JOB_EV_LEASED, .attempt = ++b->next_attempt, .span = span};
+    struct buf plan = {.max_bytes = LIMIT_HEADER_BYTES};
+    pack_plan(&plan, j, span);
+    int64_t left_ms = j->expires_ms - b->now_wall_ms;
+    struct msg_lease m = {.job = j->id,
+                          .kind = bytes_str(j->kind->name),
+                          .stage = j->stage,
+                          .attempt = event.attempt,
+                          .seed = j->seed,
+                          .left_ms = j->expires_ms ? (uint64_t)(left_ms > 1 ? left_ms : 1) : 0,
+                          .alone = j->deaths > 0,
+                          .plan = buf_bytes(&plan)};
+    e = reply(b, b->workers, &w->peer, MSG_LEASE, &m, frame, n);
+    buf_fini(&plan);
+    if (e == -EHOSTUNREACH) {
+        worker_lost(b, w, "its connection is gone");
+        return;
+    }
+    if (e) { /* it does not read: no more until it is heard again */
+        w->choked = true;
+        return;
+    }
+    due_set(&b->leases, &j->lease_due, b->now_ms + lease_limit_ms(b, j, w, span));
+    worker_take(w, j, input_bytes(j));
+    effects_event(b, j, &event);
+}
+
+void match(struct broker *b) {
+    if (b->draining) return;
+    for (uint32_t room = LIMIT_WORKERS * LIMIT_SPAN_JOBS; room; room--) {
+        struct job *best = NULL;
+        struct worker *with = NULL;
+        for (uint32_t i = 0; i < b->ready.n; i++) {
+            struct job *j = ready_head(&b->ready.queue[i]);
+            struct worker *w = j && (!best || ready_before(j, best)) ? best_worker(b, j) : NULL;
+            if (!w) continue;
+            best = j;
+            with = w;
+        }
+        if (!best) return;
+        lease(b, best, with);
+    }
+}

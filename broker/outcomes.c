@@ -1,0 +1,232 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "broker/broker.h"
+
+/* The job whose current lease this worker message speaks of; NULL when the token is not current. */
+static struct job *leased(struct broker *b, uint64_t id, uint64_t attempt) {
+    struct job *j = job_table_find(&b->jobs, id);
+    return j && j->state == JOB_LEASED && j->attempt == attempt ? j : NULL;
+}
+
+static void log_worker(const char *event, const struct worker *w, const char *why) {
+    char quoted[LIMIT_REASON_BYTES];
+    log_info(event, "worker=%s session=%s pid=%llu leases=%u why=%s", w->name, w->session,
+             (unsigned long long)w->pid, w->leases, log_quote(quoted, sizeof quoted, why));
+}
+
+/* A lease ends without an outcome: the job is tried again. */
+static void take_back(struct broker *b, struct worker *w, enum job_event_type type,
+                      const char *why) {
+    while (w->first) {
+        struct job *j = w->first;
+        struct job_event e = {.type = type, .attempt = j->attempt, .stage = j->stage};
+        if (type == JOB_EV_LOST) job_set_reason(j, bytes_str(why));
+        effects_event(b, j, &e);
+    }
+}
+
+void worker_lost(struct broker *b, struct worker *w, const char *why) {
+    log_worker("worker_lost", w, why);
+    take_back(b, w, JOB_EV_LOST, why);
+    worker_remove(&b->peers, w);
+}
+
+void on_register(struct broker *b, const struct request *r) {
+    const struct msg_register *m = r->header;
+    struct worker *w = worker_by_session(&b->peers, m->session);
+    /* Registering anew says that the process dropped its leases: it is alive, so nothing died. */
+    if (w) take_back(b, w, JOB_EV_RETURNED, "");
+    int e = worker_register(&b->peers, m, &r->peer, b->now_ms, &w);
+    if (e) {
+        struct refusal why;
+        char limit[64];
+        snprintf(limit, sizeof limit, "at most %u workers", LIMIT_WORKERS);
+        refusal_set(&why, "full", "", limit, "stop a worker first",
+                    "the worker cannot be registered: %s", err_text(e));
+        why.retry_after_ms = 1000;
+        reply_refused(b, r->sock, &r->peer, 0, &why);
+        return;
+    }
+    worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
+    log_worker("worker_registered", w, "asked");
+    struct msg_registered answer = {.session = bytes_str(w->session),
+                                    .epoch = store_epoch(b->store),
+                                    .heartbeat_ms = (uint64_t)b->config.heartbeat_ms,
+                                    .lease_ms = (uint64_t)b->config.lease_ms};
+    reply(b, b->workers, &r->peer, MSG_REGISTERED, &answer, NULL, 0);
+}
+
+void on_heartbeat(struct broker *b, const struct request *r) {
+    const struct msg_heartbeat *m = r->header;
+    struct worker *w = worker_by_session(&b->peers, m->session);
+    if (!w || m->epoch != store_epoch(b->store)) {
+        struct msg_reregister answer = {.reason = bytes_str("this session is not known here")};
+        reply(b, b->workers, &r->peer, MSG_REREGISTER, &answer, NULL, 0);
+        return;
+    }
+    w->peer = r->peer; /* its connection may be a new one */
+    worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
+    struct msg_heartbeat_ack answer = {.epoch = store_epoch(b->store)};
+    reply(b, b->workers, &r->peer, MSG_HEARTBEAT_ACK, &answer, NULL, 0);
+}
+
+void on_progress(struct broker *b, const struct request *r) {
+    const struct msg_progress *m = r->header;
+    struct job *j = leased(b, m->job, m->attempt);
+    char type[33];
+    if (!j || !j->watches || bytes_to_cstr(m->type, type, sizeof type) != 0) return;
+    effects_stream(b, j, type, m->stage, m->attempt, false, m->data);
+}
+
+/* ---- a stage is done ---- */
+
+static void note_stage(struct job *j, const struct msg_stage_done *m, uint64_t bytes,
+                       int64_t now_wall_ms) {
+    struct job_stage *s = &j->stages[m->stage];
+    strcpy(s->worker, j->worker->name);
+    s->attempt = m->attempt;
+    s->run_us = m->run_us;
+    s->output_bytes = bytes;
+    s->done_ms = now_wall_ms;
+    s->started_ms = now_wall_ms - (int64_t)(m->run_us / 1000);
+    free((char *)s->numerics_id);
+    s->numerics_id = m->numerics_id.len ? strndup(m->numerics_id.data, m->numerics_id.len) : NULL;
+    free(j->reason);
+    j->reason = NULL;
+}
+
+/* What the next stage reads stays in memory: nobody else needs it, unless the broker dies. */
+static int hand_over(struct broker *b, struct job *j, const struct request *r) {
+    b->handed_bytes -= j->handed.len;
+    buf_clear(&j->handed);
+    for (uint32_t i = 0; i < r->n; i++)
+        buf_append(&j->handed, r->payload[i].data, r->payload[i].len);
+    b->handed_bytes += j->handed.len;
+    j->in_memory = true;
+    return j->handed.error;
+}
+
+static uint64_t payload_bytes(const struct request *r) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < r->n; i++) n += r->payload[i].len;
+    return n;
+}
+
+/* The output goes to disk with the record: a result at the end, else what the next stage reads. */
+static struct commit_op *output_op(struct broker *b, struct job *j, const struct request *r) {
+    const struct msg_stage_done *m = r->header;
+    bool end = j->state == JOB_DONE;
+    struct commit_op *op = commit_op_new(COMMIT_UPDATE);
+    uint32_t slot = end ? JOB_SLOT_RESULT : JOB_SLOT_STAGE + (uint32_t)m->stage;
+    if (!op || effects_keep_parts(op, slot, r->payload, r->n) ||
+        job_payload_set(end ? &j->result : &j->input, r->payload, r->n)) {
+        commit_op_free(op);
+        return NULL;
+    }
+    if (!end) {
+        j->input_stage = (uint32_t)m->stage;
+        j->durable_stage = j->stage;
+        b->handed_bytes -= j->handed.len;
+        buf_fini(&j->handed);
+        j->in_memory = false;
+    }
+    op->peer = r->peer;
+    op->attempt = m->attempt;
+    op->stage = (uint32_t)m->stage;
+    op->answer = op->for_worker = true;
+    return op;
+}
+
+void on_stage_done(struct broker *b, const struct request *r) {
+    const struct msg_stage_done *m = r->header;
+    struct job *j = leased(b, m->job, m->attempt);
+    struct job_event e = {.type = JOB_EV_STAGE_DONE,
+                          .attempt = m->attempt,
+                          .stage = (uint32_t)m->stage,
+                          .more = m->more};
+    uint64_t bytes = payload_bytes(r);
+    struct worker *w = j ? j->worker : NULL;
+    uint32_t fx = j ? job_transition(j, &e, b->now_wall_ms) : JOB_FX_STALE;
+    if (fx & JOB_FX_STALE) {
+        reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
+        return;
+    }
+    w->done++;
+    note_stage(j, m, bytes, b->now_wall_ms);
+    if (b->handed_bytes + bytes > BROKER_HANDED_BYTES) fx |= JOB_FX_COMMIT;
+    struct commit_op *op = NULL;
+    if (fx & JOB_FX_COMMIT) {
+        op = output_op(b, j, r);
+        if (!op) {
+            log_error("out_of_memory", "what=\"a stage's output\" bytes=%llu",
+                      (unsigned long long)bytes);
+            abort(); /* the store has the job as it was; a restart runs the stage again */
+        }
+    } else {
+        if (hand_over(b, j, r) != 0) {
+            log_error("out_of_memory", "what=\"a stage's output\" bytes=%llu",
+                      (unsigned long long)bytes);
+            abort();
+        }
+        reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, true);
+    }
+    effects_apply(b, j, fx, op);
+}
+
+/* ---- a stage failed, or was not run ---- */
+
+void on_stage_failed(struct broker *b, const struct request *r) {
+    const struct msg_stage_failed *m = r->header;
+    struct job *j = leased(b, m->job, m->attempt);
+    enum job_error error;
+    if (!j || job_error_parse(m->error_class, &error) != 0) {
+        reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
+        return;
+    }
+    /* A stage that stopped for a cancel nobody here knows of is a stage that did not run. */
+    if (error == JOB_ERROR_CANCELLED) error = JOB_ERROR_TRANSIENT;
+    struct worker *w = j->worker;
+    uint32_t stage = j->stage;
+    char name[LIMIT_NAME_BYTES], id[JOB_ID_CHARS + 1], quoted[LIMIT_REASON_BYTES];
+    strcpy(name, w->name);
+    w->failed++;
+    job_set_reason(j, m->reason);
+    struct job_event e = {
+        .type = JOB_EV_FAILED, .attempt = m->attempt, .stage = (uint32_t)m->stage, .error = error};
+    job_id_text(j->id, id);
+    log_info("stage_failed", "job=%s stage=%u worker=%s class=%s reason=%s", id, stage, name,
+             job_error_name(error), log_quote(quoted, sizeof quoted, j->reason ? j->reason : ""));
+    uint32_t fx = job_transition(j, &e, b->now_wall_ms);
+    if (fx & JOB_FX_TRY) job_log_try(j, name, stage, error, m->reason, b->now_wall_ms);
+    struct commit_op *op = commit_op_new(COMMIT_UPDATE);
+    if (op) {
+        op->peer = r->peer;
+        op->attempt = m->attempt;
+        op->stage = (uint32_t)m->stage;
+        op->answer = op->for_worker = true;
+    }
+    effects_apply(b, j, fx, op);
+}
+
+void on_return(struct broker *b, const struct request *r) {
+    const struct msg_return *m = r->header;
+    struct job *j = leased(b, m->job, m->attempt);
+    reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, j != NULL);
+    if (!j) return;
+    struct job_event e = {
+        .type = JOB_EV_RETURNED, .attempt = m->attempt, .stage = (uint32_t)m->stage};
+    effects_event(b, j, &e);
+}
+
+void on_goodbye(struct broker *b, const struct request *r) {
+    const struct msg_goodbye *m = r->header;
+    struct worker *w = worker_by_session(&b->peers, m->session);
+    if (!w) return;
+    w->leaving = true;
+    log_worker("worker_leaving", w, "said goodbye");
+    if (w->leases == 0) worker_remove(&b->peers, w);
+}

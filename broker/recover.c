@@ -1,0 +1,68 @@
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "broker/broker.h"
+
+struct recovery {
+    struct broker *b;
+    uint32_t jobs;
+    char err[256];
+};
+
+static const struct pipeline *pipeline_of(struct broker *b, const struct job_record *r, char *err,
+                                          size_t n) {
+    const struct pipeline *p = NULL;
+    return pipeline_from_plan(&b->pipelines, r->plan, &p, err, n) == 0 ? p : NULL;
+}
+
+static int revive(void *arg, const struct job_record *r) {
+    struct recovery *v = arg;
+    struct broker *b = v->b;
+    struct job *j = NULL;
+    char id[JOB_ID_CHARS + 1];
+    job_id_text(r->id, id);
+    const struct kind_desc *kind = kind_find(r->kind);
+    const struct pipeline *p = pipeline_of(b, r, v->err, sizeof v->err);
+    if (!kind || !p)
+        return err_set(v->err, sizeof v->err, ERR_VERSION,
+                       "job %s: this build does not know its %s", id, kind ? "pipeline" : "kind");
+    int e = job_from_record(r, kind, p, &j);
+    if (!e) e = job_table_insert(&b->jobs, j);
+    if (e) {
+        job_free(j);
+        return err_set(v->err, sizeof v->err, e, "job %s cannot be reloaded: %s", id, err_text(e));
+    }
+    static const char tenant[] = "default";
+    j->tenant = bytes_str(tenant);
+    for (uint32_t i = 0; i < b->n_loaded; i++)
+        if (b->pipelines.items[i] == p) b->queued[i]++;
+    if (j->expires_ms)
+        due_set(&b->expiries, &j->expiry_due, b->now_ms + (j->expires_ms - b->now_wall_ms));
+    if (j->state == JOB_DELAYED)
+        due_set(&b->delays, &j->delay_due, b->now_ms + (j->ready_ms - b->now_wall_ms));
+    else if ((e = ready_add(&b->ready, j)) != 0)
+        return err_set(v->err, sizeof v->err, e, "job %s: too many kinds of queue", id);
+    v->jobs++;
+    return 0;
+}
+
+int recover(struct broker *b, char *err, size_t err_bytes) {
+    struct recovery v = {.b = b};
+    struct arena a;
+    struct store_read *t;
+    arena_init(&a, 4 * LIMIT_FRAME_BYTES);
+    int e = store_read_begin(b->store, &t);
+    if (e == 0) {
+        e = jobs_last_id(t, &b->last_id);
+        if (e == 0) e = jobs_walk(t, 0, false, true, &a, revive, &v);
+        store_read_end(t);
+    }
+    arena_fini(&a);
+    b->next_attempt = store_epoch(b->store) << 32;
+    if (e)
+        return err_set(err, err_bytes, e, "%s; run `penstock store check --dir %s`",
+                       v.err[0] ? v.err : err_text(e), b->config.dir);
+    log_info("recovered", "jobs=%u epoch=%llu", v.jobs, (unsigned long long)store_epoch(b->store));
+    return 0;
+}

@@ -1,0 +1,116 @@
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "broker/broker.h"
+
+int reply(struct broker *b, struct sock *s, const struct sock_peer *to, enum msg_type type,
+          const void *header, const struct bytes *payload, uint32_t n) {
+    uint8_t tag[MSG_TAG_BYTES];
+    struct sock_msg m = {.peer = *to, .frames = 2 + n};
+    if (m.frames > LIMIT_FRAMES) return ERR_LIMIT;
+    buf_clear(&b->scratch);
+    int e = msg_encode(type, header, tag, &b->scratch);
+    if (e) {
+        log_error("encode_failed", "message=%s error=\"%s\"", msg_desc(type)->name, err_text(e));
+        return e;
+    }
+    m.frame[0] = bytes_of(tag, sizeof tag);
+    m.frame[1] = buf_bytes(&b->scratch);
+    for (uint32_t i = 0; i < n; i++) m.frame[2 + i] = payload[i];
+    e = sock_send(s, &m);
+    if (e) {
+        b->dropped++;
+        log_debug("send_failed", "message=%s error=\"%s\"", msg_desc(type)->name, err_text(e));
+    }
+    return e;
+}
+
+int reply_client(struct broker *b, const struct sock_peer *to, enum msg_type type,
+                 const void *header) {
+    return reply(b, b->clients, to, type, header, NULL, 0);
+}
+
+void reply_refused(struct broker *b, struct sock *s, const struct sock_peer *to, uint64_t req,
+                   const struct refusal *why) {
+    struct msg_refused m = {.req = req,
+                            .code = bytes_str(why->code),
+                            .field = bytes_str(why->field),
+                            .limit = bytes_str(why->limit),
+                            .message = bytes_str(why->message),
+                            .fix = bytes_str(why->fix),
+                            .retry_after_ms = why->retry_after_ms};
+    b->refused++;
+    reply(b, s, to, MSG_REFUSED, &m, NULL, 0);
+}
+
+void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job, uint64_t stage,
+                     uint64_t attempt, bool recorded) {
+    struct msg_stage_ack m = {.job = job,
+                              .stage = stage,
+                              .attempt = attempt,
+                              .verdict = bytes_str(recorded ? "recorded" : "stale")};
+    reply(b, b->workers, to, MSG_STAGE_ACK, &m, NULL, 0);
+}
+
+void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j) {
+    struct msg_state m = {.req = req,
+                          .job = j->id,
+                          .state = bytes_str(job_state_name(job_seen_state(j))),
+                          .stage = j->stage};
+    reply_client(b, to, MSG_STATE, &m);
+}
+
+static void refuse_read(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job,
+                        int e) {
+    struct refusal why;
+    char id[JOB_ID_CHARS + 1];
+    job_id_text(job, id);
+    if (e == -ENOENT)
+        refusal_set(&why, "unknown_job", "job", "", "list the jobs with LIST", "there is no job %s",
+                    id);
+    else
+        refusal_set(&why, "store", "job", "", "run `penstock store check`",
+                    "job %s cannot be read: %s", id, err_text(e));
+    reply_refused(b, b->clients, to, req, &why);
+}
+
+void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
+    struct arena a;
+    struct job_record r;
+    struct store_read *t;
+    arena_init(&a, LIMIT_FRAME_BYTES);
+    int e = store_read_begin(b->store, &t);
+    if (e) {
+        arena_fini(&a);
+        refuse_read(b, to, req, job, e);
+        return;
+    }
+    buf_clear(&b->payload);
+    if ((e = jobs_get(t, job, &r, &a)) == 0 && r.result.bytes)
+        e = store_payload_get(t, job, JOB_SLOT_RESULT, &r.result, &b->payload);
+    if (e == 0 && !job_state_terminal(r.state)) e = -ENOENT; /* only the table knows live jobs */
+    if (e) {
+        refuse_read(b, to, req, job, e);
+    } else {
+        struct msg_result m = {.req = req,
+                               .job = job,
+                               .state = bytes_str(job_state_name(r.state)),
+                               .kind = r.kind,
+                               .reason = r.reason,
+                               .attempt = r.attempt};
+        if (r.state == JOB_FAILED) m.error_class = bytes_str(job_error_name(r.error));
+        for (uint32_t i = 0; i < r.n_stages; i++)
+            if (r.stages[i].numerics_id.len) m.numerics_id = r.stages[i].numerics_id;
+        struct bytes part[LIMIT_PARTS];
+        uint32_t n = 0;
+        for (size_t at = 0; at < b->payload.len && n < LIMIT_PARTS; at += LIMIT_FRAME_BYTES) {
+            size_t left = b->payload.len - at;
+            part[n++] =
+                bytes_of(b->payload.data + at, left < LIMIT_FRAME_BYTES ? left : LIMIT_FRAME_BYTES);
+        }
+        reply(b, b->clients, to, MSG_RESULT, &m, part, n);
+    }
+    store_read_end(t);
+    arena_fini(&a);
+}

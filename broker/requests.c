@@ -1,0 +1,354 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "broker/broker.h"
+#include "broker/status.h"
+#include "schemas/pack.h"
+
+enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000 };
+
+static const char tenant_default[] = "default";
+
+bool broker_accepting(const struct broker *b) {
+    return !b->draining && !b->disk_error && !b->store_full;
+}
+
+/* ---- submit ---- */
+
+static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t index,
+                        struct refusal *why) {
+    char limit[64];
+    if (b->draining) {
+        refusal_set(why, "draining", "", "", "submit again when the broker is back",
+                    "the broker is stopping");
+        why->retry_after_ms = RETRY_DRAIN_MS;
+    } else if (b->disk_error) {
+        refusal_set(why, "disk", "", "",
+                    "free space or repair the disk; the broker tries again by itself",
+                    "the store takes no writes: %s", err_text(b->disk_error));
+        why->retry_after_ms = RETRY_FULL_MS;
+    } else if (b->store_full) {
+        refusal_set(why, "full", "", "80 % of the store",
+                    "wait for retention, or raise the store's cap", "the store is over 80 %% full");
+        why->retry_after_ms = RETRY_DRAIN_MS;
+    } else if (b->jobs.len >= b->jobs.cap || b->queued[index] >= p->queue_max) {
+        snprintf(limit, sizeof limit, "at most %u jobs",
+                 b->queued[index] >= p->queue_max ? p->queue_max : b->jobs.cap);
+        refusal_set(why, "full", "pipeline", limit, "submit again later",
+                    "%s has as many live jobs as it may",
+                    b->queued[index] >= p->queue_max ? p->name : "the broker");
+        why->retry_after_ms = RETRY_FULL_MS;
+    } else if (commit_outstanding(b->committer) >= BROKER_OPS_MAX) {
+        refusal_set(why, "full", "", "commits outstanding", "submit again later",
+                    "the disk is behind");
+        why->retry_after_ms = RETRY_FULL_MS;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static const struct pipeline *choose_pipeline(struct broker *b, const struct msg_submit *m,
+                                              const struct kind_desc *kind, uint32_t *index,
+                                              struct refusal *why) {
+    struct bytes name = m->pipeline.len ? m->pipeline : m->kind;
+    for (uint32_t i = 0; i < b->n_loaded; i++) {
+        const struct pipeline *p = b->pipelines.items[i];
+        if (!bytes_is(name, p->name)) continue;
+        if (strcmp(p->kind, kind->name) == 0) {
+            *index = i;
+            return p;
+        }
+        refusal_set(why, "unknown_pipeline", "pipeline", "", "name a pipeline of this kind",
+                    "pipeline %s is for kind %s, not %s", p->name, p->kind, kind->name);
+        return NULL;
+    }
+    refusal_set(why, "unknown_pipeline", "pipeline", "",
+                "add a pipeline file, or name one that is loaded", "no pipeline is named %.*s",
+                (int)name.len, (const char *)name.data);
+    return NULL;
+}
+
+/* Everything that a submit can be refused for before it is a job. */
+static const struct pipeline *check_submit(struct broker *b, const struct request *r,
+                                           uint32_t *index, const struct kind_desc **kind,
+                                           struct refusal *why) {
+    const struct msg_submit *m = r->header;
+    *kind = kind_find(m->kind);
+    if (!*kind) {
+        refusal_set(why, "unknown_kind", "kind", "", "`penstock schema` lists the kinds",
+                    "no kind is named %.*s", (int)m->kind.len, (const char *)m->kind.data);
+        return NULL;
+    }
+    const struct pipeline *p = choose_pipeline(b, m, *kind, index, why);
+    if (!p || refuse_load(b, p, *index, why)) return NULL;
+    return kind_decode(*kind, r->payload[0], NULL, why) == 0 ? p : NULL;
+}
+
+static uint64_t draw_seed(void) {
+    uint64_t seed = (uint64_t)clock_mono_ns(); /* what is left without an entropy pool */
+    ssize_t n = getrandom(&seed, sizeof seed, GRND_NONBLOCK);
+    (void)n;
+    return seed >> 1; /* fits the signed integers of every client language */
+}
+
+static struct job *make_job(struct broker *b, const struct request *r, const struct pipeline *p,
+                            const struct kind_desc *kind) {
+    const struct msg_submit *m = r->header;
+    struct job *j = job_new(p);
+    if (!j) return NULL;
+    j->id = b->last_id = job_id_next(b->last_id, b->now_wall_ms);
+    j->kind = kind;
+    j->tenant = bytes_str(tenant_default);
+    j->seed = m->has_seed ? m->seed : draw_seed();
+    j->priority = (uint32_t)m->priority;
+    j->accepted_ms = b->now_wall_ms;
+    j->ready_ms = b->now_wall_ms + (int64_t)m->delay_ms;
+    j->expires_ms = m->ttl_ms ? b->now_wall_ms + (int64_t)m->ttl_ms : 0;
+    if (m->key.len) {
+        void *key = malloc(m->key.len);
+        if (!key) goto fail;
+        memcpy(key, m->key.data, m->key.len);
+        j->key = bytes_of(key, m->key.len);
+    }
+    if (job_payload_set(&j->body, r->payload, 1) != 0) goto fail;
+    return j;
+fail:
+    job_free(j);
+    return NULL;
+}
+
+void on_submit(struct broker *b, const struct request *r) {
+    const struct msg_submit *m = r->header;
+    struct refusal why;
+    const struct kind_desc *kind;
+    uint32_t index;
+    const struct pipeline *p = check_submit(b, r, &index, &kind, &why);
+    if (!p) {
+        reply_refused(b, r->sock, &r->peer, m->req, &why);
+        return;
+    }
+    struct job *j = make_job(b, r, p, kind);
+    struct commit_op *op = commit_op_new(COMMIT_ADD);
+    if (!j || !op || effects_keep_parts(op, JOB_SLOT_BODY, r->payload, 1) ||
+        job_table_insert(&b->jobs, j)) {
+        job_free(j);
+        commit_op_free(op);
+        refusal_set(&why, "full", "", "memory", "submit again later",
+                    "the broker is out of memory");
+        why.retry_after_ms = RETRY_FULL_MS;
+        reply_refused(b, r->sock, &r->peer, m->req, &why);
+        return;
+    }
+    b->queued[index]++;
+    op->peer = r->peer;
+    op->req = m->req;
+    op->answer = true;
+    if (j->expires_ms) due_set(&b->expiries, &j->expiry_due, b->now_ms + (int64_t)m->ttl_ms);
+    effects_apply(b, j, JOB_FX_COMMIT, op);
+}
+
+/* ---- one job ---- */
+
+static void refuse_full(struct broker *b, const struct request *r, uint64_t req, uint32_t cap) {
+    struct refusal why;
+    char limit[64];
+    snprintf(limit, sizeof limit, "at most %u waits and streams", cap);
+    refusal_set(&why, "full", "", limit, "try again later, or poll with RESULT_GET",
+                "too many clients wait");
+    why.retry_after_ms = RETRY_FULL_MS;
+    reply_refused(b, r->sock, &r->peer, req, &why);
+}
+
+void on_wait(struct broker *b, const struct request *r) {
+    const struct msg_wait *m = r->header;
+    struct job *j = job_table_find(&b->jobs, m->job);
+    if (!j) {
+        reply_result(b, &r->peer, m->req, m->job);
+        return;
+    }
+    if (watch_add(&b->watches, j, WATCH_WAIT, &r->peer, m->req, b->now_ms + (int64_t)m->timeout_ms))
+        refuse_full(b, r, m->req, b->watches.cap);
+}
+
+void on_result_get(struct broker *b, const struct request *r) {
+    const struct msg_result_get *m = r->header;
+    struct job *j = job_table_find(&b->jobs, m->job);
+    if (j)
+        reply_state(b, &r->peer, m->req, j);
+    else
+        reply_result(b, &r->peer, m->req, m->job);
+}
+
+/* Reads a record that is no longer live; refuses and returns false when there is none. */
+static bool read_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
+                        struct arena *a, struct store_read **t, struct job_record *out) {
+    int e = store_read_begin(b->store, t);
+    if (e == 0 && (e = jobs_get(*t, job, out, a)) != 0) store_read_end(*t);
+    if (e == 0) return true;
+    struct refusal why;
+    char id[JOB_ID_CHARS + 1];
+    job_id_text(job, id);
+    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "",
+                e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
+                "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
+    reply_refused(b, r->sock, &r->peer, req, &why);
+    return false;
+}
+
+void on_show(struct broker *b, const struct request *r) {
+    const struct msg_show *m = r->header;
+    struct arena a;
+    struct job_record rec;
+    struct store_read *t = NULL;
+    arena_init(&a, 4 * LIMIT_FRAME_BYTES);
+    struct job *j = job_table_find(&b->jobs, m->job);
+    bool found =
+        j ? job_record_make(j, &a, &rec) == 0 : read_record(b, r, m->req, m->job, &a, &t, &rec);
+    if (found) {
+        struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};
+        status_job(&rec, j, &doc);
+        struct msg_job answer = {.req = m->req, .job = buf_bytes(&doc)};
+        reply_client(b, &r->peer, MSG_JOB, &answer);
+        buf_fini(&doc);
+    }
+    if (t) store_read_end(t);
+    arena_fini(&a);
+}
+
+void on_cancel(struct broker *b, const struct request *r) {
+    const struct msg_cancel *m = r->header;
+    struct job *j = job_table_find(&b->jobs, m->job);
+    if (!j) { /* terminal already, or never there: the store knows */
+        struct arena a;
+        struct job_record rec;
+        struct store_read *t;
+        arena_init(&a, LIMIT_FRAME_BYTES * 2);
+        if (read_record(b, r, m->req, m->job, &a, &t, &rec)) {
+            struct msg_state s = {.req = m->req,
+                                  .job = m->job,
+                                  .state = bytes_str(job_state_name(rec.state)),
+                                  .stage = rec.stage};
+            reply_client(b, &r->peer, MSG_STATE, &s);
+            store_read_end(t);
+        }
+        arena_fini(&a);
+        return;
+    }
+    if (job_state_terminal(j->state)) { /* its end is being committed */
+        reply_state(b, &r->peer, m->req, j);
+        return;
+    }
+    struct commit_op *op = commit_op_new(COMMIT_UPDATE);
+    if (!op) {
+        refuse_full(b, r, m->req, b->watches.cap);
+        return;
+    }
+    op->peer = r->peer;
+    op->req = m->req;
+    op->answer = true;
+    job_set_reason(j, m->reason.len ? m->reason : bytes_str("cancelled by a client"));
+    effects_revoke(b, j);
+    struct job_event e = {.type = JOB_EV_CANCEL};
+    effects_apply(b, j, job_transition(j, &e, b->now_wall_ms), op);
+}
+
+/* ---- events ---- */
+
+void on_events(struct broker *b, const struct request *r) {
+    const struct msg_events *m = r->header;
+    struct arena a;
+    struct job_record rec;
+    struct store_read *t = NULL;
+    struct job *j = job_table_find(&b->jobs, m->job);
+    if (j && watch_add(&b->watches, j, WATCH_EVENTS, &r->peer, m->req, 0)) {
+        refuse_full(b, r, m->req, b->watches.cap);
+        return;
+    }
+    arena_init(&a, LIMIT_FRAME_BYTES * 2);
+    if (j || read_record(b, r, m->req, m->job, &a, &t, &rec)) {
+        struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
+        struct packer p = packer_of(&data);
+        pack_map(&p, 1);
+        pack_kv_str(&p, "state", job_state_name(j ? job_seen_state(j) : rec.state));
+        struct msg_event first = {.req = m->req,
+                                  .job = m->job,
+                                  .seq = j ? ++j->event_seq : 1,
+                                  .type = bytes_str("state"),
+                                  .stage = j ? j->stage : rec.stage,
+                                  .attempt = j ? j->attempt : rec.attempt,
+                                  .last = !j,
+                                  .data = buf_bytes(&data)};
+        reply_client(b, &r->peer, MSG_EVENT, &first);
+        buf_fini(&data);
+    }
+    if (t) store_read_end(t);
+    arena_fini(&a);
+}
+
+void on_events_stop(struct broker *b, const struct request *r) {
+    const struct msg_events_stop *m = r->header;
+    struct watch *w = watch_find(&b->watches, &r->peer, m->req);
+    if (w) watch_drop(&b->watches, w);
+}
+
+/* ---- the broker as a whole ---- */
+
+void on_list(struct broker *b, const struct request *r) {
+    const struct msg_list *m = r->header;
+    struct refusal why;
+    enum job_state state = JOB_STATES;
+    if (m->state.len && job_state_parse(m->state, &state) != 0) {
+        refusal_set(&why, "type", "state",
+                    "accepted|ready|delayed|leased|done|failed|cancelled|expired",
+                    "name one of the states", "no state is named %.*s", (int)m->state.len,
+                    (const char *)m->state.data);
+        reply_refused(b, r->sock, &r->peer, m->req, &why);
+        return;
+    }
+    struct buf doc = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
+    uint64_t next = 0;
+    int e = status_jobs(b, m, state, &doc, &next);
+    if (e) {
+        refusal_set(&why, "store", "", "", "run `penstock store check`",
+                    "the jobs cannot be listed: %s", err_text(e));
+        reply_refused(b, r->sock, &r->peer, m->req, &why);
+    } else {
+        struct msg_jobs answer = {.req = m->req, .jobs = buf_bytes(&doc), .next = next};
+        reply_client(b, &r->peer, MSG_JOBS, &answer);
+    }
+    buf_fini(&doc);
+}
+
+void on_workers(struct broker *b, const struct request *r) {
+    const struct msg_workers *m = r->header;
+    struct buf doc = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
+    status_workers(b, &doc);
+    struct msg_worker_list answer = {.req = m->req, .workers = buf_bytes(&doc)};
+    reply_client(b, &r->peer, MSG_WORKER_LIST, &answer);
+    buf_fini(&doc);
+}
+
+void on_ping(struct broker *b, const struct request *r) {
+    const struct msg_ping *m = r->header;
+    struct msg_pong answer = {.req = m->req,
+                              .version = bytes_str(PENSTOCK_VERSION),
+                              .epoch = store_epoch(b->store),
+                              .accepting = broker_accepting(b)};
+    reply_client(b, &r->peer, MSG_PONG, &answer);
+}
+
+void on_status(struct broker *b, const struct request *r) {
+    const struct msg_status *m = r->header;
+    struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};
+    status_broker(b, &doc);
+    struct msg_stats answer = {.req = m->req, .stats = buf_bytes(&doc)};
+    reply_client(b, &r->peer, MSG_STATS, &answer);
+    buf_fini(&doc);
+}

@@ -1,0 +1,233 @@
+#include "broker/status.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "schemas/pack.h"
+
+static void kv_bytes(struct packer *p, const char *key, struct bytes v) {
+    pack_str(p, key);
+    pack_strn(p, v);
+}
+
+static void kv_i64(struct packer *p, const char *key, int64_t v) {
+    pack_str(p, key);
+    pack_i64(p, v);
+}
+
+static void kv_id(struct packer *p, const char *key, uint64_t id) {
+    char text[JOB_ID_CHARS + 1];
+    job_id_text(id, text);
+    pack_kv_str(p, key, text);
+}
+
+/* ---- one job ---- */
+
+static const char *stage_state(const struct job_record *r, const struct job *live, uint32_t i) {
+    uint32_t at = live ? live->stage : r->stage;
+    enum job_state s = live ? job_seen_state(live) : r->state;
+    if (s == JOB_DONE || i < at) return "done";
+    if (i > at) return "waiting";
+    return job_state_name(s);
+}
+
+static void pack_stage(struct packer *p, const struct job_record *r, const struct job *live,
+                       uint32_t i) {
+    const struct job_stage_record *s = &r->stages[i];
+    const struct pipeline *pl = live ? live->pipeline : NULL;
+    struct bytes worker = s->worker;
+    if (live && live->worker && i == live->stage) worker = bytes_str(live->worker->name);
+    pack_map(p, pl ? 11 : 9);
+    kv_bytes(p, "name", s->name);
+    if (pl) {
+        pack_kv_str(p, "run", pl->stages[i].run);
+        pack_kv_bool(p, "checkpoint", pl->stages[i].checkpoint);
+    }
+    pack_kv_str(p, "state", stage_state(r, live, i));
+    kv_bytes(p, "worker", worker);
+    pack_kv_u64(p, "attempt", s->attempt);
+    kv_i64(p, "queued_ms", s->queued_ms);
+    kv_i64(p, "started_ms", s->started_ms);
+    kv_i64(p, "done_ms", s->done_ms);
+    pack_kv_u64(p, "run_us", s->run_us);
+    pack_kv_u64(p, "output_bytes", s->output_bytes);
+}
+
+static void pack_try(struct packer *p, const struct job_attempt *t) {
+    pack_map(p, 7);
+    pack_kv_u64(p, "stage", t->stage);
+    pack_kv_u64(p, "attempt", t->attempt);
+    kv_bytes(p, "worker", t->worker);
+    kv_i64(p, "started_ms", t->started_ms);
+    kv_i64(p, "ended_ms", t->ended_ms);
+    pack_kv_str(p, "outcome", job_error_name(t->error));
+    kv_bytes(p, "reason", t->reason);
+}
+
+void status_job(const struct job_record *r, const struct job *live, struct buf *out) {
+    struct packer p = packer_of(out);
+    pack_map(&p, 20);
+    kv_id(&p, "job", r->id);
+    kv_bytes(&p, "kind", r->kind);
+    kv_bytes(&p, "pipeline", r->pipeline);
+    pack_kv_str(&p, "state", job_state_name(live ? job_seen_state(live) : r->state));
+    kv_bytes(&p, "tenant", r->tenant);
+    kv_bytes(&p, "key", r->key);
+    pack_kv_u64(&p, "priority", r->priority);
+    pack_kv_u64(&p, "seed", r->seed);
+    kv_i64(&p, "accepted_ms", r->accepted_ms);
+    kv_i64(&p, "ready_ms", r->ready_ms);
+    kv_i64(&p, "expires_ms", r->expires_ms);
+    kv_i64(&p, "finished_ms", r->finished_ms);
+    pack_kv_u64(&p, "body_bytes", r->body.bytes);
+    pack_kv_u64(&p, "result_bytes", r->result.bytes);
+    pack_kv_u64(&p, "stage", live ? live->stage : r->stage);
+    pack_kv_u64(&p, "deaths", r->deaths);
+    pack_str(&p, "stages");
+    pack_array(&p, r->n_stages);
+    for (uint32_t i = 0; i < r->n_stages; i++) pack_stage(&p, r, live, i);
+    pack_str(&p, "attempts");
+    pack_array(&p, r->n_attempts);
+    for (uint32_t i = 0; i < r->n_attempts; i++) pack_try(&p, &r->attempts[i]);
+    kv_bytes(&p, "reason", r->reason);
+    pack_kv_str(&p, "error_class", r->state == JOB_FAILED ? job_error_name(r->error) : "");
+}
+
+/* ---- pages of jobs ---- */
+
+struct page {
+    struct broker *b;
+    const struct msg_list *want;
+    enum job_state state;
+    struct buf rows;
+    uint32_t n;
+    uint64_t last, next;
+};
+
+enum { PAGE_END = 1 };
+
+static int add_row(void *arg, const struct job_record *r) {
+    struct page *g = arg;
+    const struct job *live = job_table_find(&g->b->jobs, r->id);
+    enum job_state state = live ? job_seen_state(live) : r->state;
+    if (g->state != JOB_STATES && g->state != state) return 0;
+    if (g->want->kind.len && !bytes_eq(g->want->kind, r->kind)) return 0;
+    if (g->n == g->want->limit || g->rows.len > LIMIT_FRAME_BYTES - 8192) {
+        g->next = g->last;
+        return PAGE_END;
+    }
+    struct packer p = packer_of(&g->rows);
+    pack_map(&p, 7);
+    kv_id(&p, "job", r->id);
+    kv_bytes(&p, "kind", r->kind);
+    pack_kv_str(&p, "state", job_state_name(state));
+    pack_kv_u64(&p, "stage", live ? live->stage : r->stage);
+    kv_i64(&p, "accepted_ms", r->accepted_ms);
+    kv_i64(&p, "finished_ms", r->finished_ms);
+    kv_bytes(&p, "reason", r->reason);
+    g->last = r->id;
+    g->n++;
+    return g->rows.error;
+}
+
+int status_jobs(struct broker *b, const struct msg_list *m, enum job_state state, struct buf *out,
+                uint64_t *next) {
+    struct page g = {.b = b, .want = m, .state = state, .rows = {.max_bytes = out->max_bytes}};
+    struct arena a;
+    struct store_read *t;
+    arena_init(&a, 4 * LIMIT_FRAME_BYTES);
+    int e = store_read_begin(b->store, &t);
+    if (e == 0) {
+        e = jobs_walk(t, m->before ? m->before - 1 : UINT64_MAX, true, false, &a, add_row, &g);
+        store_read_end(t);
+    }
+    if (e == PAGE_END) e = 0;
+    if (e == 0) {
+        struct packer p = packer_of(out);
+        pack_array(&p, g.n);
+        e = buf_append(out, g.rows.data, g.rows.len);
+        *next = g.next;
+    }
+    buf_fini(&g.rows);
+    arena_fini(&a);
+    return e;
+}
+
+/* ---- workers ---- */
+
+static void pack_names(struct packer *p, const char *key, char (*names)[LIMIT_NAME_BYTES],
+                       uint32_t n) {
+    pack_str(p, key);
+    pack_array(p, n);
+    for (uint32_t i = 0; i < n; i++) pack_str(p, names[i]);
+}
+
+void status_workers(const struct broker *b, struct buf *out) {
+    struct packer p = packer_of(out);
+    pack_array(&p, b->peers.n);
+    for (const struct worker *w = b->peers.first; w; w = w->next) {
+        pack_map(&p, 13);
+        pack_kv_str(&p, "name", w->name);
+        pack_kv_str(&p, "session", w->session);
+        pack_kv_str(&p, "host", w->host);
+        pack_kv_u64(&p, "pid", w->pid);
+        pack_names(&p, "runs", w->runs, w->n_runs);
+        pack_names(&p, "models", w->models, w->n_models);
+        pack_kv_u64(&p, "leases", w->leases);
+        pack_kv_u64(&p, "credit", w->credit_jobs);
+        kv_i64(&p, "age_ms", b->now_ms - w->since_ms);
+        kv_i64(&p, "heard_ms", b->now_ms - w->heard_ms);
+        pack_kv_u64(&p, "done", w->done);
+        pack_kv_u64(&p, "failed", w->failed);
+        pack_kv_bool(&p, "leaving", w->leaving);
+    }
+}
+
+/* ---- the broker ---- */
+
+static void count_state(void *arg, struct job *j) {
+    ((uint64_t *)arg)[job_seen_state(j)]++;
+}
+
+static void pack_queues(struct packer *p, const struct broker *b) {
+    pack_str(p, "queues");
+    pack_array(p, b->ready.n);
+    for (uint32_t i = 0; i < b->ready.n; i++) {
+        const struct ready_queue *q = &b->ready.queue[i];
+        pack_map(p, 4);
+        pack_kv_str(p, "run", q->run);
+        pack_kv_str(p, "model", q->model ? q->model : "");
+        pack_kv_u64(p, "stage", q->stage);
+        pack_kv_u64(p, "queued", q->jobs);
+    }
+}
+
+void status_broker(struct broker *b, struct buf *out) {
+    uint64_t states[JOB_STATES] = {0};
+    struct store_usage usage = {0};
+    struct commit_stats commits = commit_stats(b->committer);
+    store_usage(b->store, &usage);
+    job_table_each(&b->jobs, count_state, states);
+    struct packer p = packer_of(out);
+    pack_map(&p, 16);
+    kv_i64(&p, "uptime_ms", b->now_ms - b->started_ms);
+    pack_kv_bool(&p, "accepting", !b->draining && !b->disk_error && !b->store_full);
+    pack_kv_u64(&p, "epoch", store_epoch(b->store));
+    pack_str(&p, "jobs"); /* live now, and ended since the start */
+    pack_map(&p, JOB_STATES);
+    for (uint32_t s = 0; s < JOB_STATES; s++)
+        pack_kv_u64(&p, job_state_name((enum job_state)s), states[s] + b->finished[s]);
+    pack_queues(&p, b);
+    pack_kv_u64(&p, "stored_jobs", usage.jobs);
+    pack_kv_u64(&p, "commits", commits.commits);
+    pack_kv_u64(&p, "commit_ops", commits.ops);
+    pack_kv_u64(&p, "commit_us", commits.last_us);
+    pack_kv_u64(&p, "store_bytes", usage.meta_bytes + usage.blob_bytes);
+    pack_kv_u64(&p, "store_cap_bytes", usage.meta_cap_bytes + usage.blob_cap_bytes);
+    pack_kv_u64(&p, "handed_bytes", b->handed_bytes);
+    pack_kv_u64(&p, "workers", b->peers.n);
+    pack_kv_u64(&p, "watches", b->watches.n);
+    pack_kv_u64(&p, "refused", b->refused);
+    pack_kv_u64(&p, "dropped", b->dropped);
+}

@@ -1,0 +1,20 @@
+/* status.h - the broker's documents: one job, pages of jobs, workers, and its own counts.
+ *
+ * Their fields are those that msg.def lists for JOB, JOBS, WORKER_LIST and STATS.
+ *
+ * Units: wall-clock milliseconds where a record has them, ages otherwise.  Owner: the caller's buf.
+ * Memory: bounded by the buf.  Errors: stick in the buf.  Threads: the loop thread. */
+#ifndef PENSTOCK_BROKER_STATUS_H
+#define PENSTOCK_BROKER_STATUS_H
+
+#include "broker/broker.h"
+
+/* live: the job in memory when there is one (lease, worker), else NULL. */
+void status_job(const struct job_record *r, const struct job *live, struct buf *out);
+/* Newest first; *next is where the next page begins, 0 at the end. state JOB_STATES: any. */
+int status_jobs(struct broker *b, const struct msg_list *m, enum job_state state, struct buf *out,
+                uint64_t *next);
+void status_workers(const struct broker *b, struct buf *out);
+void status_broker(struct broker *b, struct buf *out);
+
+#endif
