@@ -30,7 +30,9 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     int e = job_table_init(&b->jobs, c->queue_max);
     if (e) return err_set(err, err_bytes, e, "out of memory");
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
-    if ((e = pipelines_load(&b->pipelines, c->pipelines, err, err_bytes))) return e;
+    char dir[sizeof c->pipelines];
+    if ((e = pipelines_dir(c->pipelines, dir, sizeof dir, err, err_bytes))) return e;
+    if ((e = pipelines_load(&b->pipelines, dir, err, err_bytes))) return e;
     b->n_loaded = b->pipelines.n;
     struct store_config sc = {
         .dir = c->dir, .meta_cap_bytes = c->meta_cap_bytes, .blob_cap_bytes = c->blob_cap_bytes};
