@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "workers/encode/unicode.h"
 
 struct json;
 struct regex;
@@ -20,7 +21,7 @@ struct regex;
 #define NORMALIZER_STEPS_MAX 16u
 
 enum normalize_kind {
-    NORMALIZE_FORM,    /* form: enum unicode_form */
+    NORMALIZE_FORM,    /* form */
     NORMALIZE_CLEAN,   /* control characters out, every white space a blank */
     NORMALIZE_HAN,     /* blanks around each Han character */
     NORMALIZE_ACCENTS, /* Mn out */
@@ -31,7 +32,7 @@ enum normalize_kind {
 };
 struct normalize_step {
     enum normalize_kind kind;
-    int form;
+    enum unicode_form form;
     bool left, right;
     struct buf from, to;
     struct regex *regex;

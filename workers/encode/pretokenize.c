@@ -32,8 +32,8 @@ int bytelevel_byte(uint32_t c) {
 
 /* ---- reading ---- */
 
-static struct pretokenize_step *add(struct pretokenizer *p, int kind, const char *where, char *err,
-                                    size_t err_bytes) {
+static struct pretokenize_step *add(struct pretokenizer *p, enum pretokenize_kind kind,
+                                    const char *where, char *err, size_t err_bytes) {
     if (p->n == PRETOKENIZER_STEPS_MAX) {
         err_set(err, err_bytes, ERR_LIMIT, "%s: more than %u steps", where, PRETOKENIZER_STEPS_MAX);
         return NULL;
@@ -224,7 +224,8 @@ static void split_step(const struct pretokenize_step *step, const char *text, st
 }
 
 /* Rewrites all pieces into a new text. */
-static int rewrite(int kind, struct arena *scratch, const struct pieces *in, struct pieces *out) {
+static int rewrite(enum pretokenize_kind kind, struct arena *scratch, const struct pieces *in,
+                   struct pieces *out) {
     size_t bytes = 0;
     for (uint32_t i = 0; i < in->n; i++) bytes += in->at[i].end - in->at[i].begin;
     /* a byte's character takes at most two bytes; a blank is one more a piece */

@@ -22,13 +22,14 @@ struct json;
 
 #define PRETOKENIZER_STEPS_MAX 16u
 
+enum pretokenize_kind {
+    PRETOKENIZE_BERT,  /* at white space, which goes, and around punctuation */
+    PRETOKENIZE_SPLIT, /* by splitter, behavior and inverted */
+    PRETOKENIZE_BLANK, /* a blank in front of each piece that does not begin with one */
+    PRETOKENIZE_BYTES  /* each byte becomes its printable character */
+};
 struct pretokenize_step {
-    enum {
-        PRETOKENIZE_BERT,  /* at white space, which goes, and around punctuation */
-        PRETOKENIZE_SPLIT, /* by splitter, behavior and inverted */
-        PRETOKENIZE_BLANK, /* a blank in front of each piece that does not begin with one */
-        PRETOKENIZE_BYTES, /* each byte becomes its printable character */
-    } kind;
+    enum pretokenize_kind kind;
     struct splitter splitter;
     enum split_behavior behavior;
     bool inverted;

@@ -14,7 +14,7 @@
 int splitter_open_regex(struct splitter *s, const char *pattern, char *err, size_t err_bytes) {
     static const struct {
         const char *pattern;
-        int kind;
+        enum splitter_kind kind;
     } known[] = {{SPLIT_GPT2, SPLITTER_GPT2},
                  {MODERN_BEFORE MODERN_AFTER, SPLITTER_DIGITS_1},
                  {MODERN_BEFORE "{1,3}" MODERN_AFTER, SPLITTER_DIGITS_3}};

@@ -20,14 +20,15 @@ struct regex;
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 enum split_behavior { SPLIT_REMOVED, SPLIT_ISOLATED, SPLIT_WITH_PREVIOUS, SPLIT_WITH_NEXT };
+enum splitter_kind {
+    SPLITTER_GPT2,
+    SPLITTER_DIGITS_1, /* Qwen2 */
+    SPLITTER_DIGITS_3, /* Llama-3 */
+    SPLITTER_STRING,
+    SPLITTER_REGEX
+};
 struct splitter {
-    enum {
-        SPLITTER_GPT2,
-        SPLITTER_DIGITS_1, /* Qwen2 */
-        SPLITTER_DIGITS_3, /* Llama-3 */
-        SPLITTER_STRING,
-        SPLITTER_REGEX
-    } kind;
+    enum splitter_kind kind;
     struct buf string;
     struct regex *regex;
 };
