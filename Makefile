@@ -78,7 +78,8 @@ LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/l
 
 # --- targets --------------------------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: help all setup run test test-programs lint layers format fuzz fuzz-programs install clean
+.PHONY: help all setup run test test-programs lint everything layers format fuzz fuzz-programs \
+        install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -108,10 +109,13 @@ test-programs: $(TESTS:%=$(B)/test/%)
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench: a table, and build/bench/NAME.json
 	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) PENSTOCK_COMMIT=$$(git describe --always --dirty) $< $(ARGS)
 
-lint: layers ## check format (pinned clang-format), Python, scripts, and that nothing warns
+lint: layers ## check format, layers, Python, and that neither gcc nor clang has a warning
 	@ops/setup test lint
 	@CLANG_FORMAT=$(CLANG_FORMAT) ops/lint
-	@+$(again) $(if $(filter true,$(CI)),,BUILD=$(BUILD)/lint) CI=true all test-programs
+	@+$(again) $(if $(filter true,$(CI)),,BUILD=$(BUILD)/lint) CI=true everything
+	@+$(again) BUILD=$(BUILD)/clang CC=$(CLANG) CFLAGS=-O0 CI=true everything
+
+everything: all test-programs $(BENCHES:%=$(B)/bench/%) $(call objects,$(wildcard tests/fuzz/*.c))
 
 layers: ## check that includes go down the layers, and to each library through its one door
 	@ops/layers
