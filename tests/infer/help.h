@@ -11,6 +11,18 @@
 #include "kernels/ops.h"
 #include "workers/infer/model.h"
 
+/* Under a sanitizer arithmetic takes ten times as long: tests take the first few of their cases. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HELP_SLOW 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HELP_SLOW 1
+#endif
+#endif
+#ifndef HELP_SLOW
+#define HELP_SLOW 0
+#endif
+
 /* Backends of this machine: ref and each level of cpu that opens. */
 #define HELP_BACKENDS_MAX 4
 struct help_backends {

@@ -146,7 +146,7 @@ Test(generate, tiny_llama_gives_the_references_logits_and_greedy_texts_on_every_
     backends_open(&b);
     for (uint32_t k = 0; k < b.n; k++) {
         model = model_must_open(TINY, b.ops[k], NULL);
-        for (uint32_t i = 0; i < goldens; i++) {
+        for (uint32_t i = 0; i < (HELP_SLOW ? 2 : goldens); i++) {
             const float *logits;
             struct seq *s = seq_new(model);
             cr_assert_eq(model_step(model, 1, &s, (uint32_t[]){0, golden[i].n}, golden[i].ids,
@@ -240,7 +240,7 @@ Test(generate, a_stop_string_ends_the_text_before_it_wherever_the_tokens_cut_it)
     struct writing *w = calloc(1, sizeof *w);
     const char *full = golden[0].text;
     size_t len = strlen(full);
-    size_t stride = strcmp(ops->backend, "ref") == 0 ? 23 : 3;
+    size_t stride = strcmp(ops->backend, "ref") == 0 || HELP_SLOW ? 23 : 3;
     for (size_t at = 0; at < len; at += stride)
         for (size_t n = 1; n < 40 && at + n <= len; n = n * 2 + 1) {
             char stop[64];
@@ -339,6 +339,7 @@ Test(goldens, stories260K_tells_the_story_that_llama2_c_tells) {
     backends_open(&b);
     cr_assert_eq(tokenizer_open(&tokenizer, s.dir, err, sizeof err), 0, "%s", err);
     for (uint32_t k = 0; k < b.n; k++) {
+        if (HELP_SLOW && k + 1 < b.n) continue;
         struct writing *w = calloc(1, sizeof *w);
         const uint32_t bos[] = {1};
         model = model_must_open(s.dir, b.ops[k], NULL);
