@@ -32,15 +32,12 @@ void outbox_add(struct broker *b, struct commit_op *op) {
     list_add(&b->outbox, op);
 }
 
-/* While the store is being reopened everything waits behind what failed, so that the operations of
- * one job never overtake each other. */
+/* While the disk fails everything waits behind what failed, so that the operations of one job never
+ * overtake each other and the store thread falls idle, as a reopen needs it. */
 void outbox_flush(struct broker *b) {
-    for (struct commit_op *op; (op = list_take(&b->outbox));) {
-        if (b->reopening)
-            list_add(&b->retries, op);
-        else
-            commit_push(b->committer, op);
-    }
+    if (b->disk_error) return;
+    while (b->outbox.first && commit_outstanding(b->committer) < COMMIT_OPS)
+        commit_push(b->committer, list_take(&b->outbox));
 }
 
 int effects_keep_parts(struct commit_op *op, uint32_t slot, const struct bytes *parts, uint32_t n) {
@@ -230,6 +227,9 @@ static void added(struct broker *b, struct commit_op *op) {
         forget(b, j);
         return;
     }
+    /* Only now may it end: before, it could have turned out to be another submit's duplicate. */
+    if (j->expires_ms)
+        due_set(&b->expiries, &j->expiry_due, b->now_ms + (j->expires_ms - b->now_wall_ms));
     struct job_event e = {.type = JOB_EV_COMMITTED};
     effects_event(b, j, &e);
     answer_submit(b, op, j);
@@ -284,9 +284,9 @@ static void reopened(struct broker *b, struct commit_op *op) {
     } else {
         log_info("disk_recovered", "accepting=true");
         b->disk_error = 0;
-        struct commit_list again = b->retries;
-        b->retries = (struct commit_list){0};
-        for (struct commit_op *r; (r = list_take(&again));) {
+        struct commit_list again = b->retries, later = b->outbox;
+        b->outbox = b->retries = (struct commit_list){0};
+        for (struct commit_op *r; (r = list_take(&again)) || (r = list_take(&later));) {
             r->error = 0;
             outbox_add(b, r);
         }

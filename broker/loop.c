@@ -6,7 +6,13 @@
 #include "base/thread.h"
 #include "broker/broker.h"
 
-enum { MESSAGES_A_TURN = 1024, SAMPLE_EVERY_MS = 1000, DRAIN_MS = 10000, TURN_MAX_MS = 1000 };
+enum {
+    MESSAGES_A_TURN = 1024,
+    TIMERS_A_TURN = 4096,
+    SAMPLE_EVERY_MS = 1000,
+    DRAIN_MS = 10000,
+    TURN_MAX_MS = 1000
+};
 
 #define OWNER(entry, type, member) ((type *)((char *)(entry)-offsetof(type, member)))
 
@@ -89,14 +95,15 @@ static void expire(struct broker *b) {
     while ((d = due_late(&b->peers.due, b->now_ms)))
         worker_lost(b, OWNER(d, struct worker, due), "unheard for the lease time");
     while ((d = due_late(&b->leases, b->now_ms))) lease_is_late(b, OWNER(d, struct job, lease_due));
-    while ((d = due_late(&b->delays, b->now_ms))) {
+    /* A million jobs may have one deadline; workers want to be heard in between. */
+    for (int i = 0; i < TIMERS_A_TURN && (d = due_late(&b->delays, b->now_ms)); i++) {
         struct job *j = OWNER(d, struct job, delay_due);
         due_drop(&b->delays, d);
         if (j->ready_ms > b->now_wall_ms)
             j->ready_ms = b->now_wall_ms; /* the wall clock was set back */
         effects_event(b, j, &due);
     }
-    while ((d = due_late(&b->expiries, b->now_ms))) {
+    for (int i = 0; i < TIMERS_A_TURN && (d = due_late(&b->expiries, b->now_ms)); i++) {
         struct job *j = OWNER(d, struct job, expiry_due);
         due_drop(&b->expiries, d);
         if (j->expires_ms > b->now_wall_ms) j->expires_ms = b->now_wall_ms;
@@ -124,8 +131,8 @@ static void answer_committed(struct broker *b) {
 }
 
 static bool drained(const struct broker *b) {
-    return b->draining && !b->outbox.first &&
-           (commit_outstanding(b->committer) == 0 || b->now_ms > b->drain_until_ms);
+    bool done = !b->outbox.first && !b->retries.first && commit_outstanding(b->committer) == 0;
+    return b->draining && (done || b->now_ms > b->drain_until_ms);
 }
 
 int loop_run(struct broker *b, int signal_fd) {

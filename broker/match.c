@@ -130,7 +130,7 @@ static void lease(struct broker *b, struct job *j, struct worker *w) {
 }
 
 void match(struct broker *b) {
-    if (b->draining) return;
+    if (b->draining || b->disk_error) return; /* what ran now could not be recorded */
     for (uint32_t room = LIMIT_WORKERS * LIMIT_SPAN_JOBS; room; room--) {
         struct job *best = NULL;
         struct worker *with = NULL;

@@ -150,7 +150,6 @@ void on_submit(struct broker *b, const struct request *r) {
     op->peer = r->peer;
     op->req = m->req;
     op->answer = true;
-    if (j->expires_ms) due_set(&b->expiries, &j->expiry_due, b->now_ms + (int64_t)m->ttl_ms);
     effects_apply(b, j, JOB_FX_COMMIT, op);
 }
 
@@ -190,8 +189,10 @@ void on_result_get(struct broker *b, const struct request *r) {
 static bool read_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
                         struct arena *a, struct store_read **t, struct job_record *out) {
     int e = store_read_begin(b->store, t);
-    if (e == 0 && (e = jobs_get(*t, job, out, a)) != 0) store_read_end(*t);
-    if (e == 0) return true;
+    if (e) *t = NULL;
+    if (e == 0 && (e = jobs_get(*t, job, out, a)) == 0) return true;
+    if (*t) store_read_end(*t);
+    *t = NULL;
     struct refusal why;
     char id[JOB_ID_CHARS + 1];
     job_id_text(job, id);
