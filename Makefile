@@ -133,7 +133,8 @@ fuzz: ## run every fuzz program of tests/fuzz, for MINUTES in all
 fuzz-programs: $(FUZZERS:%=$(B)/bin/%)
 
 install: all ## install under PREFIX (default /usr/local), with DESTDIR in front
-	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PKGS='$(PKG_base) $(PKG_schemas)' ops/install
+	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) \
+	  LIBS='$(call libs,$(PKG_base) $(PKG_schemas))' ops/install
 
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
@@ -177,14 +178,14 @@ $(1): $(call objects,$(2)) $(B)/files
 endef
 $(foreach l,$(LAYERS),$(eval $(call library,$(call archive,$(l)),$(filter-out $(MAINS),$(SRC_$(l))))))
 
-# The client library for others: self-contained; the shared one shows its own names only.
-SRC_libpenstock := $(SRC_client) $(SRC_schemas) $(SRC_base)
-$(eval $(call library,$(B)/lib/libpenstock.a,$(SRC_libpenstock)))
-$(B)/lib/libpenstock.so: $(call objects,$(SRC_libpenstock)) $(B)/files
+# The client library for others: self-contained; the shared one shows its own names only, and takes
+# of the lower layers what it uses.
+$(eval $(call library,$(B)/lib/libpenstock.a,$(SRC_client) $(SRC_schemas) $(SRC_base)))
+$(B)/lib/libpenstock.so: $(call objects,$(SRC_client)) $(call archive,schemas base) $(B)/files
 	$(call say,LD,$@)
 	@mkdir -p $(@D) && echo '{ global: penstock_*; local: *; };' >$@.map
 	$(Q)$(LINK) -shared -Wl,-soname,libpenstock.so.0 -Wl,--version-script,$@.map -o $@ \
-	  $(filter %.o,$^) $(call libs,$(PKG_base) $(PKG_schemas))
+	  $(filter %.o %.a,$^) $(call libs,$(PKG_base) $(PKG_schemas))
 
 # $(1) program, $(2) its own sources, $(3) layers, $(4) more libraries
 define program

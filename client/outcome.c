@@ -120,9 +120,9 @@ int penstock_cancel(struct penstock *p, const char *job, const char *reason, cha
 struct stream {
     struct penstock *p;
     uint64_t job, req;
-    uint64_t last_seq;
-    bool any;       /* an event was passed on */
-    bool fresh;     /* the next event is the first since the stream was begun anew */
+    char state[17]; /* the last that was passed on, of `stage` */
+    uint64_t stage;
+    bool fresh;     /* the next event is the first since the stream was begun */
     uint32_t quiet; /* how often in a row nothing came */
     penstock_event_fn *fn;
     void *arg;
@@ -131,7 +131,7 @@ struct stream {
 static int stream_begin(struct stream *s, int64_t deadline_ms, char *err, size_t err_bytes) {
     struct msg_events m = {.req = link_next_req(s->p), .job = s->job};
     s->req = m.req;
-    s->fresh = s->any;
+    s->fresh = true;
     return link_send(s->p, MSG_EVENTS, &m, bytes_of(NULL, 0), deadline_ms, err, err_bytes);
 }
 
@@ -151,23 +151,28 @@ static int stream_again(struct stream *s, int64_t deadline_ms, char *err, size_t
     return rc < 0 ? rc : stream_begin(s, deadline_ms, err, err_bytes);
 }
 
+/* A stream begins with the state of the job: begun anew it says again what is known. */
+static bool known(struct stream *s, const struct penstock_event *e) {
+    if (strcmp(e->type, "state") != 0) return false;
+    bool again = s->fresh && !e->last && e->stage == s->stage && strcmp(e->text, s->state) == 0;
+    link_text(bytes_str(e->text), s->state, sizeof s->state);
+    s->stage = e->stage;
+    return again;
+}
+
 /* 1: go on, 0: that was the last one, negative: stop. */
 static int stream_pass(struct stream *s, const struct msg_event *m, char *err, size_t err_bytes) {
-    bool again = s->fresh && m->seq == s->last_seq; /* where the stream was begun anew */
-    s->fresh = false;
-    s->last_seq = m->seq;
-    if (again && !m->last) return 1;
-    s->any = true;
     struct penstock_doc doc = {0};
     struct pack_doc *d = NULL;
     char type[33], text[4096] = "", why[64];
     link_text(m->type, type, sizeof type);
+    bool state = strcmp(type, "state") == 0;
     struct bytes named = {NULL, 0};
     if (m->data.len) {
         int rc = link_doc(m->data, &doc, err, err_bytes);
         if (rc < 0) return rc;
         if (pack_parse(&d, m->data, why, sizeof why) == 0)
-            named = pack_as_bytes(pack_get(pack_root(d), strcmp(type, "state") ? "text" : "state"));
+            named = pack_as_bytes(pack_get(pack_root(d), state ? "state" : "text"));
         link_text(named, text, sizeof text);
     }
     struct penstock_event e = {.seq = m->seq,
@@ -178,8 +183,9 @@ static int stream_pass(struct stream *s, const struct msg_event *m, char *err, s
                                .data = doc.doc,
                                .data_bytes = doc.doc_bytes,
                                .json = doc.json,
-                               .text = named.data ? text : NULL};
-    int stop = s->fn(s->arg, &e);
+                               .text = named.data || state ? text : NULL};
+    int stop = known(s, &e) ? 0 : s->fn(s->arg, &e);
+    s->fresh = false;
     pack_free(d);
     penstock_doc_free(&doc);
     if (stop) return err_set(err, err_bytes, PENSTOCK_STOPPED, "stopped by the caller");

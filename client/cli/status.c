@@ -10,9 +10,9 @@ static double number(const struct json *j, const char *key) {
 
 static void print(const struct json *s) {
     double up_s = number(s, "uptime_ms") / 1000;
-    printf("up %.0f s, %s, %.0f workers, %.0f clients\n", up_s,
+    printf("up %.0f s, start %.0f, %s, %.0f workers\n", up_s, number(s, "epoch"),
            json_bool(json_get(s, "accepting"), true) ? "accepting" : "not accepting",
-           number(s, "workers"), number(s, "clients"));
+           number(s, "workers"));
     printf("store %.1f of %.1f MiB, %.0f commits, the last took %.0f us\n",
            number(s, "store_bytes") / 1048576, number(s, "store_cap_bytes") / 1048576,
            number(s, "commits"), number(s, "commit_us"));
@@ -24,20 +24,16 @@ static void print(const struct json *s) {
     putchar('\n');
     const struct json *queues = json_get(s, "queues");
     if (json_len(queues) == 0) return;
-    static const char *const heads[] = {"pipeline", "stage", "queued", "leased", NULL};
+    static const char *const heads[] = {"run", "model", "stage", "queued", NULL};
     struct table t;
     table_init(&t, heads);
     for (size_t i = 0; i < json_len(queues); i++) {
         const struct json *q = json_at(queues, i);
-        const char *pipeline = json_str(json_get(q, "pipeline"));
-        const char *stage = json_str(json_get(q, "stage"));
-        table_cell(&t, "%s", pipeline ? pipeline : "");
-        if (stage)
-            table_cell(&t, "%s", stage);
-        else
-            table_cell(&t, "%lld", (long long)json_int(json_get(q, "stage"), 0));
+        const char *run = json_str(json_get(q, "run")), *model = json_str(json_get(q, "model"));
+        table_cell(&t, "%s", run ? run : "");
+        table_cell(&t, "%s", model ? model : "");
+        table_cell(&t, "%.0f", number(q, "stage"));
         table_cell(&t, "%.0f", number(q, "queued"));
-        table_cell(&t, "%.0f", number(q, "leased"));
     }
     table_print(&t);
     table_fini(&t);

@@ -1,5 +1,5 @@
-/* The same input gives the same bits: whatever the batch, the steps, the threads. And the limits of
- * a step. */
+/* The same input gives the same bits: whatever the batch, the steps, the threads. And the limits
+ * of a step. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Model directories that lie, lack something or ask for what the engine has not:
- * refused, by name. */
+/* Model directories that lie, lack something or ask for what the engine has not: refused, by
+ * name. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <errno.h>

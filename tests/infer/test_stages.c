@@ -1,5 +1,5 @@
-/* infer.embed and infer.generate as the worker calls them: documents in, documents out, each item
- * alone. */
+/* infer.embed and infer.generate as the worker calls them: documents in, documents out, each
+ * item alone. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -124,8 +124,7 @@ static struct pack_doc *done(uint32_t i) {
     return doc;
 }
 
-/* --- infer.embed
- * ---------------------------------------------------------------------------------- */
+/* --- infer.embed ------------------------------------------------------------------------------ */
 
 #define LEN_MAX 64
 struct sentences {
@@ -261,8 +260,7 @@ Test(stage_embed, tokens_of_another_model_than_the_plans_are_refused) {
     failed(0, JOB_ERROR_PERMANENT, "tiny");
 }
 
-/* --- infer.generate
- * ------------------------------------------------------------------------------- */
+/* --- infer.generate --------------------------------------------------------------------------- */
 
 static const uint32_t press[] = {1022, 267, 958}; /* "The press" */
 

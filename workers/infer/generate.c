@@ -8,8 +8,8 @@
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/model.h"
 
-/* Rows of a pass: about what keeps a small machine busy for 100 ms, within which a cancelled text
- * must be noticed. */
+/* Rows of a pass: about what keeps a small machine busy for 100 ms, within which a cancelled
+ * text must be noticed. */
 #define STEP_ROWS 256u
 
 /* A text that runs: its cache, its decoder of ids, and how far its pieces are out. */

@@ -10,10 +10,10 @@
  * at the end of the context. Pieces are handed out as soon as they can no longer become part of a
  * stop string.
  *
- * Units: tokens, bytes.  Owner: the caller owns every struct gen and what its in-members point to;
- * `text` is freed by gen_fini.  Memory: KV pages of the model, text buffers.  Errors: each gen
- * carries its own, with `err`.  Threads: one caller at a time a model; `cancelled` may be set from
- * any. */
+ * Units: tokens, bytes.  Owner: the caller owns every struct gen and what its in-members point
+ * to; `text` is freed by gen_fini.  Memory: KV pages of the model, text buffers.  Errors: each
+ * gen carries its own, with `err`.  Threads: one caller at a time a model; `cancelled` may be
+ * set from any. */
 #ifndef PENSTOCK_WORKERS_INFER_GENERATE_H
 #define PENSTOCK_WORKERS_INFER_GENERATE_H
 

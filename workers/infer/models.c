@@ -32,8 +32,8 @@ static struct entry *find(struct models *m, struct bytes name) {
     return NULL;
 }
 
-/* Takes dir. A name that is there already keeps its place: what was named goes
- * before the folder. */
+/* Takes dir. A name that is there already keeps its place: what was named goes before the
+ * folder. */
 static int add(struct models *m, struct bytes name, char *dir, char *err, size_t err_bytes) {
     int rc = 0;
     if (!dir)

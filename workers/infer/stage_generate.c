@@ -1,8 +1,9 @@
 /* stage_generate.c - infer.generate: prompts to texts, all jobs of a batch together.
  *
  * Settings come from the job's body, the prompt's ids from the stage before. Pieces of text are
- * streamed as `token` events {text, tokens} when the body asks for it: tokens counts what the model
- * has written so far, and the pieces of one attempt together are exactly the text of its output. */
+ * streamed as `token` events {text, tokens} when the body asks for it: tokens counts what the
+ * model has written so far, and the pieces of one attempt together are exactly the text of its
+ * output. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
