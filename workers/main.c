@@ -1,0 +1,204 @@
+/* penstock-worker - leases jobs from a broker and runs their stages; `penstock-worker --help`. */
+#include <argp.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/version.h"
+#include "schemas/endpoint.h"
+#include "workers/keeper.h"
+#include "workers/stage_test.h"
+#include "workers/verbs.h"
+
+#define GRACE_MS 5000u
+#define EXIT_USAGE 2
+
+const char *argp_program_version = "penstock-worker " PENSTOCK_VERSION;
+
+enum {
+    OPT_MODELS = 256,
+    OPT_MODEL,
+    OPT_THREADS,
+    OPT_BACKEND,
+    OPT_NAME,
+    OPT_CREDIT,
+    OPT_GRACE,
+    OPT_LOG
+};
+
+static const struct argp_option options[] = {
+    {"connect", 'c', "ENDPOINT", 0, "the broker's worker socket (default: this user's)", 0},
+    {"stages", 's', "all|A,B,...", 0, "stages to offer (default: all)", 0},
+    {"models", OPT_MODELS, "DIR", 0, "a folder of models; may be given again", 0},
+    {"model", OPT_MODEL, "NAME=DIR", 0, "one model under a name; may be given again", 0},
+    {"threads", OPT_THREADS, "N", 0, "to compute with; 0 (the default): one a core", 0},
+    {"backend", OPT_BACKEND, "NAME", 0, "auto (the default), ref or cpu", 0},
+    {"name", OPT_NAME, "NAME", 0, "how people see it (default: HOST-PID)", 0},
+    {"credit", OPT_CREDIT, "N", 0, "leases to hold at a time (default: 64)", 0},
+    {"grace-ms", OPT_GRACE, "MS", 0,
+     "a stage that goes on so long after its timeout ends the process (default: 5000)", 0},
+    {"log-level", OPT_LOG, "LEVEL", 0, "debug, info (the default), warn or error", 0},
+    {0}};
+
+struct args {
+    struct worker_config config;
+    char endpoint[ENDPOINT_BYTES], name[LIMIT_NAME_BYTES + 1];
+    char *found[WORKER_MODELS_MAX]; /* owned: "NAME=DIR" of further folders */
+    uint32_t n_found;
+    enum log_level level;
+};
+
+static uint32_t number(struct argp_state *state, const char *name, const char *text, uint32_t min,
+                       uint32_t max) {
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || *text == '-' || end == text || *end || v < min || v > max)
+        argp_error(state, "--%s %s: not a whole number from %" PRIu32 " to %" PRIu32, name, text,
+                   min, max);
+    return (uint32_t)v;
+}
+
+static void add_program(struct argp_state *state, struct worker_config *c,
+                        const struct stage_program *p) {
+    if (c->n_programs == WORKER_STAGES_MAX)
+        argp_error(state, "more than %u stages", WORKER_STAGES_MAX);
+    c->programs[c->n_programs++] = p;
+}
+
+static void take_stages(struct argp_state *state, struct worker_config *c, const char *text) {
+    c->n_programs = 0;
+    c->programs_named = strcmp(text, "all") != 0;
+    if (!c->programs_named) {
+        for (uint32_t i = 0; stage_at(i); i++) add_program(state, c, stage_at(i));
+        return;
+    }
+    for (const char *at = text; *at;) {
+        size_t len = strcspn(at, ",");
+        const struct stage_program *p = stage_find(bytes_of(at, len));
+        if (!p) p = stage_test_find(bytes_of(at, len));
+        if (!p) {
+            fprintf(stderr, "the stages are:");
+            for (uint32_t i = 0; stage_at(i); i++) fprintf(stderr, " %s", stage_at(i)->run);
+            fputc('\n', stderr);
+            argp_error(state, "--stages: there is no stage \"%.*s\"", (int)len, at);
+        }
+        add_program(state, c, p);
+        at += len + (at[len] == ',');
+    }
+    if (c->n_programs == 0) argp_error(state, "--stages: name at least one");
+}
+
+static void add_model(struct argp_state *state, struct worker_config *c, const char *named) {
+    if (c->n_models == WORKER_MODELS_MAX)
+        argp_error(state, "more than %u models", WORKER_MODELS_MAX);
+    c->models[c->n_models++] = named;
+}
+
+/* The first folder is the set's own; the models of further ones are named one by one. */
+static void add_folder(struct argp_state *state, struct args *a, char *dir) {
+    if (!a->config.models_dir) {
+        a->config.models_dir = dir;
+        return;
+    }
+    DIR *d = opendir(dir);
+    if (!d) argp_error(state, "--models %s: %s", dir, strerror(errno));
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char *named = NULL, *config = NULL;
+        if (e->d_name[0] == '.' || a->n_found == WORKER_MODELS_MAX) continue;
+        if (asprintf(&config, "%s/%s/config.json", dir, e->d_name) < 0 ||
+            asprintf(&named, "%s=%s/%s", e->d_name, dir, e->d_name) < 0)
+            argp_error(state, "out of memory");
+        if (access(config, R_OK) == 0) {
+            a->found[a->n_found++] = named;
+            add_model(state, &a->config, named);
+            named = NULL;
+        }
+        free(named);
+        free(config);
+    }
+    if (d) closedir(d);
+}
+
+static error_t parse(int key, char *text, struct argp_state *state) {
+    struct args *a = state->input;
+    struct worker_config *c = &a->config;
+    switch (key) {
+    case 'c': c->endpoint = text; return 0;
+    case 's': take_stages(state, c, text); return 0;
+    case OPT_MODELS: add_folder(state, a, text); return 0;
+    case OPT_MODEL: add_model(state, c, text); return 0;
+    case OPT_THREADS: c->threads = number(state, "threads", text, 0, 1024); return 0;
+    case OPT_BACKEND: c->backend = text; return 0;
+    case OPT_NAME:
+        if (strlen(text) == 0 || strlen(text) > LIMIT_NAME_BYTES)
+            argp_error(state, "--name: use 1 to %u bytes", LIMIT_NAME_BYTES);
+        c->name = text;
+        return 0;
+    case OPT_CREDIT: c->credit_jobs = number(state, "credit", text, 1, LIMIT_SPAN_JOBS); return 0;
+    case OPT_GRACE: c->grace_ms = number(state, "grace-ms", text, 1, 3600000); return 0;
+    case OPT_LOG:
+        if (log_level_parse(text, &a->level) != 0)
+            argp_error(state, "--log-level %s: use debug, info, warn or error", text);
+        return 0;
+    case ARGP_KEY_ARG: argp_error(state, "\"%s\" is not an option, and no verb", text); return 0;
+    case ARGP_KEY_INIT: take_stages(state, c, "all"); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static int work(int argc, char **argv) {
+    static const struct argp argp = {options,
+                                     parse,
+                                     NULL,
+                                     "Leases jobs from a penstock broker and runs their stages.\v"
+                                     "Verbs: penstock-worker run|tokenize --help.\n"
+                                     "Exit codes: 0 drained (SIGTERM), 1 could not start, 2 usage.",
+                                     NULL,
+                                     NULL,
+                                     NULL};
+    char host[LIMIT_NAME_BYTES - 16] = "worker", err[256];
+    struct args a = {.level = LOG_INFO};
+    a.config = (struct worker_config){
+        .backend = "auto", .credit_jobs = LIMIT_SPAN_JOBS, .grace_ms = GRACE_MS};
+    argp_err_exit_status = EXIT_USAGE;
+    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (!a.config.endpoint) {
+        endpoint_default(ENDPOINT_WORKERS, a.endpoint);
+        a.config.endpoint = a.endpoint;
+    }
+    if (!a.config.name) {
+        if (gethostname(host, sizeof host) != 0) host[0] = '\0';
+        host[sizeof host - 1] = '\0';
+        snprintf(a.name, sizeof a.name, "%s-%ld", host, (long)getpid());
+        a.config.name = a.name;
+    }
+    log_init("penstock-worker", a.level);
+    int status = EXIT_USAGE;
+    if (endpoint_check(a.config.endpoint, err, sizeof err) != 0)
+        fprintf(stderr, "penstock-worker: %s\n", err);
+    else
+        status = keeper_run(&a.config);
+    for (uint32_t i = 0; i < a.n_found; i++) free(a.found[i]);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } verbs[] = {{"run", verb_run}, {"tokenize", verb_tokenize}};
+    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(argv[1], verbs[i].name) != 0) continue;
+        char full[64];
+        snprintf(full, sizeof full, "penstock-worker %s", verbs[i].name);
+        argv[1] = full; /* argp's complaints begin with it */
+        return verbs[i].run(argc - 1, argv + 1);
+    }
+    return work(argc, argv);
+}

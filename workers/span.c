@@ -1,0 +1,174 @@
+#include "workers/span.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#define NOTE_BYTES_MAX (LIMIT_HEADER_BYTES - 1024u) /* a PROGRESS header holds it */
+
+/* One lease on its way through the stages. */
+struct rider {
+    struct lease *lease;  /* NULL once it has left */
+    struct bytes carried; /* the next stage's input */
+    int64_t since_ns;     /* waits since */
+    struct stage_item item;
+};
+
+static void push(struct worker *w, struct outcome *o) {
+    int code = ring_push(&w->outcomes, o);
+    assert(code == 0); /* sized for all stages of all leases */
+    (void)code;
+}
+
+/* Without memory for an outcome the process cannot tell anybody: the keeper does. */
+static struct outcome *must_outcome(enum outcome_type type, struct lease *l, uint32_t stage) {
+    struct outcome *o = outcome_new(type, l, stage);
+    if (o) return o;
+    snprintf(l->worker->flight->last_words, sizeof l->worker->flight->last_words,
+             "out of memory for an outcome");
+    abort();
+}
+
+void span_return(struct worker *w, struct lease *l, enum outcome_type type) {
+    struct outcome *o = must_outcome(type, l, l->first);
+    o->ends = true;
+    push(w, o);
+}
+
+static void leave(struct worker *w, struct rider *r, struct outcome *o) {
+    o->ends = true;
+    r->lease = NULL;
+    push(w, o);
+}
+
+static void fail(struct worker *w, struct rider *r, enum job_error error, const char *reason) {
+    if (error == JOB_ERROR_CANCELLED && atomic_load(&r->lease->cancelled)) {
+        leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->item.stage));
+        return;
+    }
+    struct outcome *o = must_outcome(OUTCOME_FAILED, r->lease, r->item.stage);
+    o->error = error;
+    snprintf(o->reason, sizeof o->reason, "%s", reason);
+    leave(w, r, o);
+}
+
+/* What a stage made of one item becomes an outcome. */
+static void deliver(struct worker *w, struct rider *r, uint32_t s, int64_t start_ns,
+                    int64_t end_ns) {
+    struct lease *l = r->lease;
+    struct stage_item *i = &r->item;
+    char reason[LIMIT_REASON_BYTES];
+    if (i->error == JOB_ERROR_NONE && !i->output.data)
+        item_fail(i, JOB_ERROR_PERMANENT, "stage %s gave neither an output nor a reason",
+                  l->stages[s].run);
+    if (i->error == JOB_ERROR_NONE && i->output.len > LIMIT_OUTPUT_BYTES)
+        item_fail(i, JOB_ERROR_PERMANENT, "stage %s made %zu bytes; at most %u can be kept",
+                  l->stages[s].run, i->output.len, LIMIT_OUTPUT_BYTES);
+    if (i->error != JOB_ERROR_NONE) {
+        snprintf(reason, sizeof reason, "%s", i->reason);
+        fail(w, r, i->error, reason);
+        return;
+    }
+    struct outcome *o = must_outcome(OUTCOME_DONE, l, i->stage);
+    if (buf_append(&o->output, i->output.data, i->output.len) != 0) {
+        outcome_free(o);
+        fail(w, r, JOB_ERROR_TRANSIENT, "the worker has no memory for the output");
+        return;
+    }
+    o->run_us = (uint64_t)(end_ns - start_ns) / 1000;
+    o->wait_us = (uint64_t)(start_ns - r->since_ns) / 1000;
+    if (i->numerics_id) snprintf(o->numerics_id, sizeof o->numerics_id, "%s", i->numerics_id);
+    o->more = s + 1 < l->n_stages;
+    r->carried = i->output;
+    r->since_ns = end_ns;
+    if (o->more)
+        push(w, o);
+    else
+        leave(w, r, o);
+}
+
+/* Best effort: what does not fit is dropped. */
+static void emit(void *arg, const struct stage_item *i, const char *type, struct bytes data) {
+    struct worker *w = arg;
+    if (data.len > NOTE_BYTES_MAX || item_cancelled(i)) return;
+    struct note *n = calloc(1, sizeof *n);
+    if (!n) return;
+    n->job = i->job;
+    n->attempt = i->attempt;
+    n->stage = i->stage;
+    snprintf(n->type, sizeof n->type, "%s", type);
+    if (buf_append(&n->data, data.data, data.len) != 0 || ring_push(&w->notes, n) != 0)
+        note_free(n);
+}
+
+static void run_chunk(struct worker *w, struct rider **riders, uint32_t n, uint32_t s) {
+    struct stage_item *items[LIMIT_SPAN_JOBS];
+    const char *run = riders[0]->lease->stages[s].run;
+    const struct worker_stage *stage = worker_stage_find(w, run);
+    int64_t start_ns = clock_mono_ns();
+    for (uint32_t k = 0; k < n; k++) {
+        struct lease *l = riders[k]->lease;
+        struct stage_item *i = items[k] = &riders[k]->item;
+        *i = (struct stage_item){.job = l->job,
+                                 .attempt = l->attempt,
+                                 .seed = l->seed,
+                                 .stage = l->first + s,
+                                 .kind = l->kind,
+                                 .body = l->body,
+                                 .model = bytes_str(l->stages[s].model),
+                                 .input = riders[k]->carried,
+                                 .arena = &l->arena,
+                                 .cancelled = &l->cancelled,
+                                 .emit_to = &w->emitter};
+        atomic_store(&l->running_stage, s);
+        atomic_store(&l->running_ms, start_ns / 1000000);
+        flight_run(l->slot, i->stage, run);
+    }
+    stage->program->run_batch(stage->self, items, n);
+    int64_t end_ns = clock_mono_ns();
+    for (uint32_t k = 0; k < n; k++) {
+        struct lease *l = riders[k]->lease;
+        atomic_store(&l->running_ms, 0);
+        flight_rest(l->slot, l->first + s + 1);
+        deliver(w, riders[k], s, start_ns, end_ns);
+    }
+}
+
+/* Those who have not left, for one stage, in chunks. */
+static void run_stage(struct worker *w, struct rider *riders, uint32_t n, uint32_t s,
+                      uint32_t batch_max) {
+    for (uint32_t k = 0; k < n;) {
+        struct rider *chunk[LIMIT_SPAN_JOBS];
+        uint32_t m = 0;
+        for (; k < n && m < batch_max; k++) {
+            struct rider *r = &riders[k];
+            if (!r->lease) continue;
+            if (atomic_load(&r->lease->cancelled))
+                leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->lease->first + s));
+            else
+                chunk[m++] = r;
+        }
+        if (m > 0) run_chunk(w, chunk, m, s);
+    }
+}
+
+void span_run(struct worker *w, struct lease **batch, uint32_t n) {
+    assert(n > 0 && n <= LIMIT_SPAN_JOBS);
+    w->emitter = (struct stage_emitter){emit, w};
+    uint32_t n_stages = batch[0]->n_stages;
+    uint32_t batch_max[LIMIT_STAGES];
+    for (uint32_t s = 0; s < n_stages; s++) batch_max[s] = batch[0]->stages[s].batch_max;
+    struct rider *riders = calloc(n, sizeof *riders);
+    for (uint32_t k = 0; !riders && k < n; k++) span_return(w, batch[k], OUTCOME_RETURNED);
+    if (!riders) return;
+    for (uint32_t k = 0; k < n; k++) {
+        riders[k].lease = batch[k];
+        riders[k].carried = batch[k]->input;
+        riders[k].since_ns = batch[k]->arrived_ms * 1000000;
+    }
+    for (uint32_t s = 0; s < n_stages; s++) run_stage(w, riders, n, s, batch_max[s]);
+    free(riders);
+}
