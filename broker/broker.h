@@ -60,7 +60,8 @@ struct broker {
 };
 
 /* ---- talking (reply.c) ---- */
-/* Encodes and sends; a peer that is gone or too slow loses the message: 0 or -errno of sock_send. */
+/* Encodes and sends; a peer that is gone or too slow loses the message: 0 or -errno of
+ * sock_send. */
 int reply(struct broker *b, struct sock *s, const struct sock_peer *to, enum msg_type type,
           const void *header, const struct bytes *payload, uint32_t n);
 int reply_client(struct broker *b, const struct sock_peer *to, enum msg_type type,
@@ -74,8 +75,8 @@ void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, ui
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
 
 /* ---- effects (effects.c) ---- */
-/* Carries out fx of one transition. op: a commit that the caller prepared (parts, whom to answer), or
- * NULL; it is completed and sent off when fx asks for a commit, else freed. */
+/* Carries out fx of one transition. op: a commit that the caller prepared (parts, whom to answer),
+ * or NULL; it is completed and sent off when fx asks for a commit, else freed. */
 void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op);
 /* The same for events that carry no payload and no answer. */
 void effects_event(struct broker *b, struct job *j, const struct job_event *e);

@@ -1,4 +1,5 @@
-/* due.h - what falls due when: leases, delays, expiries and client waits, each in a table of its own.
+/* due.h - what falls due when: leases, delays, expiries and client waits, each in a table of its
+ * own.
  *
  * A table orders its entries by deadline, so the loop can ask two questions: how long may I sleep,
  * and who is late?
