@@ -22,12 +22,12 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     b->started_ms = b->now_ms = clock_mono_ms();
     b->now_wall_ms = clock_wall_ms();
     due_init(&b->leases, LIMIT_WORKERS * LIMIT_SPAN_JOBS);
-    due_init(&b->delays, c->queue_max);
-    due_init(&b->expiries, c->queue_max);
+    due_init(&b->delays, LIMIT_JOBS_QUEUED); /* a restart with a lower queue_max keeps its jobs */
+    due_init(&b->expiries, LIMIT_JOBS_QUEUED);
     watches_init(&b->watches, LIMIT_SUBSCRIBERS);
     workers_init(&b->peers);
     b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
-    int e = job_table_init(&b->jobs, c->queue_max);
+    int e = job_table_init(&b->jobs, LIMIT_JOBS_QUEUED);
     if (e) return err_set(err, err_bytes, e, "out of memory");
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
     char dir[sizeof c->pipelines];

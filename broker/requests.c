@@ -37,9 +37,9 @@ static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t ind
         refusal_set(why, "full", "", "80 % of the store",
                     "wait for retention, or raise the store's cap", "the store is over 80 %% full");
         why->retry_after_ms = RETRY_DRAIN_MS;
-    } else if (b->jobs.len >= b->jobs.cap || b->queued[index] >= p->queue_max) {
+    } else if (b->jobs.len >= b->config.queue_max || b->queued[index] >= p->queue_max) {
         snprintf(limit, sizeof limit, "at most %u jobs",
-                 b->queued[index] >= p->queue_max ? p->queue_max : b->jobs.cap);
+                 b->queued[index] >= p->queue_max ? p->queue_max : b->config.queue_max);
         refusal_set(why, "full", "pipeline", limit, "submit again later",
                     "%s has as many live jobs as it may",
                     b->queued[index] >= p->queue_max ? p->name : "the broker");
