@@ -1,0 +1,238 @@
+/* embed.c - how many sentences a second MiniLM turns into vectors, and what part of the machine
+ * that is.
+ *
+ * usage: embed [--model DIR] [--threads N] [--level NAME]
+ *
+ * Sentences of 128 tokens through model_embed, one at a time and 32 at a time. The limit is the
+ * peak of multiply-adds divided by the operations that a sentence needs. Ours, the limit and, where
+ * PEERS has it, the peer are measured in turn and their medians compared. The peer is transformers
+ * on PyTorch: PEERS=DIR names a folder whose bin/python has both (python3 -m venv DIR, then
+ * DIR/bin/pip install torch transformers). Prints a table and writes build/bench/embed.json.
+ *
+ * Units: sentences a second, GFLOP/s.  Owner, errors: a program; it exits 1 with a message. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/rng.h"
+#include "kernels/ops.h"
+#include "tests/bench/embed/peak.h"
+#include "workers/infer/model.h"
+
+enum { RUNS = 7, TOKENS = 128, BATCH_MAX = 32, RUN_NS = 400000000 };
+
+struct bench {
+    struct ops *ops;
+    struct model *model;
+    FILE *ask, *answer; /* the peer's stdin and stdout; NULL: there is none */
+    uint32_t begin[BATCH_MAX + 1], ids[BATCH_MAX * TOKENS];
+    float *out;
+    struct json *rows;
+};
+
+static void die(const char *what) {
+    fprintf(stderr, "embed: %s\n", what);
+    exit(1);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v) {
+    qsort(v, RUNS, sizeof *v, by_value);
+    return v[RUNS / 2];
+}
+
+/* Multiply-adds of the layers, and of q k^T and its product with v, for one sentence. */
+static double sentence_gflop(const struct model_info *info) {
+    double inner = 4.0 * info->dim; /* as MiniLM has it */
+    double linear = 4.0 * info->dim * info->dim + 2.0 * info->dim * inner;
+    double attention = 2.0 * TOKENS * info->dim;
+    return 2 * TOKENS * info->layers * (linear + attention) * 1e-9;
+}
+
+static double ours(struct bench *b, uint32_t batch) {
+    char err[256];
+    int64_t began = clock_mono_ns(), now;
+    uint32_t sentences = 0;
+    do {
+        if (model_embed(b->model, batch, b->begin, b->ids, b->out, err, sizeof err) != 0) die(err);
+        sentences += batch;
+        now = clock_mono_ns();
+    } while (now - began < RUN_NS);
+    return sentences * 1e9 / (double)(now - began);
+}
+
+/* Starts PEERS/bin/python tests/bench/embed/peer.py: a line with a batch size in, sentences a
+ * second out. */
+static void peer_start(struct bench *b, const char *dir, uint32_t threads) {
+    const char *peers = getenv("PEERS");
+    char python[512], number[16], line[128];
+    int to[2], from[2];
+    if (!peers || !*peers) return;
+    snprintf(python, sizeof python, "%s/bin/python", peers);
+    snprintf(number, sizeof number, "%u", threads);
+    if (access(python, X_OK) != 0 || pipe(to) != 0 || pipe(from) != 0) return;
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(to[0], 0);
+        dup2(from[1], 1);
+        close(to[1]);
+        close(from[0]);
+        execl(python, python, "tests/bench/embed/peer.py", dir, number, (char *)NULL);
+        _exit(127);
+    }
+    close(to[0]);
+    close(from[1]);
+    b->ask = fdopen(to[1], "w");
+    b->answer = fdopen(from[0], "r");
+    if (pid < 0 || !b->ask || !b->answer || !fgets(line, sizeof line, b->answer) ||
+        strcmp(line, "ready\n") != 0) {
+        fprintf(stderr, "embed: %s cannot run the peer\n", python);
+        b->ask = NULL;
+    }
+}
+
+static double theirs(struct bench *b, uint32_t batch) {
+    char line[128];
+    if (!b->ask) return 0;
+    fprintf(b->ask, "%u\n", batch);
+    fflush(b->ask);
+    if (!fgets(line, sizeof line, b->answer)) die("the peer has ended");
+    return strtod(line, NULL);
+}
+
+static void put_text(struct json *row, const char *key, const char *text) {
+    json_set(row, key, text ? json_new_str(text, strlen(text)) : json_new_null());
+}
+
+static void put_number(struct json *row, const char *key, double v, bool known) {
+    json_set(row, key, known ? json_new_real(v) : json_new_null());
+}
+
+static void run_case(struct bench *b, uint32_t batch) {
+    double value[RUNS], peer[RUNS], limit[RUNS];
+    double gflop = sentence_gflop(model_info(b->model));
+    char name[64];
+    ours(b, batch);
+    theirs(b, batch);
+    for (int i = 0; i < RUNS; i++) {
+        limit[i] = peak_gflops(b->ops->threads) / gflop;
+        value[i] = ours(b, batch);
+        peer[i] = theirs(b, batch);
+    }
+    double v = median(value), p = median(peer), l = median(limit);
+    snprintf(name, sizeof name, "minilm.t%u.b%u", TOKENS, batch);
+    printf("%-18s %8.1f %-12s ", name, v, "sentences/s");
+    if (b->ask)
+        printf("%8.1f %6.2f ", p, v / p);
+    else
+        printf("%8s %6s ", "-", "-");
+    printf("%8.1f %6.0f %%\n", l, 100 * v / l);
+    fflush(stdout);
+    struct json *row = json_new_object();
+    put_text(row, "case", name);
+    put_number(row, "value", v, true);
+    put_text(row, "unit", "sentences/s");
+    put_text(row, "peer", b->ask ? "transformers on PyTorch, float32" : NULL);
+    put_number(row, "peer_value", p, b->ask);
+    put_number(row, "ratio", b->ask ? v / p : 0, b->ask);
+    put_number(row, "limit", l, true);
+    put_text(row, "limit_of", "peak multiply-adds of float32");
+    put_number(row, "fraction", v / l, true);
+    json_set(row, "runs", json_new_int(RUNS));
+    json_push(b->rows, row);
+}
+
+static void machine_name(char *to, size_t bytes) {
+    char line[256], *colon;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    snprintf(to, bytes, "unknown processor");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "model name", 10) != 0 || !(colon = strchr(line, ':'))) continue;
+        snprintf(to, bytes, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+        break;
+    }
+    if (f) fclose(f);
+}
+
+static void write_report(struct bench *b, const char *machine) {
+    char commit[64] = "unknown";
+    FILE *f = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r");
+    if (f && fgets(commit, sizeof commit, f)) commit[strcspn(commit, "\n")] = '\0';
+    if (f) pclose(f);
+    struct json *report = json_new_object();
+    put_text(report, "bench", "embed");
+    put_text(report, "machine", machine);
+    put_text(report, "commit", commit);
+    json_set(report, "rows", b->rows);
+    char *text = json_text(report, 2);
+    mkdir("build", 0777);
+    mkdir("build/bench", 0777);
+    f = fopen("build/bench/embed.json", "we");
+    if (!f || !text || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
+        die("cannot write build/bench/embed.json");
+    free(text);
+    json_free(report);
+}
+
+static const char *option(int argc, char **argv, const char *name) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0) return argv[i + 1];
+    return NULL;
+}
+
+/* --model, or all-MiniLM-L6-v2 in the user's cache. */
+static const char *model_dir(const char *given) {
+    static char dir[600];
+    const char *cache = getenv("PENSTOCK_CACHE"), *xdg = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME"), *model = "models/all-MiniLM-L6-v2";
+    if (given) return given;
+    if (cache && *cache)
+        snprintf(dir, sizeof dir, "%s/%s", cache, model);
+    else if (xdg && *xdg)
+        snprintf(dir, sizeof dir, "%s/penstock/%s", xdg, model);
+    else
+        snprintf(dir, sizeof dir, "%s/.cache/penstock/%s", home ? home : "", model);
+    return dir;
+}
+
+int main(int argc, char **argv) {
+    const char *threads = option(argc, argv, "--threads"), *level = option(argc, argv, "--level");
+    const char *dir = model_dir(option(argc, argv, "--model"));
+    struct ops_config c = {"auto", level ? level : "auto",
+                           threads ? (uint32_t)strtoul(threads, NULL, 10) : 0};
+    struct bench b = {.rows = json_new_array()};
+    char err[512] = "", machine[256];
+    uint64_t state = 1;
+    if (ops_open(&b.ops, &c, err, sizeof err) != 0) die(err);
+    if (model_open(&b.model, dir, b.ops, NULL, err, sizeof err) != 0) die(err);
+    const struct model_info *info = model_info(b.model);
+    if (info->kind != MODEL_ENCODER || info->text_context < TOKENS)
+        die("not an encoder of 128 tokens");
+    b.out = calloc((size_t)BATCH_MAX * info->dim, sizeof *b.out);
+    if (!b.out) die("no memory");
+    for (uint32_t s = 0; s < BATCH_MAX; s++) b.begin[s + 1] = b.begin[s] + TOKENS;
+    for (uint32_t i = 0; i < BATCH_MAX * TOKENS; i++)
+        b.ids[i] = (uint32_t)(rng_next(&state) % info->vocab);
+    peer_start(&b, dir, b.ops->threads);
+    machine_name(machine, sizeof machine);
+    printf("%s, %u threads, %s\n", machine, b.ops->threads, model_numerics_id(b.model));
+    if (!b.ask) printf("no peer: set PEERS to a virtual environment with torch and transformers\n");
+    printf("%-18s %8s %-12s %8s %6s %8s %8s\n", "case", "ours", "unit", "PyTorch", "ratio", "limit",
+           "reached");
+    run_case(&b, 1);
+    run_case(&b, BATCH_MAX);
+    write_report(&b, machine);
+    if (b.ask) fclose(b.ask);
+    free(b.out);
+    model_close(b.model);
+    ops_close(b.ops);
+    return 0;
+}
