@@ -8,6 +8,8 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "client/cli/cli.h"
+#include "schemas/json_schema.h"
+#include "schemas/pack.h"
 
 #define FILE_BYTES_MAX (64u * 1024u * 1024u) /* the broker's own limits are lower and named by it */
 
@@ -18,6 +20,7 @@ int body_init(struct body *b, const char *kind) {
 
 void body_fini(struct body *b) {
     json_free(b->json);
+    for (uint32_t i = 0; i < b->n_bins; i++) free(b->bin[i].data);
     *b = (struct body){0};
 }
 
@@ -87,7 +90,39 @@ static int set_number(struct body *b, const struct field *f, const char *text) {
     return json_set(b->json, f->name, json_new_int(v)) < 0 ? no_memory() : CLI_OK;
 }
 
+/* Takes data. A field that is given again has its last value. */
+static int set_bin(struct body *b, const struct field *f, void *data, size_t bytes) {
+    uint32_t i = 0;
+    while (i < b->n_bins && b->bin[i].field != f) i++;
+    if (i == BODY_BINS_MAX) {
+        free(data);
+        return cli_usage("more than %u binary fields", BODY_BINS_MAX);
+    }
+    if (i == b->n_bins)
+        b->n_bins++;
+    else
+        free(b->bin[i].data);
+    b->bin[i] = (struct body_bin){f, data, bytes};
+    return CLI_OK;
+}
+
+static int set_bin_from(struct body *b, const struct field *f, const char *text, size_t bytes) {
+    void *copy = malloc(bytes ? bytes : 1);
+    if (!copy) return no_memory();
+    memcpy(copy, text, bytes);
+    return set_bin(b, f, copy, bytes);
+}
+
+static int load_bin(struct body *b, const struct field *f, const char *path) {
+    char *data;
+    size_t bytes;
+    int code = read_input(path, &data, &bytes);
+    return code == CLI_OK ? set_bin(b, f, data, bytes) : code;
+}
+
 static int set_field(struct body *b, const struct field *f, const char *text, size_t bytes) {
+    if (f->type == FIELD_BIN && text[0] == '@') return load_bin(b, f, text + 1);
+    if (f->type == FIELD_BIN) return set_bin_from(b, f, text, bytes);
     size_t good = utf8_check(text, bytes);
     if (good != bytes)
         return cli_usage("%s: byte %zu is not UTF-8; convert it first, as with iconv -f GB18030 "
@@ -143,6 +178,7 @@ static int each_line(struct body *b, const struct field *f, char *text, size_t b
 int body_file(struct body *b, const char *path) {
     const struct field *f = text_field(b);
     if (!f) return unknown_kind();
+    if (f->type == FIELD_BIN) return load_bin(b, f, path);
     char *text;
     size_t bytes;
     int code = read_input(path, &text, &bytes);
@@ -168,4 +204,21 @@ int body_set(struct body *b, const char *assignment) {
         return cli_usage("%s has no field '%s'; `penstock schema %s` lists them", b->kind->name,
                          name, b->kind->name);
     return set_field(b, f, equals + 1, strlen(equals + 1));
+}
+
+int body_pack(const struct body *b, struct buf *out) {
+    struct packer p = packer_of(out);
+    const char *key;
+    const struct json *value;
+    char err[256];
+    pack_map(&p, (uint32_t)json_len(b->json) + b->n_bins);
+    for (size_t it = 0; json_next(b->json, &it, &key, &value);) {
+        pack_str(&p, key);
+        if (json_to_pack(value, out, err, sizeof err) < 0) return cli_usage("%s: %s", key, err);
+    }
+    for (uint32_t i = 0; i < b->n_bins; i++) {
+        pack_str(&p, b->bin[i].field->name);
+        pack_bin(&p, bytes_of(b->bin[i].data, b->bin[i].bytes));
+    }
+    return out->error ? no_memory() : CLI_OK;
 }

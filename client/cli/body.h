@@ -8,15 +8,28 @@
 #include "base/json.h"
 #include "schemas/kinds.h"
 
+#define BODY_BINS_MAX 8u
 struct body {
     const struct kind_desc *kind; /* NULL: a kind this build does not know */
-    struct json *json;            /* object */
+    struct json *json;            /* object: all fields but the binary ones */
+    struct body_bin {
+        const struct field *field;
+        void *data; /* owned */
+        size_t bytes;
+    } bin[BODY_BINS_MAX];
+    uint32_t n_bins;
 };
 int body_init(struct body *b, const char *kind);
-void body_fini(struct body *b);                       /* accepts zeroed memory */
-int body_load(struct body *b, const char *path);      /* --body-json: a JSON object, - is stdin */
-int body_text(struct body *b, const char *text);      /* --text: the kind's first text field */
-int body_file(struct body *b, const char *path);      /* --file: the same; of a list, a line each */
-int body_set(struct body *b, const char *assignment); /* --set name=value */
+void body_fini(struct body *b); /* accepts zeroed memory */
+/* --body-json: a JSON object, - is stdin */
+int body_load(struct body *b, const char *path);
+/* --text: the kind's first required field */
+int body_text(struct body *b, const char *text);
+/* --file: the same; of a list of texts, a line each */
+int body_file(struct body *b, const char *path);
+/* --set name=value; of a binary field, name=@FILE */
+int body_set(struct body *b, const char *assignment);
+/* Appends all of it as a msgpack map. */
+int body_pack(const struct body *b, struct buf *out);
 
 #endif

@@ -2,7 +2,6 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "client/cli/body.h"
@@ -35,8 +34,10 @@ struct submit {
 
 static const struct argp_option options[] = {
     {"text", 'x', "TEXT", 0, "The text; of a kind with several texts, one more", 1},
-    {"file", 'f', "FILE", 0, "The text from a file (- is stdin); of several texts, one a line", 1},
-    {"set", 's', "NAME=VALUE", 0, "A field of the kind; see `penstock schema KIND`", 1},
+    {"file", 'f', "FILE", 0,
+     "The text or image from a file (- is stdin); of several texts, one a line", 1},
+    {"set", 's', "NAME=VALUE", 0,
+     "A field of the kind, or a file's bytes with NAME=@FILE; see `penstock schema KIND`", 1},
     {"body-json", OPT_BODY, "FILE", 0, "The whole body as JSON (- is stdin)", 1},
     {"wait", 'w', NULL, 0, "Wait for the result and print it", 2},
     {"stream", OPT_STREAM, NULL, 0, "Print tokens as they come, then wait as --wait does", 2},
@@ -136,14 +137,15 @@ static int submit(struct submit *in, struct penstock *p) {
     return CLI_OK;
 }
 
-static int make_body(struct submit *in, char **text) {
+static int make_body(struct submit *in, struct buf *out) {
     struct body b;
     int code = body_init(&b, in->job.kind);
     if (code == CLI_OK && in->body_path) code = body_load(&b, in->body_path);
     for (size_t i = 0; code == CLI_OK && i < in->n_sets; i++)
         code = in->sets[i].take(&b, in->sets[i].arg);
-    *text = code == CLI_OK ? json_text(b.json, 0) : NULL;
-    if (code == CLI_OK && !*text) code = cli_fail(PENSTOCK_MEMORY, "out of memory");
+    if (code == CLI_OK) code = body_pack(&b, out);
+    in->job.body = out->data;
+    in->job.body_bytes = out->len;
     body_fini(&b);
     return code;
 }
@@ -160,16 +162,14 @@ int cli_verb_submit(int argc, char **argv) {
     cli_parse(&argp, argc, argv, &in.c);
     if (in.c.n != 1) return cli_usage("submit one kind of job; `penstock schema` lists the kinds");
     in.job.kind = in.c.args[0];
-    char *text;
-    int code = make_body(&in, &text);
-    if (code != CLI_OK) return code;
-    in.job.body_json = text;
+    struct buf body = {0};
     struct penstock *p;
-    code = cli_open(&in.c, &p);
+    int code = make_body(&in, &body);
+    if (code == CLI_OK) code = cli_open(&in.c, &p);
     if (code == CLI_OK) {
         code = submit(&in, p);
         penstock_close(p);
     }
-    free(text);
+    buf_fini(&body);
     return code;
 }
