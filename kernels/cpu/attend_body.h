@@ -28,37 +28,42 @@ V_INLINE uint32_t group_of(const struct attend_args *a) {
     return a->heads / a->kv_heads;
 }
 
-/* Position of query q in its sequence, and the keys begin .. end-1 that it may see. */
-V_INLINE uint32_t query_position(const struct queries *s, uint32_t q) {
-    uint32_t row = (s->begin + q) / group_of(s->a);
-    return s->a->kv.pool ? s->a->batch->pos[s->a->batch->begin[s->seq] + row] : row;
-}
-V_INLINE uint32_t keys_begin(const struct queries *s, uint32_t q) {
-    uint32_t at = query_position(s, q);
-    return s->a->window && at + 1 > s->a->window ? at + 1 - s->a->window : 0;
-}
-V_INLINE uint32_t keys_end(const struct queries *s, uint32_t q) {
-    const struct ops_batch *b = s->a->batch;
-    if (s->a->causal) return query_position(s, q) + 1;
-    return s->a->kv.pool ? b->kv_len[s->seq] : b->begin[s->seq + 1] - b->begin[s->seq];
+/* The keys begin .. end-1 that a row of the sequence may see. */
+static void visible(const struct attend_args *a, uint32_t seq, uint32_t row, uint32_t *begin,
+                    uint32_t *end) {
+    const struct ops_batch *b = a->batch;
+    uint32_t first = b->begin[seq], at = a->kv.pool ? b->pos[first + row] : row;
+    *begin = a->window && at + 1 > a->window ? at + 1 - a->window : 0;
+    *end = a->causal ? at + 1 : a->kv.pool ? b->kv_len[seq] : b->begin[seq + 1] - first;
 }
 
-/* Where key j (or its value) of this sequence and head is stored. */
-V_INLINE const void *key_address(const struct queries *s, uint32_t j, bool value) {
+/* Where the keys begin .. begin+count-1 of this sequence and head are stored, and their values. */
+static void find_keys(const struct queries *s, uint32_t begin, uint32_t count, const void **keys,
+                      const void **values) {
     const struct attend_args *a = s->a;
     const struct ops_kv *kv = &a->kv;
     const struct ops_batch *b = a->batch;
     if (!kv->pool) {
-        size_t head = a->heads + s->kv_head + (value ? a->kv_heads : 0);
-        size_t row = b->begin[s->seq] + (size_t)j;
-        return (const float *)a->qkv +
-               (row * (a->heads + 2 * (size_t)a->kv_heads) + head) * a->head_dim;
+        size_t row = (size_t)(a->heads + 2 * a->kv_heads) * a->head_dim;
+        const float *key = (const float *)a->qkv + (b->begin[s->seq] + (size_t)begin) * row +
+                           (size_t)(a->heads + s->kv_head) * a->head_dim;
+        for (uint32_t j = 0; j < count; j++, key += row) {
+            keys[j] = key;
+            values[j] = key + (size_t)a->kv_heads * a->head_dim;
+        }
+        return;
     }
-    uint32_t page = b->pages[(size_t)s->seq * b->pages_max + j / kv->page_tokens];
-    size_t token =
-        ((value ? kv->kv_heads : 0) + (size_t)s->kv_head) * kv->page_tokens + j % kv->page_tokens;
-    return (const char *)kv->pool + page * kv->page_bytes + kv->layer_bytes +
-           token * kv->head_dim * dtype_bytes(kv->dtype);
+    size_t token_bytes = kv->head_dim * dtype_bytes(kv->dtype),
+           head_bytes = kv->page_tokens * token_bytes;
+    const uint32_t *page = b->pages + (size_t)s->seq * b->pages_max + begin / kv->page_tokens;
+    uint32_t token = begin % kv->page_tokens;
+    for (uint32_t j = 0; j < count; j++) {
+        const char *key = (const char *)kv->pool + *page * kv->page_bytes + kv->layer_bytes +
+                          s->kv_head * head_bytes + token * token_bytes;
+        keys[j] = key;
+        values[j] = key + kv->kv_heads * head_bytes;
+        if (++token == kv->page_tokens) token = 0, page++;
+    }
 }
 
 V_INLINE v16 load_stored(const void *from, enum dtype dtype, uint32_t at, uint32_t n) {
@@ -72,29 +77,27 @@ V_INLINE v16 load_stored(const void *from, enum dtype dtype, uint32_t at, uint32
 static void load_block(const struct queries *s, uint32_t begin, uint32_t count) {
     uint32_t dim = s->a->head_dim;
     enum dtype dtype = s->a->kv.pool ? s->a->kv.dtype : DTYPE_F32;
-    float *keys = s->scratch->attend.keys, *values = s->scratch->attend.values;
+    float *to_keys = s->scratch->attend.keys, *to_values = s->scratch->attend.values;
+    const void *key[ATTEND_KEYS], *value[ATTEND_KEYS];
+    find_keys(s, begin, count, key, value);
     for (uint32_t panel = 0; panel < ATTEND_KEYS / PANEL; panel++)
         for (uint32_t i = 0; i < dim; i += PANEL) {
             uint32_t n = dim - i < PANEL ? dim - i : PANEL;
             v16 block[16];
             for (uint32_t j = 0; j < PANEL; j++) {
-                uint32_t key = panel * PANEL + j;
-                block[j] = key < count
-                               ? load_stored(key_address(s, begin + key, false), dtype, i, n)
-                               : v_zero();
+                uint32_t k = panel * PANEL + j;
+                block[j] = k < count ? load_stored(key[k], dtype, i, n) : v_zero();
             }
             v_transpose(block);
-            for (uint32_t j = 0; j < n; j++)
-                v_store(keys + ((size_t)panel * dim + i + j) * PANEL, block[j]);
+            float *to = to_keys + ((size_t)panel * dim + i) * PANEL;
+            for (uint32_t j = 0; j < n; j++) v_store(to + j * PANEL, block[j]);
         }
-    for (uint32_t j = 0; j < count; j++) {
-        const void *value = key_address(s, begin + j, true);
+    for (uint32_t j = 0; j < count; j++)
         for (uint32_t i = 0; i < dim; i += PANEL) {
             uint32_t n = dim - i < PANEL ? dim - i : PANEL;
-            v_store(values + ((size_t)(i / PANEL) * ATTEND_KEYS + j) * PANEL,
-                    load_stored(value, dtype, i, n));
+            float *to = to_values + ((size_t)i / PANEL * ATTEND_KEYS + j) * PANEL;
+            v_store(to, load_stored(value[j], dtype, i, n));
         }
-    }
 }
 
 /* score[query][key] = scaled query . key, for all keys of the block. */
@@ -118,39 +121,33 @@ static void score_block(const struct queries *s) {
  * total are brought to the new maximum. */
 static void weigh(const struct queries *s, uint32_t q, uint32_t begin, uint32_t end,
                   uint32_t sum_stride) {
-    float *score = s->scratch->attend.score + q * ATTEND_KEYS,
-          *sum = s->scratch->attend.sum + q * sum_stride;
+    float *score = s->scratch->attend.score + q * ATTEND_KEYS;
     float *most = &s->scratch->attend.most[q], *total = &s->scratch->attend.total[q];
-    const uint32_t n = ATTEND_KEYS / PANEL;
-    v16 p[ATTEND_KEYS / PANEL], high = v_all(-INFINITY), all;
-    V_UNROLL for (uint32_t i = 0; i < n; i++) {
-        uint32_t from = begin > i * PANEL ? begin - i * PANEL : 0,
-                 to = end > i * PANEL ? end - i * PANEL : 0;
+    v16 p[ATTEND_KEYS / PANEL];
+    V_UNROLL for (uint32_t i = 0; i < ATTEND_KEYS / PANEL; i++) {
         p[i] = v_load(score + i * PANEL);
         if (s->a->softcap > 0)
             p[i] = v_mul(v_all(s->a->softcap), v_tanh(v_div(p[i], v_all(s->a->softcap))));
+        if (end - begin == ATTEND_KEYS) continue;
+        uint32_t from = begin > i * PANEL ? begin - i * PANEL : 0;
+        uint32_t to = end > i * PANEL ? end - i * PANEL : 0;
         p[i] =
             v_between(p[i], v_all(-INFINITY), from < PANEL ? from : PANEL, to < PANEL ? to : PANEL);
-        high = v_max(high, p[i]);
     }
-    float now = v_most(high);
-    now = now > *most ? now : *most;
-    float keep;
-    {
-        v16 ratio = v_exp(v_all(*most - now));
-        float lanes[PANEL];
-        v_store(lanes, ratio);
-        keep = lanes[0];
+    float high = v_most(v_max(v_max(p[0], p[1]), v_max(p[2], p[3])));
+    if (high > *most) { /* else the sum stays as it is, which is times one */
+        v16 keep = v_exp(v_all(*most - high));
+        float *sum = s->scratch->attend.sum + q * sum_stride;
+        for (uint32_t i = 0; i < sum_stride; i += PANEL)
+            v_store(sum + i, v_mul(v_load(sum + i), keep));
+        *total *= v_most(keep);
+        *most = high;
     }
-    V_UNROLL for (uint32_t i = 0; i < n; i++) {
-        p[i] = v_exp(v_sub(p[i], v_all(now)));
+    V_UNROLL for (uint32_t i = 0; i < ATTEND_KEYS / PANEL; i++) {
+        p[i] = v_exp(v_sub(p[i], v_all(*most)));
         v_store(score + i * PANEL, p[i]);
     }
-    all = v_add(v_add(p[0], p[1]), v_add(p[2], p[3]));
-    *total = *total * keep + v_sum(all);
-    *most = now;
-    for (uint32_t i = 0; i < sum_stride; i += PANEL)
-        v_store(sum + i, v_mul(v_load(sum + i), v_all(keep)));
+    *total += v_sum(v_add(v_add(p[0], p[1]), v_add(p[2], p[3])));
 }
 
 /* sum[query] += weights . values in the order of the keys, for queries that see the same ones. */
@@ -175,7 +172,7 @@ static void gather_values(const struct queries *s, uint32_t q, uint32_t count, u
 /* The part of the keys of query q that lies in the block at `block`, relative to it. */
 V_INLINE void clip(const struct queries *s, uint32_t q, uint32_t block, uint32_t *begin,
                    uint32_t *end) {
-    uint32_t from = keys_begin(s, q), to = keys_end(s, q);
+    uint32_t from = s->scratch->attend.begin[q], to = s->scratch->attend.end[q];
     *begin = from > block ? from - block : 0;
     *end = to < block + ATTEND_KEYS ? to - (to < block ? to : block) : ATTEND_KEYS;
     if (*begin >= *end) *begin = *end = 0;
@@ -197,41 +194,60 @@ static void attend_block(const struct queries *s, uint32_t block, uint32_t sum_s
     }
 }
 
+/* The queries scaled and side by side, their sums empty; returns the keys that any of them sees. */
+static void load_queries(const struct queries *s, uint32_t sum_stride, uint32_t *begin,
+                         uint32_t *end) {
+    const struct attend_args *a = s->a;
+    uint32_t dim = a->head_dim, group = group_of(a), row = s->begin / group,
+             head = s->begin % group;
+    size_t row_floats = (size_t)(a->heads + 2 * a->kv_heads) * dim;
+    memset(s->scratch->attend.sum, 0, (size_t)s->count * sum_stride * sizeof(float));
+    for (uint32_t q = 0; q < s->count; q++) {
+        const float *x = (const float *)a->qkv + (a->batch->begin[s->seq] + row) * row_floats +
+                         (size_t)(s->kv_head * group + head) * dim;
+        for (uint32_t i = 0; i < dim; i += PANEL) {
+            uint32_t n = dim - i < PANEL ? dim - i : PANEL;
+            v16 v = v_mul(v_load_part(x + i, n), v_all(a->scale));
+            v_store_part(s->scratch->attend.query + q * dim + i, v, n);
+        }
+        uint32_t *from = &s->scratch->attend.begin[q], *to = &s->scratch->attend.end[q];
+        visible(a, s->seq, row, from, to);
+        *begin = q == 0 || *from < *begin ? *from : *begin;
+        *end = q == 0 || *to > *end ? *to : *end;
+        s->scratch->attend.most[q] = -INFINITY;
+        s->scratch->attend.total[q] = 0;
+        if (++head == group) head = 0, row++;
+    }
+}
+
+static void store_queries(const struct queries *s, uint32_t sum_stride) {
+    const struct attend_args *a = s->a;
+    uint32_t dim = a->head_dim, group = group_of(a), row = s->begin / group,
+             head = s->begin % group;
+    for (uint32_t q = 0; q < s->count; q++) {
+        float *out =
+            (float *)a->out +
+            ((a->batch->begin[s->seq] + (size_t)row) * a->heads + s->kv_head * group + head) * dim;
+        v16 share = v_all(1 / s->scratch->attend.total[q]);
+        for (uint32_t i = 0; i < dim; i += PANEL) {
+            v16 v = v_mul(v_load(s->scratch->attend.sum + q * sum_stride + i), share);
+            v_store_part(out + i, v, dim - i < PANEL ? dim - i : PANEL);
+        }
+        if (++head == group) head = 0, row++;
+    }
+}
+
 static void attend(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
                    uint32_t query_begin, uint32_t query_end, struct scratch *scratch) {
     struct queries s = {a, seq, kv_head, query_begin, query_end - query_begin, scratch};
-    uint32_t dim = a->head_dim, group = group_of(a), sum_stride = panels_of(dim) * PANEL;
-    size_t row_floats = (size_t)(a->heads + 2 * a->kv_heads) * dim;
-    uint32_t first = UINT32_MAX, last = 0;
-    assert(s.count <= ATTEND_QUERIES && dim <= ATTEND_DIM);
-    for (uint32_t q = 0; q < s.count; q++) {
-        uint32_t row = a->batch->begin[seq] + (query_begin + q) / group;
-        uint32_t head = kv_head * group + (query_begin + q) % group;
-        const float *x = (const float *)a->qkv + row * row_floats + (size_t)head * dim;
-        for (uint32_t i = 0; i < dim; i += PANEL) {
-            uint32_t n = dim - i < PANEL ? dim - i : PANEL;
-            v_store_part(scratch->attend.query + q * dim + i,
-                         v_mul(v_load_part(x + i, n), v_all(a->scale)), n);
-        }
-        for (uint32_t i = 0; i < sum_stride; i++) scratch->attend.sum[q * sum_stride + i] = 0;
-        scratch->attend.most[q] = -INFINITY;
-        scratch->attend.total[q] = 0;
-        first = keys_begin(&s, q) < first ? keys_begin(&s, q) : first;
-        last = keys_end(&s, q) > last ? keys_end(&s, q) : last;
-    }
-    for (uint32_t block = first / ATTEND_KEYS * ATTEND_KEYS; block < last; block += ATTEND_KEYS) {
-        load_block(&s, block, last - block < ATTEND_KEYS ? last - block : ATTEND_KEYS);
+    uint32_t sum_stride = panels_of(a->head_dim) * PANEL, begin = 0, end = 0;
+    assert(s.count <= ATTEND_QUERIES && a->head_dim <= ATTEND_DIM);
+    load_queries(&s, sum_stride, &begin, &end);
+    for (uint32_t block = begin / ATTEND_KEYS * ATTEND_KEYS; block < end; block += ATTEND_KEYS) {
+        load_block(&s, block, end - block < ATTEND_KEYS ? end - block : ATTEND_KEYS);
         attend_block(&s, block, sum_stride);
     }
-    for (uint32_t q = 0; q < s.count; q++) {
-        size_t row = a->batch->begin[seq] + (size_t)(query_begin + q) / group;
-        float *out =
-            (float *)a->out + (row * a->heads + kv_head * group + (query_begin + q) % group) * dim;
-        v16 share = v_all(1 / scratch->attend.total[q]);
-        for (uint32_t i = 0; i < dim; i += PANEL)
-            v_store_part(out + i, v_mul(v_load(scratch->attend.sum + q * sum_stride + i), share),
-                         dim - i < PANEL ? dim - i : PANEL);
-    }
+    store_queries(&s, sum_stride);
 }
 
 #endif

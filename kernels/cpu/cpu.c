@@ -69,6 +69,7 @@ static int choose_level(const struct level **out, const char *name, char *err, s
     bool best = !name || strcmp(name, "auto") == 0;
     for (size_t i = 0; i < LEVEL_COUNT; i++) {
         if (!best && strcmp(name, LEVELS[i]->name) != 0) continue;
+        if (best && LEVELS[i]->preferred && !LEVELS[i]->preferred()) continue;
         if (LEVELS[i]->supported()) {
             *out = LEVELS[i];
             return 0;

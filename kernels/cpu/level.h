@@ -23,7 +23,7 @@ enum {
     PANEL = 16,                   /* outputs of a panel */
     GROUP_PANELS = 4,             /* panels that a tile of rows is multiplied with in one go */
     GEMM_ROWS = 240,              /* rows that stay in cache while the panels pass by */
-    GEMM_K = 512,                 /* inputs of one cache block; partial sums wait as float32 */
+    GEMM_K = 192,                 /* inputs of one cache block; partial sums wait as float32 */
     GEMM_K_MAX = 1 << 20,         /* inputs of a weight */
     GEMM_HALF = GEMM_K_MAX,       /* activations rounded to bf16, of as many rows as fit */
     ATTEND_KEYS = 64,             /* keys of a block, at absolute positions */
@@ -49,6 +49,7 @@ struct scratch {
         float score[ATTEND_QUERIES * ATTEND_KEYS];
         float sum[ATTEND_QUERIES * ATTEND_DIM];
         float most[ATTEND_QUERIES], total[ATTEND_QUERIES];
+        uint32_t begin[ATTEND_QUERIES], end[ATTEND_QUERIES]; /* keys that each query sees */
     } attend;
 } __attribute__((aligned(64)));
 
@@ -67,6 +68,7 @@ struct gemm {
 struct level {
     const char *name, *numerics_id;
     bool (*supported)(void);
+    bool (*preferred)(void); /* what auto asks, beyond supported; NULL: always */
     /* Rows row_begin .. row_end-1 and the columns of y in panels panel_begin .. panel_end-1. */
     void (*gemm)(const struct gemm *g, uint32_t row_begin, uint32_t row_end, uint32_t panel_begin,
                  uint32_t panel_end, struct scratch *scratch);
@@ -77,9 +79,9 @@ struct level {
     void (*norm)(const struct norm_args *a, uint32_t row_begin, uint32_t row_end);
     void (*embed)(const struct embed_args *a, uint32_t row_begin, uint32_t row_end);
     void (*pool)(const struct pool_args *a, uint32_t seq);
-    /* The largest of x, and the sum of exp((x - most) / temperature). */
+    /* The largest of x, NaN passed over; weight[i] = exp((x[i] - most) / temperature). */
     float (*most)(const float *x, uint32_t n);
-    double (*mass)(const float *x, uint32_t n, float most, float temperature);
+    void (*weights)(const float *x, uint32_t n, float most, float temperature, float *weight);
 };
 
 extern const struct level LEVEL_PLAIN, LEVEL_AVX2, LEVEL_AVX512, LEVEL_AVX512BF16;

@@ -18,5 +18,5 @@ const struct level LEVEL_AVX2 = {
     .embed = embed,
     .pool = pool,
     .most = most,
-    .mass = mass,
+    .weights = weights,
 };

@@ -18,5 +18,5 @@ const struct level LEVEL_PLAIN = {
     .embed = embed,
     .pool = pool,
     .most = most,
-    .mass = mass,
+    .weights = weights,
 };

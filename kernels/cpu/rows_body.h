@@ -160,19 +160,11 @@ static float most(const float *x, uint32_t count) {
     return v_most(high);
 }
 
-/* In float32 inside stretches of 1024, between them in double. */
-static double mass(const float *x, uint32_t count, float high, float temperature) {
-    double sum = 0;
-    for (uint32_t from = 0; from < count; from += 1024) {
-        uint32_t stretch = count - from < 1024 ? count - from : 1024;
-        v16 lanes = v_zero();
-        FOR_PANELS(i, n, stretch) {
-            v16 v = v_div(v_sub(v_load_part(x + from + i, n), v_all(high)), v_all(temperature));
-            lanes = v_add(lanes, v_between(v_exp(v), v_zero(), 0, n));
-        }
-        sum += (double)v_sum(lanes);
+static void weights(const float *x, uint32_t count, float high, float temperature, float *weight) {
+    FOR_PANELS(i, n, count) {
+        v16 v = v_div(v_sub(v_load_part(x + i, n), v_all(high)), v_all(temperature));
+        v_store_part(weight + i, v_exp(v), n);
     }
-    return sum;
 }
 
 #endif

@@ -1,0 +1,241 @@
+/* kernels.c - how close the packed GEMM of the cpu backend comes to the machine.
+ *
+ * usage: kernels [--level NAME] [--threads N] [--only TEXT]
+ *
+ * Layers of MiniLM and of a 0.5B decoder, at M = 1, 16, 128 and 512 rows. From 16 rows on the limit
+ * is the peak of multiply-adds; at one row it is the bandwidth of reading weights that no cache
+ * holds, so there the calls walk through copies of the weight. The limit, ours and the peer's are
+ * measured in turn. Prints a table and writes build/bench/kernels.json.
+ *
+ * Units: GFLOP/s, GB/s.  Owner, errors: a program; it exits 1 with a message. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "kernels/ops.h"
+#include "tests/bench/kernels/machine.h"
+#include "tests/bench/kernels/peer.h"
+
+enum { RUNS = 7, RUN_NS = 15000000, COPIES_MAX = 512 };
+#define COLD_BYTES ((size_t)512 << 20) /* beyond what a cache keeps */
+
+struct bench {
+    struct ops *ops;
+    struct team *team;
+    const char *level, *only;
+    bool peer;
+    float *cold;
+    struct json *rows;
+};
+
+struct shape {
+    const char *name;
+    uint32_t m, n, k;
+    enum dtype dtype;
+};
+
+static void die(const char *what) {
+    fprintf(stderr, "kernels: %s\n", what);
+    exit(1);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v) {
+    qsort(v, RUNS, sizeof *v, by_value);
+    return v[RUNS / 2];
+}
+
+static float *random_floats(struct ops *o, size_t n) {
+    float *x = o->alloc(o, n * sizeof *x);
+    uint32_t state = 1;
+    if (!x) die("no memory");
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        x[i] = (float)(state >> 8) * 0x1p-23f - 1;
+    }
+    return x;
+}
+
+/* Everything that one case needs; copies of the weight only where they must not stay in a cache. */
+struct gemm_case {
+    const struct shape *s;
+    float *x, *y, *source;
+    struct weight w[COPIES_MAX];
+    uint32_t copies;
+};
+
+static void case_open(struct bench *b, struct gemm_case *c, const struct shape *s) {
+    struct ops *o = b->ops;
+    char err[256];
+    size_t bytes = (size_t)s->n * s->k * dtype_bytes(s->dtype);
+    *c = (struct gemm_case){.s = s,
+                            .x = random_floats(o, (size_t)s->m * s->k),
+                            .y = random_floats(o, (size_t)s->m * s->n)};
+    c->copies = s->m > 1 ? 1 : (uint32_t)(COLD_BYTES / bytes);
+    if (c->copies > COPIES_MAX) c->copies = COPIES_MAX;
+    c->source = random_floats(
+        o, (size_t)s->n * s->k * (b->peer && s->m == 1 && s->dtype == DTYPE_F32 ? c->copies : 1));
+    for (uint32_t i = 0; i < c->copies; i++)
+        if (o->weight_pack(o, &c->w[i], s->n, s->k, c->source, DTYPE_F32, s->dtype, err,
+                           sizeof err))
+            die(err);
+}
+
+static void case_close(struct bench *b, struct gemm_case *c) {
+    for (uint32_t i = 0; i < c->copies; i++) b->ops->weight_free(b->ops, &c->w[i]);
+    b->ops->free(b->ops, c->x);
+    b->ops->free(b->ops, c->y);
+    b->ops->free(b->ops, c->source);
+}
+
+/* Calls a second, as often as RUN_NS allows; each walks on to the next copy. */
+static double rate(struct bench *b, struct gemm_case *c, bool peer, uint32_t *next) {
+    const struct shape *s = c->s;
+    int64_t began = clock_mono_ns(), now;
+    uint32_t calls = 0;
+    do {
+        uint32_t i = (*next)++ % c->copies;
+        if (peer)
+            peer_gemm(s->m, s->n, s->k, c->x, c->source + (size_t)i * s->n * s->k, c->y);
+        else
+            b->ops->linear(
+                b->ops, &(struct linear_args){.rows = s->m, .x = c->x, .w = &c->w[i], .y = c->y});
+        calls++;
+        now = clock_mono_ns();
+    } while (now - began < RUN_NS);
+    return calls * 1e9 / (double)(now - began);
+}
+
+static void put_number(struct json *row, const char *key, double v, bool known) {
+    json_set(row, key, known ? json_new_real(v) : json_new_null());
+}
+
+static void put_text(struct json *row, const char *key, const char *text) {
+    json_set(row, key, text ? json_new_str(text, strlen(text)) : json_new_null());
+}
+
+/* Medians: value, peer's value, their ratio, limit, fraction. Ratio and fraction are taken run
+ * by run, between neighbours in time, because a shared machine is never the same for long. */
+static void report_case(struct bench *b, const char *name, bool cold, bool peer, const double *v) {
+    const char *unit = cold ? "GB/s" : "GFLOP/s";
+    printf("%-28s %8.1f %-8s ", name, v[0], unit);
+    if (peer)
+        printf("%8.1f %6.2f ", v[1], v[2]);
+    else
+        printf("%8s %6s ", "-", "-");
+    printf("%8.1f %5.0f %%\n", v[3], 100 * v[4]);
+    fflush(stdout);
+    struct json *row = json_new_object();
+    put_text(row, "case", name);
+    put_number(row, "value", v[0], true);
+    put_text(row, "unit", unit);
+    put_text(row, "peer", peer ? "OpenBLAS" : NULL);
+    put_number(row, "peer_value", v[1], peer);
+    put_number(row, "ratio", v[2], peer);
+    put_number(row, "limit", v[3], true);
+    put_text(row, "limit_of", cold ? "read bandwidth" : "peak multiply-adds");
+    put_number(row, "fraction", v[4], true);
+    json_set(row, "runs", json_new_int(RUNS));
+    json_push(b->rows, row);
+}
+
+static double measure_limit(struct bench *b, const struct shape *s) {
+    if (s->m == 1) return machine_read(b->team, b->cold, COLD_BYTES / 2);
+    return machine_peak(b->team, b->level, s->dtype == DTYPE_BF16);
+}
+
+static void run_case(struct bench *b, const struct shape *s) {
+    char name[64];
+    snprintf(name, sizeof name, "gemm.%s.m%u.%s", s->dtype == DTYPE_F32 ? "f32" : "bf16", s->m,
+             s->name);
+    if (b->only && !strstr(name, b->only)) return;
+    struct gemm_case c;
+    case_open(b, &c, s);
+    bool cold = s->m == 1, peer = b->peer && s->dtype == DTYPE_F32;
+    double ours[RUNS], theirs[RUNS], limit[RUNS], ratio[RUNS], fraction[RUNS];
+    /* One call is so many units: operations, or bytes of the weight where those are the limit. */
+    double units =
+        cold ? (double)s->n * s->k * (double)dtype_bytes(s->dtype) : 2.0 * s->m * s->n * s->k;
+    uint32_t next = 0, peer_next = 0;
+    rate(b, &c, false, &next);
+    if (peer) rate(b, &c, true, &peer_next);
+    for (int i = 0; i < RUNS; i++) {
+        limit[i] = measure_limit(b, s) / 2;
+        ours[i] = rate(b, &c, false, &next) * units * 1e-9;
+        limit[i] += measure_limit(b, s) / 2;
+        theirs[i] = peer ? rate(b, &c, true, &peer_next) * units * 1e-9 : 0;
+        ratio[i] = peer ? ours[i] / theirs[i] : 0;
+        fraction[i] = ours[i] / limit[i];
+    }
+    case_close(b, &c);
+    report_case(
+        b, name, cold, peer,
+        (double[]){median(ours), median(theirs), median(ratio), median(limit), median(fraction)});
+}
+
+static void write_report(struct bench *b, const char *machine, const char *commit) {
+    struct json *report = json_new_object();
+    put_text(report, "bench", "kernels");
+    put_text(report, "machine", machine);
+    put_text(report, "commit", commit);
+    json_set(report, "rows", b->rows);
+    char *text = json_text(report, 2);
+    mkdir("build", 0777);
+    mkdir("build/bench", 0777);
+    FILE *f = fopen("build/bench/kernels.json", "we");
+    if (!f || !text || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
+        die("cannot write build/bench/kernels.json");
+    free(text);
+    json_free(report);
+}
+
+static const char *option(int argc, char **argv, const char *name) {
+    for (int i = 1; i + 1 < argc; i++)
+        if (strcmp(argv[i], name) == 0) return argv[i + 1];
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        uint32_t n, k;
+    } layers[] = {{"384x384", 384, 384}, {"1536x384", 1536, 384}, {"384x1536", 384, 1536},
+                  {"896x896", 896, 896}, {"4864x896", 4864, 896}, {"896x4864", 896, 4864}};
+    static const uint32_t rows[] = {1, 16, 128, 512};
+    const char *threads = option(argc, argv, "--threads");
+    struct bench b = {.only = option(argc, argv, "--only"), .rows = json_new_array()};
+    struct ops_config c = {"cpu", option(argc, argv, "--level"),
+                           threads ? (uint32_t)strtoul(threads, NULL, 10) : 0};
+    char err[256] = "", machine[256], commit[64], level[64];
+    if (ops_open(&b.ops, &c, err, sizeof err)) die(err);
+    if (team_new(&b.team, b.ops->threads)) die("no threads");
+    b.cold = b.ops->alloc(b.ops, COLD_BYTES / 2);
+    if (!b.cold) die("no memory");
+    snprintf(level, sizeof level, "%.*s", (int)strcspn(b.ops->numerics_id + 4, "-"),
+             b.ops->numerics_id + 4);
+    b.level = level;
+    b.peer = peer_open(b.ops->threads);
+    machine_name(machine, sizeof machine);
+    machine_commit(commit, sizeof commit);
+    printf("%s, %u threads, %s\n", machine, b.ops->threads, b.ops->numerics_id);
+    printf("%-28s %8s %-8s %8s %6s %8s %7s\n", "case (n x k)", "ours", "unit", "OpenBLAS", "ratio",
+           "limit", "reached");
+    for (int bf16 = 0; bf16 < 2; bf16++)
+        for (size_t l = 0; l < sizeof layers / sizeof *layers; l++)
+            for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+                run_case(&b, &(struct shape){layers[l].name, rows[r], layers[l].n, layers[l].k,
+                                             bf16 ? DTYPE_BF16 : DTYPE_F32});
+    write_report(&b, machine, commit);
+    b.ops->free(b.ops, b.cold);
+    team_free(b.team);
+    ops_close(b.ops);
+    return 0;
+}

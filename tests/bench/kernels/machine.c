@@ -1,0 +1,140 @@
+#include "tests/bench/kernels/machine.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { CHAINS = 12, STEPS = 200000, THREADS = TEAM_THREADS_MAX };
+
+/* Runs CHAINS x STEPS independent multiply-adds; returns how many operations those were. */
+typedef double (*flops_loop)(float *sink);
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static double loop_avx512(float *sink) {
+    __m512 sum[CHAINS], x = _mm512_set1_ps(*sink), y = _mm512_set1_ps(0.5f);
+    for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_ps((float)i);
+    for (int s = 0; s < STEPS; s++)
+        _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) sum[i] =
+            _mm512_fmadd_ps(sum[i], x, y);
+    for (int i = 1; i < CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    *sink += _mm512_reduce_add_ps(sum[0]) * 1e-30f;
+    return 2.0 * 16 * CHAINS * STEPS;
+}
+__attribute__((target("avx512f,avx512bf16"))) static double loop_dots(float *sink) {
+    __m512 sum[CHAINS];
+    __m512bh x = (__m512bh)_mm512_set1_epi32(0x3f003f00), y = (__m512bh)_mm512_set1_ps(*sink);
+    for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_ps((float)i);
+    for (int s = 0; s < STEPS; s++)
+        _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) sum[i] =
+            _mm512_dpbf16_ps(sum[i], x, y);
+    for (int i = 1; i < CHAINS; i++) sum[0] = _mm512_add_ps(sum[0], sum[i]);
+    *sink += _mm512_reduce_add_ps(sum[0]) * 1e-30f;
+    return 2.0 * 32 * CHAINS * STEPS;
+}
+__attribute__((target("avx2,fma"))) static double loop_avx2(float *sink) {
+    __m256 sum[CHAINS], x = _mm256_set1_ps(*sink), y = _mm256_set1_ps(0.5f);
+    for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_set1_ps((float)i);
+    for (int s = 0; s < STEPS; s++)
+        _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) sum[i] =
+            _mm256_fmadd_ps(sum[i], x, y);
+    for (int i = 1; i < CHAINS; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
+    float lanes[8];
+    _mm256_storeu_ps(lanes, sum[0]);
+    for (int i = 0; i < 8; i++) *sink += lanes[i] * 1e-30f;
+    return 2.0 * 8 * CHAINS * STEPS;
+}
+#endif
+
+typedef float v4 __attribute__((vector_size(16)));
+static double loop_plain(float *sink) {
+    v4 sum[CHAINS], x = {*sink, *sink, *sink, *sink}, y = {0.5f, 0.5f, 0.5f, 0.5f};
+    for (int i = 0; i < CHAINS; i++) sum[i] = (v4){(float)i};
+    for (int s = 0; s < STEPS; s++)
+        _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) sum[i] = sum[i] * x + y;
+    for (int i = 1; i < CHAINS; i++) sum[0] += sum[i];
+    *sink += sum[0][0] * 1e-30f;
+    return 2.0 * 4 * CHAINS * STEPS;
+}
+
+static flops_loop loop_of(const char *level, int bf16) {
+#if defined(__x86_64__)
+    if (strcmp(level, "avx512bf16") == 0 && bf16) return loop_dots;
+    if (strncmp(level, "avx512", 6) == 0) return loop_avx512;
+    if (strcmp(level, "avx2") == 0) return loop_avx2;
+#endif
+    (void)level, (void)bf16;
+    return loop_plain;
+}
+
+struct run {
+    flops_loop loop;
+    double flops[THREADS];
+    float sink[THREADS][16]; /* a cache line each */
+    const char *from;
+    size_t bytes;
+};
+
+static void peak_part(void *arg, uint32_t part, uint32_t parts) {
+    struct run *r = arg;
+    (void)parts;
+    r->flops[part] = r->loop(r->sink[part]);
+}
+
+double machine_peak(struct team *team, const char *level, int bf16) {
+    static struct run r;
+    r.loop = loop_of(level, bf16);
+    for (uint32_t i = 0; i < THREADS; i++) r.sink[i][0] = 0.25f, r.flops[i] = 0;
+    int64_t began = clock_mono_ns();
+    team_run(team, peak_part, &r);
+    double ns = (double)(clock_mono_ns() - began), flops = 0;
+    for (uint32_t i = 0; i < team_threads(team); i++) flops += r.flops[i];
+    return flops / ns;
+}
+
+static void read_part(void *arg, uint32_t part, uint32_t parts) {
+    struct run *r = arg;
+    uint32_t begin, end;
+    uint64_t sum[8] = {0};
+    team_share((uint32_t)(r->bytes / 64), part, parts, &begin, &end);
+    const uint64_t *p = (const uint64_t *)(const void *)(r->from + (size_t)begin * 64);
+    for (uint32_t i = begin; i < end; i++, p += 8)
+        for (int j = 0; j < 8; j++) sum[j] ^= p[j];
+    for (int j = 1; j < 8; j++) sum[0] ^= sum[j];
+    r->sink[part][0] = (float)sum[0];
+}
+
+double machine_read(struct team *team, const void *buffer, size_t bytes) {
+    static struct run r;
+    r.from = buffer;
+    r.bytes = bytes;
+    int64_t began = clock_mono_ns();
+    team_run(team, read_part, &r);
+    return (double)bytes / (double)(clock_mono_ns() - began);
+}
+
+void machine_name(char *to, size_t bytes) {
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    snprintf(to, bytes, "unknown processor");
+    while (f && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
+        line[strcspn(line, "\n")] = 0;
+        snprintf(to, bytes, "%s", colon + 2);
+        break;
+    }
+    if (f) fclose(f);
+}
+
+void machine_commit(char *to, size_t bytes) {
+    FILE *f = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r");
+    if (!f || !fgets(to, (int)bytes, f)) snprintf(to, bytes, "unknown");
+    if (f) pclose(f);
+    to[strcspn(to, "\n")] = 0;
+}

@@ -1,0 +1,24 @@
+/* machine.h - what this machine could do at most: multiply-adds and bytes read, measured.
+ *
+ * Units: GFLOP/s (two operations a multiply-add), GB/s (10^9), all threads of the team together.
+ * Owner: none.  Memory: the caller's.  Errors: 0 where the processor lacks the instruction.
+ * Threads: one caller. */
+#ifndef PENSTOCK_TESTS_BENCH_KERNELS_MACHINE_H
+#define PENSTOCK_TESTS_BENCH_KERNELS_MACHINE_H
+
+#include <stddef.h>
+
+#include "kernels/cpu/team.h"
+
+/* Registers only: the widest multiply-add of a level ("avx2", "avx512", "avx512bf16", "plain"), in
+ * float32, or in bf16 pairs where bf16 is set and the level has them (else as float32). */
+double machine_peak(struct team *team, const char *level, int bf16);
+
+/* Every thread reads its share of the buffer once. */
+double machine_read(struct team *team, const void *buffer, size_t bytes);
+
+/* "model name" of /proc/cpuinfo, and the checked-out commit or "unknown". */
+void machine_name(char *to, size_t bytes);
+void machine_commit(char *to, size_t bytes);
+
+#endif
