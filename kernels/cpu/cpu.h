@@ -2,8 +2,8 @@
  *
  * Levels, best first: avx512bf16, avx512, avx2, plain; "auto" takes the first that the processor
  * has (avx512bf16 only where its dots run at full rate). Each has its own bits and so its own
- * numerics_id. At avx512bf16 a weight stored as bf16 is multiplied with activations rounded to bf16;
- * elsewhere bf16 weights are widened.
+ * numerics_id. At avx512bf16 a weight stored as bf16 is multiplied with activations rounded to
+ * bf16; elsewhere bf16 weights are widened.
  *
  * Units: elements.  Owner: cpu_open gives the table to ops->close.  Memory: packed copies of the
  * weights (sources are not kept), one struct scratch a thread.  Errors: as ops.h.

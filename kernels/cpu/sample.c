@@ -4,8 +4,8 @@
 #include "kernels/cpu/cpu.h"
 
 /* The ranking of ref/sample.c without sorting the vocabulary. Candidates fall into buckets by how
- * far they lie below the best one; the mass of each bucket tells which one a draw or a cut ends in, and
- * only that one is put in order, as far as it has to be. */
+ * far they lie below the best one; the mass of each bucket tells which one a draw or a cut ends in,
+ * and only that one is put in order, as far as it has to be. */
 enum {
     BUCKETS = 256,
     BUCKETS_PER_E =
