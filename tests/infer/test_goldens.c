@@ -128,3 +128,20 @@ Test(goldens, minilm_agrees_with_the_reference_on_fifty_sentences) {
     backends_close(&b);
     goldens_free(&g);
 }
+
+Test(goldens, a_models_numerics_id_names_its_backend_and_its_weights) {
+    struct ops *ops = help_open_best(0);
+    struct model *plain = model_must_open(RANDOM_MODELS "bert", ops, NULL);
+    struct model *packed =
+        model_must_open(RANDOM_MODELS "bert", ops, &(struct model_config){.weights = DTYPE_BF16});
+    size_t n = strlen(ops->numerics_id);
+    cr_assert(strncmp(model_numerics_id(plain), ops->numerics_id, n) == 0);
+    cr_assert_str_eq(model_numerics_id(plain) + n, "+w-f32");
+    cr_assert_str_eq(model_numerics_id(packed) + n, "+w-bf16");
+    cr_assert_eq(model_info(plain)->parameters,
+                 48u * (100 + 64 + 2) + 2 * 48 +
+                     2u * (4 * (48 * 48 + 48) + 2 * 48 * 96 + 96 + 48 + 4 * 48));
+    model_close(plain);
+    model_close(packed);
+    ops_close(ops);
+}
