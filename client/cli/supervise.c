@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #define PAUSE_MIN_MS 200
-#define PAUSE_MAX_MS 10000
-#define STEADY_MS 60000
+#define PAUSE_MAX_MS 5000
+#define STEADY_MS 3000 /* what lived so long has not failed to start: no reason to hold back */
 
 /* In the new process: its own group, so that Ctrl-C reaches only the supervisor, which drains. */
 static void become(const struct child *c, pid_t parent) {

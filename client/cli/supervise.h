@@ -1,7 +1,7 @@
 /* supervise.h - child processes that are kept running, and stopped in order.
  *
- * A child that ends is started again after a pause that doubles from 200 ms to 10 s and starts over
- * once the child has lived for a minute. Children get SIGTERM when this process dies, whatever of.
+ * A child that ends is started again after a pause of 200 ms, which doubles up to 5 s while it dies
+ * within three seconds of its start. Children get SIGTERM when this process dies, whatever of.
  *
  * Units: milliseconds of clock_mono_ms, passed in.  Owner: the caller owns the children; argv is
  * borrowed for their life.  Memory: none.  Errors: -errno.  Threads: the main thread only. */
