@@ -78,7 +78,7 @@ LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/l
 
 # --- targets --------------------------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: help all setup run test test-programs lint everything layers format fuzz fuzz-programs \
+.PHONY: help all setup run test test-programs sim lint everything layers format fuzz fuzz-programs \
         install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -105,6 +105,9 @@ test: ## set up, build, run the tests; the last line is `N passed, N failed, N s
 	@SAN=$(SAN) tests/run $(B) $(GROUPS)
 
 test-programs: $(TESTS:%=$(B)/test/%)
+
+sim: $(B)/test/sim ## simulate the broker long: JOBS=N (1000000), SEED=N, or WORLD=N to see one again
+	@JOBS=$(or $(JOBS),1000000) $<
 
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench: a table, and build/bench/NAME.json
 	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) PENSTOCK_COMMIT=$$(git describe --always --dirty) $< $(ARGS)

@@ -1,0 +1,302 @@
+/* The clients and workers: they do what real ones do, and everything that real ones might. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "schemas/pack.h"
+#include "tests/sim/world.h"
+
+static bool connected(uint32_t conn) {
+    return conn < W->n_conns && W->conns[conn].open;
+}
+
+static void say(uint32_t conn, enum msg_type type, const void *header) {
+    net_send(conn, type, header, NULL, 0);
+}
+
+/* ---- clients ---- */
+
+static const char *const pipeline_names[] = {"one", "chain", "late"};
+
+static void send_submit(struct client *c, struct request_out *o) {
+    struct buf body = {0};
+    struct packer p = packer_of(&body);
+    char text[32], pipeline[8], key[16];
+    uint64_t n = o->key >= 0 ? (uint64_t)o->key : o->req + (uint64_t)(c - W->clients) * 1000000;
+    static char padding[1500];
+    memset(padding, 'x', sizeof padding);
+    snprintf(text, sizeof text, "text %llu", (unsigned long long)n);
+    snprintf(key, sizeof key, "key-%d", o->key);
+    pack_map(&p, 1);
+    pack_str(&p, "texts");
+    pack_array(&p, 2);
+    pack_str(&p, text);
+    pack_strn(&p, bytes_of(padding, n % 7 ? n % 100 : sizeof padding));
+    snprintf(pipeline, sizeof pipeline, "%s", pipeline_names[n % 3]);
+    struct msg_submit m = {.req = o->req,
+                           .kind = bytes_str("text.embed"),
+                           .pipeline = bytes_str(pipeline),
+                           .priority = draw(10)};
+    if (o->key >= 0) m.key = bytes_str(key);
+    if (toss(150)) m.delay_ms = draw(3000);
+    if (toss(150)) m.ttl_ms = 1 + draw(1500);
+    m.has_seed = toss(300);
+    if (m.has_seed) m.seed = draw(UINT64_MAX);
+    struct bytes payload = buf_bytes(&body);
+    o->sent_ms = W->mono_ms;
+    net_send(c->conn, MSG_SUBMIT, &m, &payload, 1);
+    buf_fini(&body);
+}
+
+static void ask_about(struct client *c, uint64_t job) {
+    uint64_t req = ++c->req;
+    struct msg_wait wait = {.req = req, .job = job, .timeout_ms = draw(2000)};
+    struct msg_result_get get = {.req = req, .job = job};
+    struct msg_show show = {.req = req, .job = job};
+    struct msg_cancel cancel = {.req = req, .job = job, .reason = bytes_str("enough")};
+    struct msg_events events = {.req = req, .job = job};
+    struct msg_events_stop stop = {.req = req - draw(8)};
+    struct msg_list list = {.req = req, .limit = 1 + draw(20)};
+    struct msg_status status = {.req = req};
+    switch (draw(12)) {
+    case 0: say(c->conn, MSG_RESULT_GET, &get); break;
+    case 1: say(c->conn, MSG_SHOW, &show); break;
+    case 2:
+        if (toss(400)) say(c->conn, MSG_CANCEL, &cancel);
+        break;
+    case 3:
+    case 4: say(c->conn, MSG_EVENTS, &events); break;
+    case 5: say(c->conn, MSG_EVENTS_STOP, &stop); break;
+    case 6:
+        if (toss(50)) say(c->conn, MSG_LIST, &list);
+        break;
+    case 7:
+        if (toss(50)) say(c->conn, MSG_STATUS, &status);
+        break;
+    default: say(c->conn, MSG_WAIT, &wait); break;
+    }
+}
+
+static void client_hears(struct client *c, const struct packet *p) {
+    struct refusal why;
+    const struct msg_desc *d = msg_desc(((const uint8_t *)p->frame[0].data)[3]);
+    if (d->type != MSG_ACCEPTED && d->type != MSG_REFUSED) return;
+    uint64_t req = msg_req(p->frame[1]);
+    if (d->type == MSG_ACCEPTED) {
+        struct msg_accepted m;
+        CHECK(msg_decode(d, p->frame[1], &m, &why) == 0, "%s", why.message);
+        c->known[c->next_known++ % 64] = m.job;
+        if (c->n_known < 64) c->n_known++;
+    }
+    for (uint32_t i = 0; i < c->n_open; i++)
+        if (c->open[i].req == req) c->open[i] = c->open[--c->n_open];
+}
+
+static void client_step(struct client *c) {
+    if (!connected(c->conn)) c->conn = net_connect(false);
+    for (struct packet *p; (p = net_receive(c->conn));) {
+        client_hears(c, p);
+        free(p);
+    }
+    if (chance(2)) {
+        net_close(c->conn);
+        return;
+    }
+    for (uint32_t i = 0; i < c->n_open; i++) { /* no answer: again under its key, or forgotten */
+        struct request_out *o = &c->open[i];
+        if (W->mono_ms - o->sent_ms < 1000) continue;
+        if (o->key >= 0 && W->faults)
+            send_submit(c, o);
+        else
+            *o = c->open[--c->n_open];
+    }
+    if (c->n_open < 8 && W->submitted < W->jobs_wanted && toss(700)) {
+        struct request_out *o = &c->open[c->n_open++];
+        *o = (struct request_out){.req = ++c->req, .key = toss(200) ? (int)draw(KEYS) : -1};
+        send_submit(c, o);
+        W->submitted++;
+    }
+    if (c->n_known && toss(400)) ask_about(c, c->known[draw(c->n_known)]);
+}
+
+/* ---- workers ---- */
+
+/* What each kind of worker can run; the first one can run everything. */
+static const char *const runs_of[WORKERS][5] = {{"test.one", "test.a", "test.b", "test.c"},
+                                                {"test.a", "test.c"},
+                                                {"test.b"},
+                                                {"test.one", "test.b", "test.c"},
+                                                {"test.one", "test.a", "test.b"}};
+
+static void ask_to_register(struct fake_worker *w) {
+    struct buf runs = {0}, models = {0};
+    struct packer p = packer_of(&runs), q = packer_of(&models);
+    uint32_t n = 0;
+    while (n < 5 && runs_of[w->kind][n]) n++;
+    pack_array(&p, n);
+    for (uint32_t i = 0; i < n; i++) pack_str(&p, runs_of[w->kind][i]);
+    pack_array(&q, 1);
+    pack_str(&q, "m");
+    struct msg_register m = {.session = bytes_str(w->session),
+                             .name = bytes_str("w"),
+                             .runs = {.raw = buf_bytes(&runs), .count = n},
+                             .models = {.raw = buf_bytes(&models), .count = w->kind % 2 ? 0 : 1},
+                             .credit_jobs = 1 + draw(CREDIT_MAX),
+                             .credit_bytes = 500 + draw(5000)};
+    if (!m.models.count) m.models.raw = (struct bytes){NULL, 0};
+    say(w->conn, MSG_REGISTER, &m);
+    w->asked_ms = W->mono_ms;
+    buf_fini(&runs);
+    buf_fini(&models);
+}
+
+static void worker_starts(struct fake_worker *w) {
+    uint32_t kind = w->kind;
+    if (connected(w->conn)) net_close(w->conn);
+    *w = (struct fake_worker){.kind = kind, .conn = net_connect(true)};
+    snprintf(w->session, sizeof w->session, "s%llx", (unsigned long long)draw(UINT64_MAX));
+    ask_to_register(w);
+}
+
+static void drop_held(struct fake_worker *w, uint32_t i) {
+    w->held[i] = w->held[--w->n_held];
+}
+
+static void worker_hears(struct fake_worker *w, const struct packet *p) {
+    struct refusal why;
+    const struct msg_desc *d = msg_desc(((const uint8_t *)p->frame[0].data)[3]);
+    if (d->type == MSG_REGISTERED) {
+        struct msg_registered m;
+        CHECK(msg_decode(d, p->frame[1], &m, &why) == 0, "%s", why.message);
+        w->registered = true;
+        w->epoch = m.epoch;
+    } else if (d->type == MSG_REREGISTER) {
+        if (toss(800)) w->n_held = 0; /* else it goes on with what is not its own any more */
+        w->registered = false;
+        ask_to_register(w);
+    } else if (d->type == MSG_LEASE) {
+        struct msg_lease m;
+        CHECK(msg_decode(d, p->frame[1], &m, &why) == 0, "%s", why.message);
+        uint32_t span = ((const uint8_t *)m.plan.data)[0] & 15u; /* a fixarray */
+        if (w->n_held == CREDIT_MAX * 4) drop_held(w, 0);
+        w->held[w->n_held++] = (struct held){m.job, m.attempt, (uint32_t)m.stage, span};
+    } else if (d->type == MSG_CANCEL_LEASE) {
+        struct msg_cancel_lease m;
+        CHECK(msg_decode(d, p->frame[1], &m, &why) == 0, "%s", why.message);
+        for (uint32_t i = 0; i < w->n_held; i++)
+            if (w->held[i].attempt == m.attempt && toss(900)) drop_held(w, i--);
+    }
+}
+
+static void send_done(struct fake_worker *w, const struct held *h, bool more, uint64_t stage) {
+    static uint8_t padding[2000];
+    struct buf out = {0};
+    buf_u64le(&out, h->job);
+    buf_u64le(&out, stage);
+    buf_u64le(&out, h->attempt);
+    struct bytes part[2] = {buf_bytes(&out),
+                            bytes_of(padding, toss(700) ? draw(50) : draw(sizeof padding))};
+    struct msg_stage_done m = {.job = h->job,
+                               .stage = stage,
+                               .attempt = h->attempt,
+                               .more = more,
+                               .run_us = 1,
+                               .numerics_id = bytes_str("sim")};
+    net_send(w->conn, MSG_STAGE_DONE, &m, part, 2);
+    w->before = (struct held){h->job, h->attempt, (uint32_t)stage, more};
+    buf_fini(&out);
+}
+
+static void send_failed(struct fake_worker *w, const struct held *h, const char *error) {
+    struct msg_stage_failed m = {.job = h->job,
+                                 .stage = h->stage,
+                                 .attempt = h->attempt,
+                                 .error_class = bytes_str(error),
+                                 .reason = bytes_str("it broke")};
+    say(w->conn, MSG_STAGE_FAILED, &m);
+}
+
+/* One thing that happens to one of its leases. */
+static void work(struct fake_worker *w) {
+    uint32_t i = (uint32_t)draw(w->n_held);
+    struct held *h = &w->held[i];
+    struct msg_return back = {.job = h->job, .stage = h->stage, .attempt = h->attempt};
+    struct msg_progress progress = {
+        .job = h->job, .stage = h->stage, .attempt = h->attempt, .type = bytes_str("progress")};
+    if (chance(30)) {
+        send_failed(w, h, "transient");
+        drop_held(w, i);
+    } else if (chance(10)) {
+        send_failed(w, h, toss(500) ? "permanent" : "timeout");
+        drop_held(w, i);
+    } else if (chance(20)) {
+        say(w->conn, MSG_RETURN, &back);
+        drop_held(w, i);
+    } else if (chance(50)) {
+        say(w->conn, MSG_PROGRESS, &progress);
+    } else if (chance(5)) {
+        send_done(w, h, toss(500), draw(STAGES_MAX)); /* nonsense, unless it happens to fit */
+        drop_held(w, i);
+    } else {
+        bool more = h->left > 1;
+        send_done(w, h, more, h->stage);
+        if (more) {
+            h->stage++;
+            h->left--;
+        } else {
+            drop_held(w, i);
+        }
+    }
+}
+
+static void worker_step(struct fake_worker *w) {
+    if (W->mono_ms < w->frozen_until_ms && W->faults) return;
+    if (chance(3)) { /* kill -9, and another process starts */
+        worker_starts(w);
+        return;
+    }
+    if (chance(3)) w->frozen_until_ms = W->mono_ms + (int64_t)draw(4 * LEASE_MS);
+    if (chance(4) || !connected(w->conn)) { /* the same process, another connection */
+        if (connected(w->conn)) net_close(w->conn);
+        w->conn = net_connect(true);
+        if (!w->registered) ask_to_register(w);
+    }
+    for (struct packet *p; (p = net_receive(w->conn));) {
+        worker_hears(w, p);
+        free(p);
+    }
+    if (!w->registered && W->mono_ms - w->asked_ms > 200) ask_to_register(w);
+    if (w->registered && W->mono_ms - w->beat_ms >= BEAT_MS) {
+        struct msg_heartbeat m = {.session = bytes_str(w->session), .epoch = w->epoch};
+        say(w->conn, MSG_HEARTBEAT, &m);
+        w->beat_ms = W->mono_ms;
+    }
+    if (w->before.attempt && chance(5))
+        send_done(w, &w->before, w->before.left != 0, w->before.stage);
+    if (w->n_held && toss(W->faults ? 500 : 1000)) work(w);
+    if (chance(1)) {
+        struct msg_goodbye m = {.session = bytes_str(w->session)};
+        say(w->conn, MSG_GOODBYE, &m);
+    }
+}
+
+/* ---- all of them ---- */
+
+void actors_step(void) {
+    for (uint32_t i = 0; i < CLIENTS; i++) client_step(&W->clients[i]);
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        struct fake_worker *w = &W->workers[i];
+        if (!w->session[0]) {
+            w->kind = i;
+            w->conn = UINT32_MAX;
+            worker_starts(w);
+        }
+        worker_step(w);
+    }
+}
+
+/* From now on nothing fails any more; workers that said goodbye are replaced. */
+void actors_heal(void) {
+    for (uint32_t i = 0; i < WORKERS; i++) worker_starts(&W->workers[i]);
+}

@@ -1,0 +1,288 @@
+/* The store, simulated: transactions with an undo log, commits that fail, records as real bytes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "store/record.h"
+#include "tests/sim/world.h"
+
+struct store_read { /* both kinds of transaction see the one state there is */
+    int unused;
+};
+static struct store_read view;
+
+static struct bytes copy(struct bytes from) {
+    if (!from.len) return (struct bytes){NULL, 0};
+    void *to = malloc(from.len);
+    CHECK(to, "out of memory");
+    memcpy(to, from.data, from.len);
+    return bytes_of(to, from.len);
+}
+
+static void forget_bytes(struct bytes *b) {
+    free((void *)b->data);
+    *b = (struct bytes){NULL, 0};
+}
+
+struct cell *disk_cell(uint64_t id) {
+    struct disk *d = &W->disk;
+    uint32_t low = 0, high = d->n;
+    while (low < high) {
+        uint32_t mid = (low + high) / 2;
+        if (d->cells[mid]->id < id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < d->n && d->cells[low]->id == id ? d->cells[low] : NULL;
+}
+
+bool disk_record(const struct cell *c, struct job_record *out, struct arena *a) {
+    if (!c || !c->record.len) return false;
+    int e = record_decode(c->record, out, a);
+    CHECK(e == 0, "a record cannot be read: %s", err_text(e));
+    return true;
+}
+
+static struct bytes *slot_of(struct cell *c, uint32_t slot) {
+    if (slot == JOB_SLOT_BODY) return &c->body;
+    if (slot == JOB_SLOT_RESULT) return &c->result;
+    CHECK(slot >= JOB_SLOT_STAGE && slot < JOB_SLOT_STAGE + STAGES_MAX, "slot %u", slot);
+    return &c->output[slot - JOB_SLOT_STAGE];
+}
+
+struct bytes disk_payload(const struct cell *c, const struct job_record *r, uint32_t slot) {
+    const struct job_payload *p = slot == JOB_SLOT_BODY     ? &r->body
+                                  : slot == JOB_SLOT_RESULT ? &r->result
+                                                            : &r->input;
+    return p->in_blob ? *slot_of((struct cell *)c, slot) : p->inlined;
+}
+
+/* ---- reading ---- */
+
+uint64_t store_epoch(const struct store *s) {
+    (void)s;
+    return W->disk.epoch;
+}
+int store_read_begin(struct store *s, struct store_read **out) {
+    (void)s;
+    *out = &view;
+    return 0;
+}
+void store_read_end(struct store_read *t) {
+    (void)t;
+}
+int store_usage(struct store *s, struct store_usage *out) {
+    (void)s;
+    *out = (struct store_usage){.jobs = W->disk.n};
+    return 0;
+}
+bool store_full_soft(struct store *s) {
+    (void)s;
+    return chance(50);
+}
+
+int jobs_get(struct store_read *t, uint64_t id, struct job_record *out, struct arena *a) {
+    (void)t;
+    return disk_record(disk_cell(id), out, a) ? 0 : -ENOENT;
+}
+
+int jobs_last_id(struct store_read *t, uint64_t *id) {
+    (void)t;
+    *id = W->disk.n ? W->disk.cells[W->disk.n - 1]->id : 0;
+    return 0;
+}
+
+int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uint64_t *id) {
+    (void)t;
+    CHECK(bytes_is(tenant, "default"), "another tenant");
+    for (uint32_t i = 0; i < KEYS; i++)
+        if (W->disk.keys[i].id && bytes_is(key, W->disk.keys[i].text)) {
+            *id = W->disk.keys[i].id;
+            return 0;
+        }
+    return -ENOENT;
+}
+
+int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, struct arena *a,
+              int (*fn)(void *arg, const struct job_record *r), void *arg) {
+    (void)t;
+    struct disk *d = &W->disk;
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct cell *c = d->cells[down ? d->n - 1 - i : i];
+        struct job_record r;
+        arena_reset(a);
+        if ((down ? c->id > from : c->id < from) || !disk_record(c, &r, a)) continue;
+        if (live_only && job_state_terminal(r.state)) continue;
+        int e = fn(arg, &r);
+        if (e) return e;
+    }
+    return 0;
+}
+
+int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot,
+                      const struct job_payload *p, struct buf *out) {
+    (void)t;
+    struct cell *c = disk_cell(job);
+    struct bytes data = p->in_blob ? *slot_of(c, slot) : p->inlined;
+    CHECK(data.len == p->bytes && crc32c(0, data.data, data.len) == p->crc,
+          "slot %u of a job is not what its record says", slot);
+    return buf_append(out, data.data, data.len);
+}
+
+/* ---- writing ---- */
+
+static void put(struct cell *c, struct bytes *at, struct bytes now) {
+    struct disk *d = &W->disk;
+    if (d->n_log == d->log_cap) {
+        d->log_cap = d->log_cap ? d->log_cap * 2 : 256;
+        d->log = realloc(d->log, d->log_cap * sizeof *d->log);
+        CHECK(d->log, "out of memory");
+    }
+    d->log[d->n_log++] = (struct undo){.cell = c, .at = at, .was = *at};
+    *at = copy(now);
+}
+
+int store_write_begin(struct store *s, struct store_write **out) {
+    (void)s;
+    if (W->disk.poisoned) return -EIO;
+    *out = (struct store_write *)&view;
+    memcpy(W->disk.keys_was, W->disk.keys, sizeof W->disk.keys);
+    return 0;
+}
+
+void store_abort(struct store_write *w) {
+    (void)w;
+    struct disk *d = &W->disk;
+    while (d->n_log) {
+        struct undo *u = &d->log[--d->n_log];
+        forget_bytes(u->at);
+        *u->at = u->was;
+    }
+    memcpy(d->keys, d->keys_was, sizeof d->keys);
+}
+
+/* A flush that fails says nothing about what reached the disk. */
+int store_commit(struct store_write *w) {
+    struct disk *d = &W->disk;
+    bool fails = chance(15);
+    if (fails) {
+        d->poisoned = true;
+        W->disk_failures++;
+        if (toss(500)) store_abort(w);
+    }
+    while (d->n_log) {
+        struct undo *u = &d->log[--d->n_log];
+        u->cell->unsure = fails;
+        forget_bytes(&u->was);
+    }
+    return fails ? -EIO : 0;
+}
+
+int store_reopen(struct store *s, char *err, size_t err_bytes) {
+    (void)s;
+    if (chance(300)) return err_set(err, err_bytes, -EIO, "not yet");
+    W->disk.poisoned = false;
+    return 0;
+}
+
+struct store_read *store_write_view(struct store_write *w) {
+    (void)w;
+    return &view;
+}
+
+static void put_record(struct cell *c, const struct job_record *r) {
+    struct buf b = {0};
+    int e = record_encode(r, &b);
+    CHECK(e == 0, "a record cannot be written: %s", err_text(e));
+    put(c, &c->record, buf_bytes(&b));
+    buf_fini(&b);
+}
+
+static struct cell *cell_for(uint64_t id) {
+    struct disk *d = &W->disk;
+    struct cell *c = disk_cell(id);
+    if (c) return c;
+    CHECK(d->n == 0 || id > d->cells[d->n - 1]->id, "an id goes back");
+    if (d->n == d->cap) {
+        d->cap = d->cap ? d->cap * 2 : 256;
+        d->cells = realloc(d->cells, d->cap * sizeof *d->cells);
+        CHECK(d->cells, "out of memory");
+    }
+    c = d->cells[d->n++] = calloc(1, sizeof *c);
+    CHECK(c, "out of memory");
+    c->id = id;
+    return c;
+}
+
+int jobs_add(struct store_write *w, const struct job_record *r, uint64_t *existing) {
+    (void)w;
+    (void)existing;
+    struct cell *c = cell_for(r->id);
+    CHECK(!c->record.len, "an id is used twice");
+    oracle_put(c, r, NULL);
+    put_record(c, r);
+    for (uint32_t i = 0; i < KEYS && r->key.len; i++) {
+        struct key *k = &W->disk.keys[i];
+        if (k->id) continue;
+        bytes_to_cstr(r->key, k->text, sizeof k->text);
+        k->id = r->id;
+        break;
+    }
+    return 0;
+}
+
+int jobs_put(struct store_write *w, const struct job_record *r) {
+    (void)w;
+    struct cell *c = disk_cell(r->id);
+    struct job_record was;
+    CHECK(disk_record(c, &was, NULL), "an update of a job that is not there");
+    oracle_put(c, r, &was);
+    put_record(c, r);
+    return 0;
+}
+
+int jobs_del(struct store_write *w, uint64_t id) {
+    (void)w;
+    struct cell *c = disk_cell(id);
+    if (!c || !c->record.len) return -ENOENT;
+    CHECK(!c->accepted, "a job that was accepted is deleted");
+    struct bytes none = {NULL, 0};
+    put(c, &c->record, none);
+    put(c, &c->body, none);
+    for (uint32_t i = 0; i < KEYS; i++)
+        if (W->disk.keys[i].id == id) W->disk.keys[i].id = 0;
+    return 0;
+}
+
+int store_payload_put(struct store_write *w, uint64_t job, uint32_t slot, const struct bytes *parts,
+                      uint32_t n, struct arena *a, struct job_payload *out) {
+    (void)w;
+    struct buf whole = {0};
+    for (uint32_t i = 0; i < n; i++) buf_append(&whole, parts[i].data, parts[i].len);
+    struct bytes data = buf_bytes(&whole);
+    bool blob = data.len > LIMIT_INLINE_BYTES;
+    CHECK(out->bytes == data.len && out->crc == crc32c(0, data.data, data.len) &&
+              out->in_blob == blob,
+          "the broker describes a payload otherwise than the store keeps it");
+    if (blob)
+        put(cell_for(job), slot_of(cell_for(job), slot), data);
+    else
+        out->inlined = bytes_of(arena_copy(a, data.data, data.len), data.len);
+    buf_fini(&whole);
+    return 0;
+}
+
+void disk_fini(void) {
+    struct disk *d = &W->disk;
+    for (uint32_t i = 0; i < d->n; i++) {
+        struct cell *c = d->cells[i];
+        forget_bytes(&c->record);
+        forget_bytes(&c->body);
+        forget_bytes(&c->result);
+        for (uint32_t s = 0; s < STAGES_MAX; s++) forget_bytes(&c->output[s]);
+        free(c);
+    }
+    free(d->cells);
+    free(d->log);
+}

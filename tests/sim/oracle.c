@@ -1,0 +1,264 @@
+/* What the broker may send and write, checked at the moment it does. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "tests/sim/world.h"
+
+bool output_read(struct bytes data, struct output *out) {
+    struct reader r = reader_of(data);
+    *out = (struct output){read_u64le(&r), read_u64le(&r), read_u64le(&r)};
+    return !r.bad;
+}
+
+static const char *name(uint64_t id) {
+    static char text[JOB_ID_CHARS + 1];
+    job_id_text(id, text);
+    return text;
+}
+
+/* ---- the disk ---- */
+
+static void check_end(const struct cell *c, const struct job_record *r) {
+    if (r->state == JOB_DONE) {
+        struct output o;
+        CHECK(r->attempt == c->leased_attempt, "%s is ended by attempt %llx, not the current one",
+              name(c->id), (unsigned long long)r->attempt);
+        CHECK(output_read(disk_payload(c, r, JOB_SLOT_RESULT), &o), "%s has no result",
+              name(c->id));
+        CHECK(o.job == c->id && o.stage == r->n_stages - 1 && o.attempt == r->attempt,
+              "%s has the result of %llx", name(c->id), (unsigned long long)o.attempt);
+    }
+    CHECK(r->finished_ms > 0, "an end without a time");
+}
+
+void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was) {
+    CHECK(r->state != JOB_LEASED && r->state != JOB_ACCEPTED, "a lease is no thing on disk");
+    if (!was) {
+        c->seed = r->seed;
+        c->body_crc = r->body.crc;
+        c->not_before_ms = W->mono_ms + (r->ready_ms - r->accepted_ms) - 2500;
+        CHECK(!job_state_terminal(r->state), "a new job is at its end");
+        return;
+    }
+    CHECK(r->seed == was->seed && r->body.crc == was->body.crc &&
+              r->accepted_ms == was->accepted_ms && bytes_eq(r->key, was->key),
+          "%s changed what never changes", name(c->id));
+    if (!c->unsure &&
+        job_state_terminal(was->state)) { /* the same again, after a flush that failed */
+        CHECK(r->state == was->state && r->attempt == was->attempt, "%s ends twice, %s then %s",
+              name(c->id), job_state_name(was->state), job_state_name(r->state));
+        return;
+    }
+    CHECK(r->stage >= was->stage || job_state_terminal(r->state) || c->unsure,
+          "%s goes back on disk", name(c->id));
+    CHECK(r->deaths >= was->deaths && r->deaths <= 3 && r->tries <= 3, "deaths %u tries %u",
+          r->deaths, r->tries);
+    if (job_state_terminal(r->state)) {
+        check_end(c, r);
+    } else if (r->stage > was->stage) {
+        struct output o;
+        CHECK(r->input_stage == r->stage - 1, "the input is of another stage");
+        CHECK(output_read(disk_payload(c, r, JOB_SLOT_STAGE + r->input_stage), &o),
+              "a checkpoint without its output");
+        CHECK(o.job == c->id && o.stage == r->input_stage, "a checkpoint of something else");
+        CHECK(o.attempt == c->delivered[o.stage], "%s: the checkpoint of a stale attempt",
+              name(c->id));
+    }
+}
+
+/* ---- messages to clients ---- */
+
+static void state_is_durable(uint64_t id, struct bytes state) {
+    enum job_state s;
+    struct job_record r;
+    CHECK(job_state_parse(state, &s) == 0, "an unknown state");
+    if (!job_state_terminal(s)) return;
+    CHECK(disk_record(disk_cell(id), &r, NULL) && r.state == s, "%s is said to be %s", name(id),
+          job_state_name(s));
+}
+
+static void sent_accepted(const struct msg_accepted *m) {
+    struct cell *c = disk_cell(m->job);
+    struct job_record r;
+    CHECK(disk_record(c, &r, NULL), "%s is accepted and not on disk", name(m->job));
+    CHECK(m->seed == c->seed, "another seed");
+    c->accepted = true;
+    state_is_durable(m->job, m->state);
+}
+
+static void sent_result(const struct msg_result *m, const struct sock_msg *raw) {
+    struct cell *c = disk_cell(m->job);
+    struct job_record r;
+    CHECK(disk_record(c, &r, NULL) && job_state_terminal(r.state), "%s: a result without an end",
+          name(m->job));
+    CHECK(bytes_is(m->state, job_state_name(r.state)) && m->attempt == r.attempt,
+          "another result than the recorded one");
+    struct buf whole = {0};
+    for (uint32_t i = 2; i < raw->frames; i++)
+        buf_append(&whole, raw->frame[i].data, raw->frame[i].len);
+    struct bytes kept =
+        r.result.bytes ? disk_payload(c, &r, JOB_SLOT_RESULT) : (struct bytes){NULL, 0};
+    CHECK(bytes_eq(buf_bytes(&whole), kept), "another payload than the recorded one");
+    buf_fini(&whole);
+}
+
+static void sent_event(const struct msg_event *m) {
+    struct job_record r;
+    if (m->last)
+        CHECK(disk_record(disk_cell(m->job), &r, NULL) && job_state_terminal(r.state),
+              "the last event of %s comes before its end", name(m->job));
+}
+
+/* ---- messages of workers and to them ---- */
+
+void oracle_delivered(const struct sock_msg *raw) {
+    struct msg_stage_done m;
+    struct refusal why;
+    if (((const uint8_t *)raw->frame[0].data)[3] != MSG_STAGE_DONE) return;
+    int e = msg_decode(msg_desc(MSG_STAGE_DONE), raw->frame[1], &m, &why);
+    CHECK(e == 0, "%s", why.message);
+    struct cell *c = disk_cell(m.job);
+    if (c && c->leased_attempt == m.attempt && m.stage >= c->leased_from && m.stage < STAGES_MAX)
+        c->delivered[m.stage] = m.attempt;
+}
+
+static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
+    struct cell *c = disk_cell(m->job);
+    struct job_record r;
+    struct output o;
+    struct buf input = {0};
+    CHECK(disk_record(c, &r, NULL) && !job_state_terminal(r.state), "%s is leased after its end",
+          name(m->job));
+    CHECK(m->attempt > c->leased_attempt, "an attempt is used twice");
+    CHECK(m->seed == c->seed, "another seed");
+    CHECK(W->mono_ms >= c->not_before_ms, "%s is leased before its time", name(m->job));
+    CHECK(raw->frame[2].len == r.body.bytes &&
+              crc32c(0, raw->frame[2].data, raw->frame[2].len) == c->body_crc,
+          "another body");
+    for (uint32_t i = 3; i < raw->frames; i++)
+        buf_append(&input, raw->frame[i].data, raw->frame[i].len);
+    if (m->stage) {
+        CHECK(output_read(buf_bytes(&input), &o), "a stage without its input");
+        CHECK(o.job == m->job && o.stage == m->stage - 1 && o.attempt == c->delivered[m->stage - 1],
+              "stage %llu of %s gets the output of stage %llu, attempt %llx, not %llx",
+              (unsigned long long)m->stage, name(m->job), (unsigned long long)o.stage,
+              (unsigned long long)o.attempt, (unsigned long long)c->delivered[m->stage - 1]);
+    } else {
+        CHECK(input.len == 0, "an input for the first stage");
+    }
+    buf_fini(&input);
+    c->leased_attempt = m->attempt;
+    c->leased_from = (uint32_t)m->stage;
+}
+
+static void sent_stage_ack(const struct msg_stage_ack *m) {
+    struct cell *c = disk_cell(m->job);
+    struct job_record r;
+    if (bytes_is(m->verdict, "stale")) {
+        W->stale++;
+        return;
+    }
+    CHECK(disk_record(c, &r, NULL), "an outcome of no job");
+    CHECK(m->attempt == c->leased_attempt, "%s: stage %llu of a stale attempt is recorded",
+          name(m->job), (unsigned long long)m->stage);
+    if (r.state == JOB_DONE && m->attempt == r.attempt && m->stage == r.n_stages - 1)
+        CHECK(++c->end_acks == 1, "%s: its end is acknowledged twice", name(m->job));
+}
+
+void oracle_sent(bool to_worker, const struct sock_msg *raw) {
+    union {
+        struct msg_accepted accepted;
+        struct msg_result result;
+        struct msg_state state;
+        struct msg_event event;
+        struct msg_lease lease;
+        struct msg_stage_ack ack;
+        unsigned char other[512];
+    } m;
+    const struct msg_desc *d;
+    struct refusal why;
+    enum msg_direction from = to_worker ? MSG_B2W : MSG_B2C;
+    CHECK(msg_open(raw->frame, raw->frames, from, &d, &why) == 0, "%s", why.message);
+    CHECK(msg_decode(d, raw->frame[1], &m, &why) == 0, "%s: %s", d->name, why.message);
+    if (d->type == MSG_ACCEPTED) sent_accepted(&m.accepted);
+    if (d->type == MSG_RESULT) sent_result(&m.result, raw);
+    if (d->type == MSG_STATE) state_is_durable(m.state.job, m.state.state);
+    if (d->type == MSG_EVENT) sent_event(&m.event);
+    if (d->type == MSG_LEASE) sent_lease(&m.lease, raw);
+    if (d->type == MSG_STAGE_ACK) sent_stage_ack(&m.ack);
+}
+
+/* ---- the broker's memory, between two turns ---- */
+
+struct sums {
+    const struct broker *b;
+    uint64_t handed, delays, expiries, leases;
+    uint32_t queued[LIMIT_PIPELINES], ready, watches;
+};
+
+static void check_job(void *arg, struct job *j) {
+    struct sums *s = arg;
+    const char *id = name(j->id);
+    CHECK((j->state == JOB_LEASED) == (j->worker != NULL), "%s: %s, worker %p", id,
+          job_state_name(j->state), (void *)j->worker);
+    CHECK((j->state == JOB_LEASED) == (j->lease_due.slot != 0), "%s: lease timer", id);
+    CHECK((j->state == JOB_DELAYED) == (j->delay_due.slot != 0), "%s: delay timer", id);
+    CHECK((j->queue != NULL) == (j->state == JOB_READY && j->commits == 0),
+          "%s: %s with %u commits is %squeued", id, job_state_name(j->state), j->commits,
+          j->queue ? "" : "not ");
+    if (job_state_terminal(j->state) || j->state == JOB_ACCEPTED)
+        CHECK(j->commits > 0, "%s: %s and no commit is pending", id, job_state_name(j->state));
+    if (job_state_terminal(j->state)) CHECK(!j->expiry_due.slot, "%s: expiry timer", id);
+    CHECK(j->stage < j->n_stages && j->durable_stage <= j->stage, "%s: stage %u", id, j->stage);
+    if (j->state == JOB_LEASED) CHECK(j->span >= 1, "%s: span", id);
+    if (j->in_memory) CHECK(j->handed.len > 0 && j->stage > 0, "%s: handed", id);
+    s->handed += j->handed.len;
+    s->delays += j->delay_due.slot != 0;
+    s->expiries += j->expiry_due.slot != 0;
+    s->leases += j->lease_due.slot != 0;
+    s->ready += j->queue != NULL;
+    for (const struct watch *w = j->watches; w; w = w->next) s->watches++;
+    for (uint32_t i = 0; i < s->b->n_loaded; i++)
+        if (s->b->pipelines.items[i] == j->pipeline) s->queued[i]++;
+}
+
+void oracle_broker(const struct broker *b) {
+    if (W->steps++ % 4) return;
+    struct sums s = {.b = b};
+    job_table_each(&b->jobs, check_job, &s);
+    CHECK(s.handed == b->handed_bytes, "handed bytes");
+    CHECK(s.delays == b->delays.len && s.expiries == b->expiries.len && s.leases == b->leases.len,
+          "a timer without a job");
+    CHECK(s.ready == b->ready.jobs, "queued jobs");
+    CHECK(s.watches == b->watches.n, "watches");
+    CHECK(memcmp(s.queued, b->queued, sizeof s.queued) == 0, "jobs of a pipeline");
+    uint64_t leases = 0;
+    for (const struct worker *w = b->peers.first; w; w = w->next) {
+        uint32_t n = 0;
+        uint64_t bytes = 0;
+        for (const struct job *j = w->first; j; j = j->lease_next) {
+            CHECK(j->worker == w && j->state == JOB_LEASED, "a lease of somebody else");
+            n++;
+            bytes += j->lease_bytes;
+        }
+        CHECK(n == w->leases && bytes == w->bytes && n <= w->credit_jobs, "credits: %u of %u", n,
+              w->credit_jobs);
+        CHECK(w->due.slot, "a worker that can never be lost");
+        leases += n;
+    }
+    CHECK(leases == s.leases, "leases");
+}
+
+void oracle_end(void) {
+    for (uint32_t i = 0; i < W->disk.n; i++) {
+        struct cell *c = W->disk.cells[i];
+        struct job_record r;
+        if (!disk_record(c, &r, NULL)) {
+            CHECK(!c->accepted, "%s was accepted and is gone", name(c->id));
+            continue;
+        }
+        CHECK(job_state_terminal(r.state), "%s never ends", name(c->id));
+        W->ends[r.state]++;
+    }
+}

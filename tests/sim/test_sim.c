@@ -1,0 +1,81 @@
+/* Random histories of the whole broker; see world.h.
+ *
+ * JOBS=N runs that many jobs (100000), SEED=N starts from that seed, WORLD=N runs one history again. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "tests/sim/world.h"
+
+enum { JOBS_A_WORLD = 400 };
+
+static const char files[] = "name: one\nkind: text.embed\nstages:\n"
+                            "  - {name: x, run: test.one}\n"
+                            "retry: {max: 3, backoff_ms: 20, backoff_max_ms: 50, deaths_max: 3}\n"
+                            "timeout_ms: 300\nqueue_max: 100\n"
+                            "|name: chain\nkind: text.embed\nstages:\n"
+                            "  - {name: a, run: test.a, checkpoint: true}\n"
+                            "  - {name: b, run: test.b, timeout_ms: 100}\n"
+                            "  - {name: c, run: test.c}\n"
+                            "retry: {max: 2, backoff_ms: 20, backoff_max_ms: 100, deaths_max: 2}\n"
+                            "timeout_ms: 500\n"
+                            "|name: late\nkind: text.embed\nstages:\n"
+                            "  - {name: a, run: test.a}\n"
+                            "  - {name: b, run: test.b, model: m, checkpoint: true}\n"
+                            "  - {name: c, run: test.c}\n"
+                            "timeout_ms: 200\n";
+
+static void load(struct pipelines *out) {
+    char dir[] = "/tmp/penstock-sim-XXXXXX", path[64], err[256] = "";
+    cr_assert_not_null(mkdtemp(dir));
+    const char *from = files;
+    for (int i = 0; from; i++) {
+        const char *to = strchr(from, '|');
+        snprintf(path, sizeof path, "%s/p%d.yaml", dir, i);
+        size_t n = to ? (size_t)(to - from) : strlen(from);
+        cr_assert_eq(file_replace(path, from, n, err, sizeof err), 0, "%s", err);
+        int e = pipeline_load(out, path, err, sizeof err);
+        unlink(path);
+        cr_assert_eq(e, 0, "%s", err);
+        from = to ? to + 1 : NULL;
+    }
+    rmdir(dir);
+}
+
+static uint64_t setting(const char *name, uint64_t otherwise) {
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+Test(sim, every_promise_holds_in_random_histories) {
+    struct pipelines pipelines = {0};
+    struct totals sum = {0};
+    load(&pipelines);
+    uint64_t seed = setting("SEED", 0), world = setting("WORLD", 0);
+    while (!seed) {
+        FILE *f = fopen("/dev/urandom", "rb");
+        cr_assert(f && fread(&seed, 4, 1, f) == 1);
+        fclose(f);
+    }
+    uint64_t state = seed, jobs = setting("JOBS", getenv("SAN") && *getenv("SAN") ? 10000 : 100000);
+    fprintf(stderr, "SEED=%llu\n", (unsigned long long)seed);
+    if (world)
+        world_run(world, JOBS_A_WORLD, &pipelines, &sum);
+    else
+        while (sum.jobs < jobs) world_run(rng_next(&state), JOBS_A_WORLD, &pipelines, &sum);
+    fprintf(
+        stderr,
+        "%llu jobs ended once each (%llu done, %llu failed, %llu cancelled, %llu expired): %llu "
+        "turns, %llu kills, %llu drains, %llu failed commits, %llu stale outcomes\n",
+        (unsigned long long)sum.jobs, (unsigned long long)sum.ends[JOB_DONE],
+        (unsigned long long)sum.ends[JOB_FAILED], (unsigned long long)sum.ends[JOB_CANCELLED],
+        (unsigned long long)sum.ends[JOB_EXPIRED], (unsigned long long)sum.steps,
+        (unsigned long long)sum.kills, (unsigned long long)sum.drains,
+        (unsigned long long)sum.disk_failures, (unsigned long long)sum.stale);
+    cr_assert(world || (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10),
+              "the histories were too quiet to show anything");
+    pipelines_free(&pipelines);
+}

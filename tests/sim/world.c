@@ -1,0 +1,149 @@
+#include "tests/sim/world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+
+enum { KILLED = 1, ENDED = 2, PATIENCE_MS = 600000 };
+
+struct world *W;
+
+uint64_t draw(uint64_t below) {
+    return below ? rng_next(&W->rng) % below : 0;
+}
+bool toss(uint32_t in_thousand) {
+    return draw(1000) < in_thousand;
+}
+bool chance(uint32_t in_thousand) {
+    return W->faults && toss(in_thousand);
+}
+
+void world_broken(const char *what, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fprintf(stderr, "broken: %s: %s\n  world %llu, step %llu: run with WORLD=%llu\n", what, text,
+            (unsigned long long)W->seed, (unsigned long long)W->steps, (unsigned long long)W->seed);
+    abort();
+}
+
+/* ---- the broker's life ---- */
+
+static void broker_start(const struct pipelines *pipelines) {
+    struct broker *b = W->b = calloc(1, sizeof *b);
+    char err[256];
+    CHECK(b, "out of memory");
+    W->disk.epoch++;
+    W->disk.poisoned = false;
+    b->config = (struct config){.lease_ms = LEASE_MS, .heartbeat_ms = BEAT_MS, .queue_max = 150};
+    b->started_ms = b->now_ms = W->mono_ms;
+    b->now_wall_ms = W->wall_ms;
+    due_init(&b->leases, LIMIT_WORKERS * LIMIT_SPAN_JOBS);
+    due_init(&b->delays, LIMIT_JOBS_QUEUED);
+    due_init(&b->expiries, LIMIT_JOBS_QUEUED);
+    watches_init(&b->watches, 64);
+    workers_init(&b->peers);
+    b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
+    CHECK(job_table_init(&b->jobs, LIMIT_JOBS_QUEUED) == 0, "out of memory");
+    b->pipelines = *pipelines;
+    b->n_loaded = pipelines->n;
+    CHECK(recover(b, err, sizeof err) == 0, "%s", err);
+    CHECK(b->pipelines.n == pipelines->n, "a plan is not the pipeline that it came from");
+    CHECK(committer_start(&b->committer, NULL) == 0, "the store thread");
+    b->clients = &W->clients_sock;
+    b->workers = &W->workers_sock;
+}
+
+static void drop_list(struct commit_list *l) {
+    for (struct commit_op *op = l->first, *next; op; op = next) {
+        next = op->next;
+        commit_op_free(op);
+    }
+}
+
+/* Everything in its memory is gone; the disk stays as it is. */
+static void broker_drop(void) {
+    struct broker *b = W->b;
+    drop_list(&b->outbox);
+    drop_list(&b->retries);
+    net_drop_store();
+    committer_stop(b->committer);
+    watches_fini(&b->watches);
+    job_table_fini(&b->jobs);
+    workers_fini(&b->peers);
+    due_fini(&b->leases);
+    due_fini(&b->delays);
+    due_fini(&b->expiries);
+    buf_fini(&b->scratch);
+    buf_fini(&b->payload);
+    free(b);
+    W->b = NULL;
+    net_reset();
+}
+
+/* Called while the broker sleeps: kill -9 and the end of the world leave by longjmp. */
+void world_fate(void) {
+    if (chance(6)) {
+        W->kills++;
+        if (toss(500)) net_run_store((uint32_t)draw(40)); /* committed and never answered */
+        longjmp(W->crash, KILLED);
+    }
+    if (chance(1)) {
+        W->drains++;
+        W->signalled = true;
+    }
+    if (W->faults && W->submitted >= W->jobs_wanted && toss(5)) {
+        W->faults = false;
+        actors_heal();
+    }
+    if (!W->faults && W->b->jobs.len == 0 && !W->b->outbox.first && !W->b->retries.first &&
+        commit_outstanding(W->b->committer) == 0 && !W->b->draining)
+        longjmp(W->crash, ENDED);
+    CHECK(W->mono_ms < PATIENCE_MS, "%u jobs do not end", W->b->jobs.len);
+}
+
+static void check_nothing_left(void) {
+    const struct broker *b = W->b;
+    CHECK(b->ready.jobs == 0 && b->handed_bytes == 0 && b->watches.n == 0, "something is left");
+    CHECK(b->leases.len == 0 && b->delays.len == 0 && b->expiries.len == 0, "a timer is left");
+    for (uint32_t i = 0; i < b->n_loaded; i++) CHECK(b->queued[i] == 0, "a count is left");
+}
+
+void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
+               struct totals *sum) {
+    struct world *w = W = calloc(1, sizeof *w);
+    if (!w) abort();
+    w->seed = w->rng = seed;
+    w->faults = true;
+    w->jobs_wanted = jobs;
+    w->workers_sock.to_workers = true;
+    w->wall_ms = INT64_C(1800000000000);
+    for (uint32_t i = 0; i < CLIENTS; i++) w->clients[i].conn = UINT32_MAX;
+    volatile bool over = false;
+    while (!over) {
+        broker_start(pipelines);
+        int fate = setjmp(w->crash);
+        if (fate == 0) loop_run(w->b, -1); /* returns when it has drained */
+        if (fate == ENDED) {
+            over = true;
+            check_nothing_left();
+        }
+        broker_drop();
+    }
+    oracle_end();
+    for (int s = JOB_DONE; s < JOB_STATES; s++) sum->ends[s] += w->ends[s], sum->jobs += w->ends[s];
+    sum->steps += w->steps;
+    sum->kills += w->kills;
+    sum->drains += w->drains;
+    sum->disk_failures += w->disk_failures;
+    sum->stale += w->stale;
+    net_fini();
+    disk_fini();
+    free(w);
+    W = NULL;
+}

@@ -1,0 +1,183 @@
+/* world.h - a whole Penstock in one thread: the real broker between a simulated disk, network and
+ * clock, with clients and workers that misbehave.
+ *
+ * The program is linked with the broker's own code. What that code asks of the operating system is
+ * answered here instead: net.c is base/sock, base/ring, base/thread, base/clock and base/log;
+ * disk.c is the store. Everything random is drawn from one seed, so that a history can be run
+ * again. What the broker sends and writes is checked at that moment against what it may (oracle.c).
+ *
+ * Units: milliseconds of simulated time.  Owner: one world at a time, in `W`: the functions that
+ * are replaced have fixed signatures.  Memory: freed by world_fini.  Errors: a broken promise
+ * prints the seed and the step, and aborts.  Threads: one. */
+#ifndef PENSTOCK_TESTS_SIM_WORLD_H
+#define PENSTOCK_TESTS_SIM_WORLD_H
+
+#include <setjmp.h>
+
+#include "broker/broker.h"
+
+enum {
+    STAGES_MAX = 3,
+    CLIENTS = 3,
+    WORKERS = 5,
+    CREDIT_MAX = 4,
+    KEYS = 24,
+    LEASE_MS = 400,
+    BEAT_MS = 80
+};
+
+/* ---- the network ---- */
+struct packet {
+    struct packet *next;
+    uint32_t frames;
+    struct bytes frame[LIMIT_FRAMES]; /* behind the packet, in the same allocation */
+};
+struct queue {
+    struct packet *first, *last;
+    uint32_t len;
+};
+struct conn { /* one connection of one peer; never used again once it is closed */
+    bool open, to_workers;
+    struct queue up, down; /* to the broker, to the peer */
+};
+struct sock {
+    bool to_workers;
+};
+
+/* ---- the disk ---- */
+struct cell { /* one job: what is on disk, and what the oracle remembers of it */
+    uint64_t id;
+    struct bytes record, body, result, output[STAGES_MAX]; /* owned; {NULL, 0}: not there */
+    bool accepted;                                         /* ACCEPTED left the broker */
+    bool unsure; /* its last commit failed, and yet it is there: nobody was told */
+    uint64_t seed;
+    uint32_t body_crc, end_acks;
+    int64_t not_before_ms;   /* monotonic */
+    uint64_t leased_attempt; /* the newest */
+    uint32_t leased_from;
+    uint64_t delivered[STAGES_MAX]; /* the attempt whose output came while it was the current one */
+};
+struct undo {
+    struct cell *cell;
+    struct bytes *at, was;
+};
+struct key {
+    char text[16];
+    uint64_t id; /* 0: free */
+};
+struct disk {
+    struct cell **cells; /* ascending ids */
+    uint32_t n, cap;
+    struct key keys[KEYS];
+    uint64_t epoch;
+    bool poisoned;
+    struct undo *log; /* of the open write transaction */
+    uint32_t n_log, log_cap;
+    struct key keys_was[KEYS];
+};
+
+/* ---- actors ---- */
+struct request_out {
+    uint64_t req;
+    int key; /* -1: none */
+    int64_t sent_ms;
+};
+struct client {
+    uint32_t conn;
+    struct request_out open[8];
+    uint32_t n_open;
+    uint64_t known[64], req;
+    uint32_t n_known, next_known;
+};
+struct held { /* a lease as the worker sees it */
+    uint64_t job, attempt;
+    uint32_t stage, left;
+};
+struct fake_worker {
+    uint32_t conn, kind;
+    char session[24];
+    bool registered;
+    uint64_t epoch;
+    int64_t beat_ms, frozen_until_ms, asked_ms;
+    struct held held[CREDIT_MAX * 4];
+    uint32_t n_held;
+    struct held before; /* an outcome that was sent already: it may be sent again */
+};
+
+struct world {
+    uint64_t seed, rng, steps;
+    int64_t mono_ms, wall_ms, wall_off_ms;
+    bool faults, signalled;
+    uint32_t jobs_wanted, submitted;
+    jmp_buf crash;
+    struct broker *b;
+    struct sock clients_sock, workers_sock;
+    struct conn *conns;
+    uint32_t n_conns, conns_cap;
+    struct disk disk;
+    struct client clients[CLIENTS];
+    struct fake_worker workers[WORKERS];
+    uint64_t kills, drains, disk_failures, stale, ends[JOB_STATES];
+
+    void *(*store_main)(void *arg); /* the broker's store thread, run a batch at a time */
+    void *store_arg;
+    uint32_t store_passes, store_batch, n_rings;
+    struct ring *rings[2]; /* to the store thread, and back */
+};
+extern struct world *W;
+
+struct totals {
+    uint64_t jobs, steps, kills, drains, disk_failures, stale, ends[JOB_STATES];
+};
+/* One history: some hundred jobs, then the faults stop and everything must end. */
+void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines, struct totals *sum);
+
+void world_fate(void); /* while the broker sleeps: is it killed, drained, or is this the end? */
+
+uint64_t draw(uint64_t below);
+bool chance(uint32_t in_thousand); /* only while faults are on */
+bool toss(uint32_t in_thousand);
+
+#define CHECK(what, ...)                                                                           \
+    do {                                                                                           \
+        if (!(what)) world_broken(#what, __VA_ARGS__);                                             \
+    } while (0)
+void world_broken(const char *what, const char *format, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
+
+/* net.c */
+uint32_t net_connect(bool to_workers);
+void net_close(uint32_t conn); /* what was on its way is lost in part */
+void net_reset(void);          /* the broker died: all connections with it */
+void net_send(uint32_t conn, enum msg_type type, const void *header, const struct bytes *payload,
+              uint32_t n);
+struct packet *net_receive(uint32_t conn); /* free() it */
+void net_run_store(uint32_t batch);        /* lets the store thread commit up to so many */
+void net_drop_store(void);                 /* the broker died: what was not committed is lost */
+void net_fini(void);
+
+/* disk.c */
+struct cell *disk_cell(uint64_t id); /* NULL: never seen */
+/* Decodes the record; its stages and attempts are left out without an arena. */
+bool disk_record(const struct cell *c, struct job_record *out, struct arena *a);
+struct bytes disk_payload(const struct cell *c, const struct job_record *r, uint32_t slot);
+void disk_fini(void);
+
+/* oracle.c */
+void oracle_delivered(const struct sock_msg *m); /* a worker's message reaches the broker */
+void oracle_sent(bool to_worker, const struct sock_msg *m);
+void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was);
+void oracle_broker(const struct broker *b); /* the broker's own invariants, between two turns */
+void oracle_end(void);
+
+/* actors.c */
+void actors_step(void);
+void actors_heal(void);
+/* What a stage makes: it names the job, the stage and the attempt. */
+#define OUTPUT_BYTES 24
+struct output {
+    uint64_t job, stage, attempt;
+};
+bool output_read(struct bytes data, struct output *out);
+
+#endif
