@@ -89,13 +89,16 @@ void config_parse(struct config *c, int argc, char **argv) {
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, c);
     bool own_dir = c->dir[0] != 0;
-    if (!own_dir) endpoint_default_dir(c->dir);
+    if (!own_dir) endpoint_state_dir(c->dir, sizeof c->dir);
     if (c->heartbeat_ms * 2 > c->lease_ms) {
         fprintf(stderr,
                 "penstock-broker: --lease-ms %lld must be at least twice --heartbeat-ms %lld\n",
                 (long long)c->lease_ms, (long long)c->heartbeat_ms);
         exit(2);
     }
-    if (!c->clients[0]) snprintf(c->clients, sizeof c->clients, "ipc://%s/clients", c->dir);
-    if (!c->workers[0]) snprintf(c->workers, sizeof c->workers, "ipc://%s/workers", c->dir);
+    char sockets[ENDPOINT_BYTES];
+    endpoint_default_dir(sockets);
+    const char *beside = own_dir ? c->dir : sockets;
+    if (!c->clients[0]) snprintf(c->clients, sizeof c->clients, "ipc://%s/clients", beside);
+    if (!c->workers[0]) snprintf(c->workers, sizeof c->workers, "ipc://%s/workers", beside);
 }

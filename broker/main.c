@@ -8,11 +8,19 @@
 #include "base/file.h"
 #include "base/thread.h"
 #include "broker/broker.h"
+#include "broker/verb_store.h"
 #include "schemas/endpoint.h"
 
 static int open_socket(struct broker *b, struct sock **out, const char *endpoint, char *err,
                        size_t err_bytes) {
     struct sock_config c = {.type = SOCK_ROUTER, .hwm = 4096, .bind = true, .endpoint = endpoint};
+    char folder[sizeof b->config.clients];
+    char *slash;
+    snprintf(folder, sizeof folder, "%s", endpoint);
+    if (strncmp(folder, "ipc:///", 7) == 0 && (slash = strrchr(folder + 7, '/'))) {
+        *slash = '\0';
+        file_mkdirs(folder + 6); /* what stops this stops the bind too, which says so */
+    }
     int e = endpoint_check(endpoint, err, err_bytes);
     return e ? e : sock_open(out, b->ctx, &c, err, err_bytes);
 }
@@ -63,6 +71,7 @@ static void close_all(struct broker *b) {
 }
 
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "store") == 0) return verb_store(argc - 1, argv + 1);
     struct broker *b = calloc(1, sizeof *b);
     if (!b) return 1;
     config_parse(&b->config, argc, argv);

@@ -24,6 +24,14 @@ void endpoint_default(enum endpoint_of which, char out[ENDPOINT_BYTES]) {
              which == ENDPOINT_CLIENTS ? "clients" : "workers");
 }
 
+void endpoint_state_dir(char *out, size_t out_bytes) {
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state && state[0] == '/')
+        snprintf(out, out_bytes, "%s/penstock", state);
+    else
+        snprintf(out, out_bytes, "%s/.local/state/penstock", home ? home : "");
+}
+
 int endpoint_check(const char *endpoint, char *err, size_t err_bytes) {
     if (strncmp(endpoint, "ipc:///", 7) != 0) return 0;
     char dir[ENDPOINT_BYTES];

@@ -1,4 +1,5 @@
-/* endpoint.h - where broker, workers and clients of one machine meet when nobody says otherwise.
+/* endpoint.h - where broker, workers and clients of one machine meet when nobody says otherwise,
+ * and where jobs are kept.
  *
  * The folder is $XDG_RUNTIME_DIR/penstock, or /tmp/penstock-UID without one; in it the broker's two
  * sockets are `clients` and `workers`. A folder in /tmp could have been made by somebody else
@@ -19,6 +20,9 @@ enum endpoint_of { ENDPOINT_CLIENTS, ENDPOINT_WORKERS };
 void endpoint_default(enum endpoint_of which, char out[ENDPOINT_BYTES]);
 /* The folder of the default endpoints. */
 void endpoint_default_dir(char out[ENDPOINT_BYTES]);
+/* Where jobs are kept: $XDG_STATE_HOME/penstock, or ~/.local/state/penstock. Not the runtime folder,
+ * which is memory and goes with the session. Cut to fit. */
+void endpoint_state_dir(char *out, size_t out_bytes);
 /* Refuses an ipc:// endpoint whose folder belongs to another user (root's are trusted) or can be
  * written by others. Other transports and folders that are not there yet pass. */
 int endpoint_check(const char *endpoint, char *err, size_t err_bytes);

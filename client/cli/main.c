@@ -24,9 +24,8 @@ static const struct verb {
     {"version", "", "the version of this program", cli_verb_version},
     {"run", "KIND", "run one job without a broker", cli_verb_exec_worker},
     {"tokenize", "", "show the tokens of a text", cli_verb_exec_worker},
-    {"model", "", "look at models", cli_verb_exec_worker},
-    {"pages", "", "look at stored KV pages", cli_verb_exec_worker},
-    {"store", "check|backup|compact", "look after the store", cli_verb_store},
+    {"store", "check", "check every record and payload of a stopped broker's store",
+     cli_verb_store},
 };
 
 static void print_help(FILE *out) {

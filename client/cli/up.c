@@ -31,6 +31,7 @@
 enum {
     OPT_WORKERS = 256,
     OPT_MODELS,
+    OPT_MODEL,
     OPT_PIPELINES,
     OPT_THREADS,
     OPT_STAGES,
@@ -46,8 +47,8 @@ enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
 struct up {
     struct cli c;
     char *dir, *pipelines, *threads, *stages, *log_level, *lease_ms, *heartbeat_ms;
-    char *models[DIRS_MAX];
-    uint32_t n_models, n_workers;
+    char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
+    uint32_t n_models, n_model, n_workers;
     int64_t drain_ms;
     const char *worker_endpoint;
     char clients_url[PATH_BYTES], workers_url[PATH_BYTES];
@@ -64,6 +65,7 @@ static const struct argp_option options[] = {
     {"workers", OPT_WORKERS, "N", 0, "So many worker processes (default 1)", 1},
     {"models", OPT_MODELS, "DIR", 0, "A folder of models; may be given again (default: the cache)",
      1},
+    {"model", OPT_MODEL, "NAME=DIR", 0, "One model under a name; may be given again", 1},
     {"pipelines", OPT_PIPELINES, "DIR", 0,
      "A folder of pipeline files (default: the installed ones)", 1},
     {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
@@ -86,6 +88,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (in->n_models == DIRS_MAX) argp_error(state, "more than %d --models", DIRS_MAX);
         in->models[in->n_models++] = arg;
         return 0;
+    case OPT_MODEL:
+        if (in->n_model == DIRS_MAX) argp_error(state, "more than %d --model", DIRS_MAX);
+        in->model[in->n_model++] = arg;
+        return 0;
     case OPT_PIPELINES: in->pipelines = arg; return 0;
     case OPT_THREADS: in->threads = arg; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
@@ -106,16 +112,6 @@ static bool is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A folder of the user's: $VAR/TAIL, else $HOME/OTHERWISE/TAIL. */
-static void user_dir(char out[PATH_BYTES], const char *var, const char *otherwise,
-                     const char *tail) {
-    const char *base = getenv(var), *home = getenv("HOME");
-    if (base && base[0] == '/')
-        snprintf(out, PATH_BYTES, "%s/%s", base, tail);
-    else
-        snprintf(out, PATH_BYTES, "%s/%s/%s", home ? home : "", otherwise, tail);
-}
-
 static int find_pipelines(struct up *in) {
     static const char *const beside[] = {"../share/penstock/pipelines", "../../pipelines"};
     char dir[PATH_BYTES];
@@ -128,12 +124,15 @@ static int find_pipelines(struct up *in) {
 }
 
 static void find_models(struct up *in) {
-    const char *cache = getenv("PENSTOCK_CACHE");
+    const char *cache = getenv("PENSTOCK_CACHE"), *user = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
     if (in->n_models) return;
     if (cache && cache[0])
         snprintf(in->models_path, PATH_BYTES, "%s/models", cache);
+    else if (user && user[0])
+        snprintf(in->models_path, PATH_BYTES, "%s/penstock/models", user);
     else
-        user_dir(in->models_path, "XDG_CACHE_HOME", ".cache", "penstock/models");
+        snprintf(in->models_path, PATH_BYTES, "%s/.cache/penstock/models", home ? home : "");
     if (is_dir(in->models_path)) in->models[in->n_models++] = in->models_path;
 }
 
@@ -155,7 +154,7 @@ static int find_places(struct up *in) {
         snprintf(in->clients_url, PATH_BYTES, "ipc://%.4000s/clients", in->dir_path);
         snprintf(in->workers_url, PATH_BYTES, "ipc://%.4000s/workers", in->dir_path);
     } else {
-        user_dir(in->dir_path, "XDG_STATE_HOME", ".local/state", "penstock");
+        endpoint_state_dir(in->dir_path, sizeof in->dir_path);
         endpoint_default_dir(sockets);
         endpoint_default(ENDPOINT_CLIENTS, in->clients_url);
         endpoint_default(ENDPOINT_WORKERS, in->workers_url);
@@ -176,7 +175,7 @@ static int find_places(struct up *in) {
 /* ---- children ---- */
 
 struct args {
-    char *v[64];
+    char *v[96];
     uint32_t n;
 };
 
@@ -220,6 +219,7 @@ static int set_commands(struct up *in) {
         add(&worker, "--name", in->child[i].name);
         add(&worker, "--stages", in->stages ? in->stages : "all");
         for (uint32_t m = 0; m < in->n_models; m++) add(&worker, "--models", in->models[m]);
+        for (uint32_t m = 0; m < in->n_model; m++) add(&worker, "--model", in->model[m]);
         add(&worker, "--threads", in->threads);
         add(&worker, "--log-level", in->log_level);
         code = set_command(&in->child[i], "penstock-worker", &worker);

@@ -294,3 +294,30 @@ def test_a_broker_that_answers_nonsense_does_not_confuse_the_client(tmp_path):
         s.listen()
         done = run(None, "ping", "--endpoint", f"ipc://{tmp_path}/clients", "--timeout", "0.5")
     assert done.returncode == 3
+
+
+def test_store_check_reads_a_stopped_store_and_refuses_an_open_one(tmp_path):
+    done = run(None, "store", "check", "--dir", str(tmp_path / "none"))
+    assert done.returncode == 1 and b"no store" in done.stderr and not (tmp_path / "none").exists()
+    with Broker(tmp_path, echo(name="text.embed")) as b:
+        submit(b)
+        done = run(None, "store", "check", "--dir", str(tmp_path))
+        assert done.returncode == 1 and str(b.process.pid).encode() in done.stderr
+    done = run(None, "store", "check", "--dir", str(tmp_path))
+    assert done.returncode == 0 and b"0 problems in 1 jobs" in done.stderr
+    assert run(None, "store").returncode == 2
+    assert run(None, "store", "dance").returncode == 2
+
+
+def test_without_dir_jobs_are_kept_in_the_state_folder_and_sockets_in_the_runtime_one(tmp_path):
+    env = dict(os.environ, XDG_STATE_HOME=str(tmp_path / "state"), XDG_RUNTIME_DIR=str(tmp_path / "run"))
+    env.pop("PENSTOCK_ENDPOINT", None)
+    broker = os.path.join(os.environ["PENSTOCK_BIN"], "penstock-broker")
+    with subprocess.Popen([broker], env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert until(lambda: subprocess.run([PROGRAM, "ping"], env=env, check=False,
+                                                capture_output=True).returncode == 0)
+            assert (tmp_path / "state/penstock/STORE").exists()
+            assert (tmp_path / "run/penstock/clients").exists()
+        finally:
+            process.terminate()
