@@ -202,7 +202,7 @@ static void answer_submit(struct broker *b, struct commit_op *op, struct job *j)
         struct refusal why;
         char id[JOB_ID_CHARS + 1];
         job_id_text(op->existing, id);
-        refusal_set(&why, "key_conflict", "key", "",
+        refusal_set(&why, "key_conflict", "key", "one kind and body a key",
                     "use another key, or send what the first submit sent",
                     "the key belongs to job %s, which has another kind or body", id);
         reply_refused(b, b->clients, &op->peer, op->req, &why);

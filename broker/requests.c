@@ -65,11 +65,12 @@ static const struct pipeline *choose_pipeline(struct broker *b, const struct msg
             *index = i;
             return p;
         }
-        refusal_set(why, "unknown_pipeline", "pipeline", "", "name a pipeline of this kind",
-                    "pipeline %s is for kind %s, not %s", p->name, p->kind, kind->name);
+        refusal_set(why, "unknown_pipeline", "pipeline", "a loaded pipeline of the kind",
+                    "name a pipeline of this kind", "pipeline %s is for kind %s, not %s", p->name,
+                    p->kind, kind->name);
         return NULL;
     }
-    refusal_set(why, "unknown_pipeline", "pipeline", "",
+    refusal_set(why, "unknown_pipeline", "pipeline", "a loaded pipeline of the kind",
                 "add a pipeline file, or name one that is loaded", "no pipeline is named %.*s",
                 (int)name.len, (const char *)name.data);
     return NULL;
@@ -82,8 +83,9 @@ static const struct pipeline *check_submit(struct broker *b, const struct reques
     const struct msg_submit *m = r->header;
     *kind = kind_find(m->kind);
     if (!*kind) {
-        refusal_set(why, "unknown_kind", "kind", "", "`penstock schema` lists the kinds",
-                    "no kind is named %.*s", (int)m->kind.len, (const char *)m->kind.data);
+        refusal_set(why, "unknown_kind", "kind", "one of the kinds of this broker",
+                    "`penstock schema` lists the kinds", "no kind is named %.*s", (int)m->kind.len,
+                    (const char *)m->kind.data);
         return NULL;
     }
     const struct pipeline *p = choose_pipeline(b, m, *kind, index, why);
@@ -196,7 +198,7 @@ static bool read_record(struct broker *b, const struct request *r, uint64_t req,
     struct refusal why;
     char id[JOB_ID_CHARS + 1];
     job_id_text(job, id);
-    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "",
+    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "a job of this broker",
                 e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
                 "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
     reply_refused(b, r->sock, &r->peer, req, &why);

@@ -338,7 +338,7 @@ def test_it_refuses(client, what):
     code, h, _ = client.receive()
     assert code == REFUSED, h
     assert h["code"] == expected, h
-    assert h["message"] and (h.get("fix") or h.get("limit")), "it says what was wrong and what to do"
+    assert h["message"] and h["field"] and h["limit"] and h["fix"], h
     if parts[1:] and b"\xa3req\x4d" in parts[1]:
         assert h["req"] == 77
 
