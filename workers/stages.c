@@ -8,7 +8,7 @@
 
 static const struct stage_program *const programs[] = {
     &stage_encode_texts,   &stage_encode_prompt, &stage_encode_contract, &stage_infer_embed,
-    &stage_infer_generate, &stage_post_embed,    &stage_post_generate,
+    &stage_infer_generate, &stage_post_embed,    &stage_post_generate,   &stage_post_contract,
 };
 
 const struct stage_program *stage_at(uint32_t i) {

@@ -277,3 +277,36 @@ int clauses_split(struct bytes text, struct arena *a, struct clauses *out) {
     }
     return rc;
 }
+
+/* Copies with every run of white space as one blank; between two Han characters as none. */
+static void put_flat(const char *at, const char *end, struct buf *out) {
+    bool gap = false, han_before = false;
+    while (at < end) {
+        const char *begin = at;
+        uint32_t c = unicode_next(&at);
+        if (unicode_is_space(c)) {
+            gap = true;
+            continue;
+        }
+        bool han = unicode_is_han(c);
+        if (gap && !(han && han_before)) buf_append(out, " ", 1);
+        buf_append(out, begin, (size_t)(at - begin));
+        gap = false;
+        han_before = han;
+    }
+}
+
+int clause_seen(struct bytes text, const struct clause *c, struct buf *out, size_t *heading_bytes) {
+    const char *all = text.data;
+    uint32_t begin = c->begin;
+    if (c->number.begin == begin && c->number.end < c->end) begin = c->number.end;
+    if (c->heading.end > c->heading.begin && c->heading.end <= c->begin) {
+        put_flat(all + c->heading.begin, all + c->heading.end, out);
+        buf_append(out, ". ", 2);
+    }
+    if (heading_bytes) *heading_bytes = out->len;
+    uint32_t end = c->end;
+    trim(all, &begin, &end);
+    put_flat(all + begin, all + end, out);
+    return out->error;
+}

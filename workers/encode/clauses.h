@@ -44,4 +44,9 @@ const char *clause_language_name(enum clause_language l); /* "en", "zh" */
 /* text is valid UTF-8 of at most UINT32_MAX bytes. */
 int clauses_split(struct bytes text, struct arena *a, struct clauses *out);
 
+/* What encoder and cues see of a clause: the heading above it, then its text without its number,
+ * white space as single blanks. Appended to out, of which the first *heading_bytes (may be NULL)
+ * are the heading's. */
+int clause_seen(struct bytes text, const struct clause *c, struct buf *out, size_t *heading_bytes);
+
 #endif

@@ -11,21 +11,6 @@
 #include "workers/encode/clauses_pack.h"
 #include "workers/encode/stages.h"
 
-/* What the encoder sees: the heading above, then the text without its number. */
-static struct bytes seen(struct bytes text, const struct clause *c, struct buf *room) {
-    const char *all = text.data;
-    uint32_t begin = c->begin;
-    if (c->number.begin == begin && c->number.end < c->end) begin = c->number.end;
-    buf_clear(room);
-    bool above = c->heading.end > c->heading.begin && c->heading.end <= c->begin;
-    if (above) {
-        buf_append(room, all + c->heading.begin, c->heading.end - c->heading.begin);
-        buf_append(room, ". ", 2);
-    }
-    buf_append(room, all + begin, c->end - begin);
-    return buf_bytes(room);
-}
-
 static bool encode_clauses(struct stage_item *i, const struct tokenizer *t, uint32_t context,
                            struct bytes text, const struct clauses *cs, struct tokens *seqs) {
     struct buf room = {0};
@@ -37,10 +22,11 @@ static bool encode_clauses(struct stage_item *i, const struct tokenizer *t, uint
             buf_fini(&room);
             return false;
         }
-        struct bytes s = seen(text, &cs->at[k], &room);
-        rc = room.error
-                 ? room.error
-                 : tokenizer_encode(t, s, true, context, i->arena, &seqs[k], err, sizeof err);
+        buf_clear(&room);
+        rc = clause_seen(text, &cs->at[k], &room, NULL);
+        if (rc == 0)
+            rc = tokenizer_encode(t, buf_bytes(&room), true, context, i->arena, &seqs[k], err,
+                                  sizeof err);
     }
     buf_fini(&room);
     if (rc < 0) item_fail_rc(i, rc, err);
