@@ -145,6 +145,15 @@ Test(files, a_file_cut_anywhere_is_refused) {
     tensors_refused(ERR_CORRUPT, "truncated");
 }
 
+Test(files, a_header_beyond_its_limit_is_refused_before_it_is_read) {
+    size_t bytes = SAFETENSORS_HEADER_BYTES_MAX + 9;
+    uint8_t *file = calloc(1, bytes);
+    memcpy(file, "\1\0\0\1", 4); /* 16 MiB and one */
+    scratch_write(&scratch, "model.safetensors", file, bytes);
+    free(file);
+    tensors_refused(ERR_LIMIT, "16777217");
+}
+
 Test(files, a_directory_without_weights_is_refused_with_the_file_named) {
     struct safetensors *s = NULL;
     char err[512] = "";
