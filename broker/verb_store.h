@@ -1,8 +1,7 @@
-/* verb_store.h - `penstock-broker store check`: every record, key, blob and checksum of a store that
- * no broker has open.
+/* verb_store.h - `penstock-broker store check|backup|compact`: for a store that no broker has open.
  *
- * Units: none.  Owner, memory: its own.  Errors: exit codes: 0 no problem, 1 problems or a store that
- * cannot be opened, 2 usage.  Threads: main. */
+ * Units: none.  Owner, memory: its own.  Errors: exit codes: 0 no problem, 1 problems or a store
+ * that cannot be opened, 2 usage.  Threads: main. */
 #ifndef PENSTOCK_BROKER_VERB_STORE_H
 #define PENSTOCK_BROKER_VERB_STORE_H
 

@@ -51,6 +51,11 @@ static int take_lock(const char *path, int *lock_fd, char *err, size_t err_bytes
     return 0;
 }
 
+bool store_dir_made(const char *dir) {
+    char path[STORE_PATH_BYTES];
+    return store_path(dir, "STORE", path, NULL, 0) == 0 && access(path, F_OK) == 0;
+}
+
 int store_dir_lock(const char *dir, int *lock_fd, bool *made, char *err, size_t err_bytes) {
     static const char *const folders[] = {"meta", "blob"};
     char path[STORE_PATH_BYTES];
@@ -63,8 +68,7 @@ int store_dir_lock(const char *dir, int *lock_fd, bool *made, char *err, size_t 
     }
     int code = store_path(dir, "lock", path, err, err_bytes);
     if (code == 0) code = take_lock(path, lock_fd, err, err_bytes);
-    if (code == 0) code = store_path(dir, "STORE", path, err, err_bytes);
-    if (code == 0) *made = access(path, F_OK) == 0;
+    if (code == 0) *made = store_dir_made(dir);
     return code;
 }
 
@@ -72,7 +76,7 @@ void store_dir_unlock(int lock_fd) {
     if (lock_fd >= 0) close(lock_fd);
 }
 
-static int sync_folder(const char *path, char *err, size_t err_bytes) {
+int store_dir_sync(const char *path, char *err, size_t err_bytes) {
     int code = 0;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0) code = -errno;
@@ -86,11 +90,11 @@ int store_dir_mark(const char *dir, char *err, size_t err_bytes) {
                                "blob; both belong together.\n";
     char path[STORE_PATH_BYTES];
     int code = store_path(dir, "meta", path, err, err_bytes);
-    if (code == 0) code = sync_folder(path, err, err_bytes);
+    if (code == 0) code = store_dir_sync(path, err, err_bytes);
     if (code == 0) code = store_path(dir, "blob", path, err, err_bytes);
-    if (code == 0) code = sync_folder(path, err, err_bytes);
+    if (code == 0) code = store_dir_sync(path, err, err_bytes);
     if (code == 0) code = store_path(dir, "..", path, err, err_bytes);
-    if (code == 0) code = sync_folder(path, err, err_bytes);
+    if (code == 0) code = store_dir_sync(path, err, err_bytes);
     if (code == 0) code = store_path(dir, "STORE", path, err, err_bytes);
     return code == 0 ? file_replace(path, text, sizeof text - 1, err, err_bytes) : code;
 }

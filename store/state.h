@@ -27,6 +27,10 @@ struct store {
     int fail_error;
 };
 
+/* Opens meta and blob of s->dir; on failure one of them may be open all the same. */
+int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes);
+void store_envs_close(struct store *s);
+
 /* Whether the record of id.job names this payload. A damaged record names all that is its own. */
 int job_names_blob(const struct store_read *t, struct blob_id id, bool *named);
 

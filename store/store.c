@@ -19,7 +19,7 @@
 static const char *const meta_tables[META_TABLES] = {"info", "jobs", "keys", "live", "finished"};
 static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks"};
 
-static int open_envs(struct store *s, bool must_exist, char *err, size_t err_bytes) {
+int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes) {
     char path[STORE_PATH_BYTES];
     struct env_config c = {path, meta_tables, META_TABLES, s->meta_cap_bytes, must_exist};
     int code = store_path(s->dir, "meta", path, err, err_bytes);
@@ -30,7 +30,7 @@ static int open_envs(struct store *s, bool must_exist, char *err, size_t err_byt
     return code;
 }
 
-static void close_envs(struct store *s) {
+void store_envs_close(struct store *s) {
     env_close(s->meta);
     env_close(s->blob);
     s->meta = s->blob = NULL;
@@ -147,8 +147,10 @@ static int take_over(struct store *s, bool count_start, char *err, size_t err_by
 }
 
 int store_open(struct store **out, const struct store_config *c, char *err, size_t err_bytes) {
-    struct store *s = calloc(1, sizeof *s);
     bool made = false;
+    if (c->as_is && !store_dir_made(c->dir))
+        return err_set(err, err_bytes, -ENOENT, "%s: there is no store", c->dir);
+    struct store *s = calloc(1, sizeof *s);
     if (!s) return err_set(err, err_bytes, -ENOMEM, "%s: out of memory", c->dir);
     s->lock_fd = -1;
     s->meta_cap_bytes = c->meta_cap_bytes ? c->meta_cap_bytes : META_CAP_BYTES;
@@ -159,8 +161,9 @@ int store_open(struct store **out, const struct store_config *c, char *err, size
     if (code == 0 && sodium_init() < 0)
         code = err_set(err, err_bytes, -EIO, "libsodium found no source of randomness");
     if (code == 0) code = store_dir_lock(s->dir, &s->lock_fd, &made, err, err_bytes);
-    if (code == 0) code = open_envs(s, made, err, err_bytes);
-    if (code == 0) code = take_over(s, true, err, err_bytes);
+    if (code == 0) code = store_envs_open(s, made, err, err_bytes);
+    if (code == 0 && c->as_is) atomic_store(&s->poisoned, true);
+    if (code == 0 && !c->as_is) code = take_over(s, true, err, err_bytes);
     if (code == 0 && !made) code = store_dir_mark(s->dir, err, err_bytes);
     if (code != 0) {
         store_close(s);
@@ -173,7 +176,7 @@ int store_open(struct store **out, const struct store_config *c, char *err, size
 void store_close(struct store *s) {
     if (!s) return;
     assert(!s->writing);
-    close_envs(s);
+    store_envs_close(s);
     store_dir_unlock(s->lock_fd);
     pthread_rwlock_destroy(&s->in_use);
     buf_fini(&s->pending);
@@ -190,14 +193,14 @@ uint64_t store_epoch(const struct store *s) {
 int store_reopen(struct store *s, char *err, size_t err_bytes) {
     assert(!s->writing);
     pthread_rwlock_wrlock(&s->in_use);
-    close_envs(s);
+    store_envs_close(s);
     buf_clear(&s->pending);
-    int code = open_envs(s, true, err, err_bytes);
+    int code = store_envs_open(s, true, err, err_bytes);
     atomic_store(&s->poisoned, false);
     if (code == 0) code = take_over(s, false, err, err_bytes);
     if (code != 0) {
         atomic_store(&s->poisoned, true);
-        close_envs(s);
+        store_envs_close(s);
     }
     pthread_rwlock_unlock(&s->in_use);
     return code;

@@ -19,6 +19,9 @@ struct store_config {
     const char *dir;         /* made when missing: dir/meta, dir/blob, dir/lock */
     uint64_t meta_cap_bytes; /* map size; 0 takes 1 GiB (sparse) */
     uint64_t blob_cap_bytes; /* 0 takes 8 GiB (sparse) */
+    /* For looking after a store: counts no start, sweeps nothing, refuses writes, makes no new one
+     * (-ENOENT). A damaged store opens so as far as LMDB can. */
+    bool as_is;
 };
 
 /* -EBUSY when another process has it (err names its pid). Sweeps orphans, counts the start. */
@@ -57,6 +60,13 @@ bool store_full_soft(struct store *s); /* above 80 % of either cap */
 /* On the store thread or offline, in a read transaction: walks every record, key, blob and CRC;
  * prints findings through fn; returns how many problems, or an error. */
 int store_check(struct store *s, void (*fn)(void *arg, const char *finding), void *arg);
+
+/* Copies a consistent store, without its free pages, into the folder `to`, which must not exist;
+ * it can be opened in place of this one. On the store thread between transactions, or offline. */
+int store_backup(struct store *s, const char *to, char *err, size_t err_bytes);
+/* Replaces both data files by such copies: the space of deleted jobs goes back to the disk. Takes
+ * the store alone; on failure it goes on with what it had, or refuses everything (-EIO). */
+int store_compact(struct store *s, char *err, size_t err_bytes);
 
 /* Tests: the n-th commit from now fails with `error` between blob and meta (0 switches it off). */
 void store_fail_commit(struct store *s, uint32_t countdown, int error);

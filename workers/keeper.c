@@ -35,7 +35,7 @@ void keeper_cause(int status, const char *run, const char *last_words, char *out
     bool by_kill = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     snprintf(out, out_bytes, "%s%s%s%s%s%s", how, run[0] ? " in stage " : "", run,
              last_words[0] ? ": " : "", last_words,
-             by_kill ? "; the kernel kills so when memory runs out" : "");
+             by_kill ? "; by hand, or by the kernel for want of memory" : "");
 }
 
 /* ---- reporting a death ---- */

@@ -17,7 +17,8 @@ void fixture_make(struct fixture *f) {
     snprintf(f->dir, sizeof f->dir, "%s/penstock-store-XXXXXX", tmp ? tmp : "/tmp");
     cr_assert_not_null(mkdtemp(f->dir));
     arena_init(&f->arena, 64u << 20);
-    f->config = (struct store_config){f->dir, 16u << 20, 64u << 20};
+    f->config = (struct store_config){
+        .dir = f->dir, .meta_cap_bytes = 16u << 20, .blob_cap_bytes = 64u << 20};
 }
 
 void fixture_open_caps(struct fixture *f, uint64_t meta_cap_bytes, uint64_t blob_cap_bytes) {
