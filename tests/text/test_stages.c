@@ -1,9 +1,14 @@
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "kernels/ops.h"
 #include "schemas/pack.h"
 #include "tests/text/help.h"
 #include "workers/encode/stages.h"
+#include "workers/infer/models.h"
 #include "workers/post/stages.h"
 
 struct one {
@@ -142,4 +147,145 @@ Test(item, an_output_beyond_its_limit_fails_the_job) {
     cr_assert(strstr(o.item.reason, "10 bytes"), "%s", o.item.reason);
     buf_fini(&out);
     one_end(&o);
+}
+
+/* ---- encode.texts, encode.prompt ---- */
+
+struct encoder {
+    struct ops *ops;
+    struct models *models;
+    void *self;
+};
+
+static void encoder_open(struct encoder *e, const char *dir) {
+    char named[600], err[512] = "";
+    const char *list[] = {named};
+    struct ops_config config = {.backend = "ref"};
+    snprintf(named, sizeof named, "m=%s", dir);
+    cr_assert_eq(ops_open(&e->ops, &config, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(models_open(&e->models, e->ops, NULL, list, 1, err, sizeof err), 0, "%s", err);
+    struct stage_context context = {.models = e->models};
+    cr_assert_eq(encode_open(&e->self, &context, err, sizeof err), 0, "%s", err);
+}
+
+static void encoder_close(struct encoder *e) {
+    encode_close(e->self);
+    models_close(e->models);
+    ops_close(e->ops);
+}
+
+static void put_texts(struct buf *body, const char *const *texts, uint32_t n) {
+    struct packer p = packer_of(body);
+    pack_map(&p, 1);
+    pack_str(&p, "texts");
+    pack_array(&p, n);
+    for (uint32_t i = 0; i < n; i++) pack_str(&p, texts[i]);
+}
+
+static uint32_t id_at(struct bytes bin, uint32_t i) {
+    struct reader r = reader_of(bin);
+    for (uint32_t k = 0; k < i; k++) read_u32le(&r);
+    return read_u32le(&r);
+}
+
+Test(encode, texts_are_cut_to_the_context_of_the_model_and_marked) {
+    char *longest = calloc(4001, 1);
+    memset(longest, 'a', 4000);
+    for (int i = 3; i < 4000; i += 4) longest[i] = ' ';
+    const char *const texts[] = {"hello world", longest, ""};
+    struct encoder e;
+    struct one o;
+    struct buf body = {0};
+    encoder_open(&e, minilm_dir());
+    one_begin(&o, "text.embed");
+    put_texts(&body, texts, 3);
+    o.item.body = buf_bytes(&body);
+    o.item.model = bytes_str("m");
+    one_run(&o, &stage_encode_texts, e.self);
+    cr_assert_eq(o.item.error, JOB_ERROR_NONE, "%s", o.item.reason);
+    const struct pack_val *root = pack_root(o.doc), *seqs = pack_get(root, "seqs");
+    cr_assert_eq(pack_len(seqs), 3);
+    cr_assert_eq(pack_as_bytes(pack_at(seqs, 0)).len, 4 * 4);
+    cr_assert_eq(id_at(pack_as_bytes(pack_at(seqs, 0)), 1), 7592); /* hello */
+    cr_assert_eq(pack_as_bytes(pack_at(seqs, 1)).len, 256 * 4);
+    cr_assert_eq(id_at(pack_as_bytes(pack_at(seqs, 1)), 255), 102); /* [SEP] is kept */
+    cr_assert_eq(pack_as_bytes(pack_at(seqs, 2)).len, 2 * 4);
+    cr_assert(pack_as_bool(pack_at(pack_get(root, "truncated"), 1), false));
+    cr_assert_not(pack_as_bool(pack_at(pack_get(root, "truncated"), 0), true));
+    one_end(&o);
+    atomic_bool cancelled = true;
+    one_begin(&o, "text.embed");
+    o.item.body = buf_bytes(&body);
+    o.item.model = bytes_str("m");
+    o.item.cancelled = &cancelled;
+    one_run(&o, &stage_encode_texts, e.self);
+    cr_assert_eq(o.item.error, JOB_ERROR_CANCELLED);
+    one_end(&o);
+    one_begin(&o, "text.embed");
+    o.item.body = buf_bytes(&body);
+    o.item.model = bytes_str("nobody");
+    one_run(&o, &stage_encode_texts, e.self);
+    cr_assert_eq(o.item.error, JOB_ERROR_PERMANENT);
+    cr_assert(strstr(o.item.reason, "nobody"), "%s", o.item.reason);
+    one_end(&o);
+    buf_fini(&body);
+    free(longest);
+    encoder_close(&e);
+}
+
+/* Runs encode.prompt in a directory with a golden decoder's config and a small tokenizer. */
+static void prompt_gives(const char *prompt, const uint32_t *ids, uint32_t n,
+                         const char *fails_with) {
+    struct folder f;
+    struct encoder e;
+    struct one o;
+    struct buf body = {0};
+    void *config;
+    size_t bytes;
+    char err[256] = "",
+         *json = bytelevel_json("{\"type\":\"ByteLevel\",\"add_prefix_space\":false}", "", true);
+    folder_begin(&f);
+    cr_assert_eq(file_read("tests/golden/models/llama-tied/config.json", 1u << 20, &config, &bytes,
+                           err, sizeof err),
+                 0, "%s", err);
+    folder_write(&f, "config.json", config, bytes);
+    folder_write(&f, "tokenizer.json", json, strlen(json));
+    encoder_open(&e, f.dir);
+    one_begin(&o, "text.generate");
+    struct packer p = packer_of(&body);
+    pack_map(&p, 1);
+    pack_kv_str(&p, "prompt", prompt);
+    o.item.body = buf_bytes(&body);
+    o.item.model = bytes_str("m");
+    one_run(&o, &stage_encode_prompt, e.self);
+    if (fails_with) {
+        cr_assert_eq(o.item.error, JOB_ERROR_PERMANENT);
+        cr_assert(strstr(o.item.reason, fails_with), "%s", o.item.reason);
+    } else {
+        cr_assert_eq(o.item.error, JOB_ERROR_NONE, "%s", o.item.reason);
+        struct bytes bin = pack_as_bytes(pack_get(pack_root(o.doc), "ids"));
+        cr_assert_eq(bin.len, n * 4);
+        for (uint32_t i = 0; i < n; i++) cr_assert_eq(id_at(bin, i), ids[i]);
+    }
+    one_end(&o);
+    encoder_close(&e);
+    folder_end(&f);
+    buf_fini(&body);
+    free(config);
+    free(json);
+}
+
+Test(encode, a_prompt_becomes_ids) {
+    prompt_gives("hello wor", (uint32_t[]){303, 306}, 2, NULL);
+}
+
+Test(encode, a_prompt_that_fills_the_context_is_refused) {
+    char *words = calloc(200001, 1);
+    for (int i = 0; i < 200000; i++) words[i] = i % 2 ? '!' : 'x';
+    prompt_gives(words, NULL, 0, "shorten");
+    free(words);
+}
+
+Test(encode, an_empty_prompt_begins_with_the_models_own_token) {
+    prompt_gives("", (uint32_t[]){1}, 1, NULL);
 }

@@ -520,3 +520,10 @@ Test(unicode, a_long_run_of_marks_is_ordered_and_composed) {
     buf_fini(&in);
     buf_fini(&out);
 }
+
+Test(unicode, signs_that_came_after_unicode_8_are_as_letters_to_bert) {
+    cr_assert(unicode_is_punct(0x2E42) && !unicode_is_punct(0x2E43)); /* Unicode 7.0, 9.0 */
+    cr_assert(unicode_is_accent(0x0301) && !unicode_is_accent(0x1DF6));
+    cr_assert(unicode_is_format(0x200B) && !unicode_is_format(0x08E2));
+    cr_assert(unicode_is_punct('$') && unicode_is_punct(0x3002) && !unicode_is_punct('a'));
+}

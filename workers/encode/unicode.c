@@ -42,6 +42,27 @@ static utf8proc_category_t category(uint32_t c) {
     return utf8proc_category((utf8proc_int32_t)c);
 }
 
+/* Ranges of unicode_late.def, in ascending order. */
+static const struct {
+    uint32_t first, last;
+} late[] = {
+#define RANGE(first, last) {first, last},
+#include "workers/encode/unicode_late.def"
+#undef RANGE
+};
+
+static bool came_late(uint32_t c) {
+    size_t lo = 0, hi = sizeof late / sizeof *late;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (c > late[mid].last)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < sizeof late / sizeof *late && c >= late[lo].first;
+}
+
 bool unicode_is_letter(uint32_t c) {
     if (c < 0x80) return (c | 0x20) - 'a' < 26;
     utf8proc_category_t k = category(c);
@@ -63,7 +84,7 @@ bool unicode_is_space(uint32_t c) {
 bool unicode_is_punct(uint32_t c) {
     if (c < 0x80) return c > ' ' && c < 0x7F && !unicode_is_letter(c) && !unicode_is_number(c);
     utf8proc_category_t k = category(c);
-    return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
+    return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO && !came_late(c);
 }
 
 bool unicode_is_upper(uint32_t c) {
@@ -73,13 +94,15 @@ bool unicode_is_upper(uint32_t c) {
 }
 
 bool unicode_is_accent(uint32_t c) {
-    return c >= 0x300 && category(c) == UTF8PROC_CATEGORY_MN;
+    return c >= 0x300 && category(c) == UTF8PROC_CATEGORY_MN && !came_late(c);
 }
 
 bool unicode_is_format(uint32_t c) {
     if (c < 0x80) return c < ' ' || c == 0x7F;
     utf8proc_category_t k = category(c);
-    return k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO;
+    if (k != UTF8PROC_CATEGORY_CC && k != UTF8PROC_CATEGORY_CF && k != UTF8PROC_CATEGORY_CO)
+        return false;
+    return !came_late(c);
 }
 
 bool unicode_is_word(uint32_t c) {

@@ -1,8 +1,8 @@
 /* unicode.h - what the tokenizers and the clause splitter ask about characters: the door to
  * utf8proc.
  *
- * The classes are those of utf8proc's Unicode version, with the exceptions that Hugging Face's
- * normalizers make and that are named at each call.
+ * The classes are those of utf8proc's Unicode version. Punctuation, accents and format characters
+ * are BertNormalizer's, which stopped at Unicode 8.0 (unicode_late.def).
  *
  * Units: code points, bytes of UTF-8.  Owner, memory: unicode_normalize appends to the caller's buf
  * and needs eight times the text for a moment.  Errors: -ENOMEM.  Threads: any. */
