@@ -1,0 +1,36 @@
+/* load.h - what broker.c measures with: clients, a worker, an echo over bare libzmq, and the disk.
+ *
+ * Everything runs beside the broker on one machine, as `penstock up` does. The servers are child
+ * processes; the clients of one run are one thread with a socket for each connection.
+ *
+ * Units: operations a second.  Owner: the caller stops what it starts.  Memory: a few MiB.
+ * Errors: a message and exit(1): this is a benchmark.  Threads: as said. */
+#ifndef PENSTOCK_TESTS_BENCH_BROKER_LOAD_H
+#define PENSTOCK_TESTS_BENCH_BROKER_LOAD_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+enum load_what {
+    LOAD_ECHO,   /* a message of the same size there and back */
+    LOAD_ACCEPT, /* SUBMIT to ACCEPTED */
+    LOAD_DONE    /* SUBMIT, ACCEPTED, WAIT, RESULT */
+};
+/* Keeps `outstanding` requests on each of `connections` for `ms`; returns how many ended a second. */
+double load_run(const char *endpoint, enum load_what what, uint32_t connections,
+                uint32_t outstanding, int ms);
+
+pid_t echo_start(const char *endpoint); /* a ROUTER that sends every message back */
+pid_t broker_start(const char *dir);    /* its sockets are ipc://DIR/clients and /workers */
+void child_stop(pid_t pid);
+
+struct worker_thread;
+struct worker_thread *worker_start(const char *endpoint); /* runs test.echo at once, in a thread */
+void worker_stop(struct worker_thread *w);
+
+double flush_rate(const char *dir, int ms); /* pwrite of 4 KiB and fdatasync */
+double lmdb_rate(const char *dir, int ms);  /* one record of 256 bytes a synced commit */
+
+#endif
