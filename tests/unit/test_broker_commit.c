@@ -1,0 +1,201 @@
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "broker/commit.h"
+
+struct rig {
+    char dir[64];
+    struct store *store;
+    struct committer *committer;
+};
+
+static void rig_open(struct rig *r) {
+    char err[256] = "";
+    strcpy(r->dir, "/tmp/penstock-commit-XXXXXX");
+    cr_assert_not_null(mkdtemp(r->dir));
+    struct store_config c = {.dir = r->dir, .meta_cap_bytes = 1 << 26, .blob_cap_bytes = 1 << 26};
+    cr_assert_eq(store_open(&r->store, &c, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(committer_start(&r->committer, r->store), 0);
+}
+
+static void rig_close(struct rig *r) {
+    char command[128];
+    committer_stop(r->committer);
+    store_close(r->store);
+    snprintf(command, sizeof command, "rm -rf %s", r->dir);
+    cr_assert_eq(system(command), 0);
+}
+
+static struct commit_op *submit(uint64_t id, const char *key, struct bytes body) {
+    static const struct job_stage_record stage = {.name = {"s", 1}};
+    struct commit_op *op = commit_op_new(COMMIT_ADD);
+    cr_assert_not_null(op);
+    op->job = id;
+    op->record = (struct job_record){.id = id,
+                                     .seed = id * 10,
+                                     .kind = bytes_str("text.embed"),
+                                     .tenant = bytes_str("default"),
+                                     .key = key ? bytes_str(key) : (struct bytes){NULL, 0},
+                                     .pipeline = bytes_str("p"),
+                                     .plan = bytes_str("plan"),
+                                     .state = JOB_READY,
+                                     .accepted_ms = 1,
+                                     .n_stages = 1,
+                                     .stages = &stage};
+    op->record.body = (struct job_payload){.bytes = body.len,
+                                           .crc = crc32c(0, body.data, body.len),
+                                           .in_blob = body.len > LIMIT_INLINE_BYTES};
+    op->slot = JOB_SLOT_BODY;
+    op->n_parts = 1;
+    op->parts[0] = body;
+    return op;
+}
+
+static struct commit_op *done(struct rig *r) {
+    struct pollfd p = {.fd = commit_fd(r->committer), .events = POLLIN};
+    for (int i = 0; i < 100; i++) {
+        struct commit_op *op = commit_pop(r->committer);
+        if (op) return op;
+        poll(&p, 1, 100);
+    }
+    cr_assert_fail("the store thread does not answer");
+    return NULL;
+}
+
+static int outcome(struct rig *r, struct commit_op *op) {
+    commit_push(r->committer, op);
+    op = done(r);
+    int e = op->error;
+    commit_op_free(op);
+    return e;
+}
+
+static int stored(struct rig *r, uint64_t id, enum job_state *state) {
+    struct store_read *t;
+    struct job_record rec;
+    cr_assert_eq(store_read_begin(r->store, &t), 0);
+    int e = jobs_get(t, id, &rec, NULL);
+    if (e == 0 && state) *state = rec.state;
+    store_read_end(t);
+    return e;
+}
+
+Test(broker_commit, what_comes_back_without_an_error_is_in_the_store) {
+    struct rig r;
+    rig_open(&r);
+    for (uint64_t id = 1; id <= 500; id++)
+        commit_push(r.committer, submit(id, NULL, bytes_str("b")));
+    cr_assert_eq(commit_outstanding(r.committer), 500);
+    for (uint64_t id = 1; id <= 500; id++) {
+        struct commit_op *op = done(&r);
+        cr_assert(op->error == 0 && op->job == id, "they come back in order");
+        cr_assert_eq(stored(&r, id, NULL), 0);
+        commit_op_free(op);
+    }
+    cr_assert_eq(commit_outstanding(r.committer), 0);
+    struct commit_stats s = commit_stats(r.committer);
+    cr_assert_eq(s.ops, 500);
+    cr_assert_lt(s.commits, 500, "a commit takes what has gathered");
+    rig_close(&r);
+}
+
+Test(broker_commit, a_key_that_is_taken_names_its_job_even_within_one_batch) {
+    struct rig r;
+    rig_open(&r);
+    commit_push(r.committer, submit(1, "k", bytes_str("same")));
+    commit_push(r.committer, submit(2, "k", bytes_str("same")));
+    commit_push(r.committer, submit(3, "k", bytes_str("other")));
+    struct commit_op *op[3] = {done(&r), done(&r), done(&r)};
+    cr_assert(op[0]->existing == 0 && op[0]->error == 0);
+    cr_assert(op[1]->existing == 1 && !op[1]->conflict && op[1]->existing_seed == 10);
+    cr_assert(op[2]->existing == 1 && op[2]->conflict);
+    cr_assert_eq(stored(&r, 2, NULL), -ENOENT);
+    cr_assert_eq(stored(&r, 3, NULL), -ENOENT);
+    for (int i = 0; i < 3; i++) commit_op_free(op[i]);
+    rig_close(&r);
+}
+
+Test(broker_commit, large_bodies_go_to_chunks_and_come_back) {
+    struct rig r;
+    rig_open(&r);
+    static uint8_t body[300000];
+    for (size_t i = 0; i < sizeof body; i++) body[i] = (uint8_t)(i * 7);
+    cr_assert_eq(outcome(&r, submit(1, NULL, bytes_of(body, sizeof body))), 0);
+    struct store_read *t;
+    struct job_record rec;
+    struct buf out = {0};
+    cr_assert_eq(store_read_begin(r.store, &t), 0);
+    cr_assert_eq(jobs_get(t, 1, &rec, NULL), 0);
+    cr_assert(rec.body.in_blob);
+    cr_assert_eq(store_payload_get(t, 1, JOB_SLOT_BODY, &rec.body, &out), 0);
+    cr_assert(bytes_eq(buf_bytes(&out), bytes_of(body, sizeof body)));
+    store_read_end(t);
+    buf_fini(&out);
+    rig_close(&r);
+}
+
+Test(broker_commit, after_a_failed_commit_nothing_is_written_before_a_reopen) {
+    struct rig r;
+    rig_open(&r);
+    cr_assert_eq(outcome(&r, submit(1, NULL, bytes_str("b"))), 0);
+    store_fail_commit(r.store, 1, EIO);
+    cr_assert_neq(outcome(&r, submit(2, NULL, bytes_str("b"))), 0);
+    cr_assert_neq(outcome(&r, submit(3, NULL, bytes_str("b"))), 0);
+    cr_assert_eq(stored(&r, 1, NULL), 0, "reads go on");
+    cr_assert_eq(outcome(&r, commit_op_new(COMMIT_REOPEN)), 0);
+    cr_assert_eq(outcome(&r, submit(4, NULL, bytes_str("b"))), 0);
+    cr_assert_eq(stored(&r, 4, NULL), 0);
+    cr_assert_eq(stored(&r, 3, NULL), -ENOENT);
+    rig_close(&r);
+}
+
+Test(broker_commit, what_was_refused_is_forgotten_and_forgetting_twice_is_fine) {
+    struct rig r;
+    rig_open(&r);
+    cr_assert_eq(outcome(&r, submit(1, "k", bytes_str("b"))), 0);
+    for (int i = 0; i < 2; i++) {
+        struct commit_op *op = submit(1, "k", bytes_str("b"));
+        op->type = COMMIT_FORGET;
+        cr_assert_eq(outcome(&r, op), 0);
+        cr_assert_eq(stored(&r, 1, NULL), -ENOENT);
+    }
+    commit_push(r.committer, submit(2, "k", bytes_str("b")));
+    struct commit_op *op = done(&r);
+    cr_assert_eq(op->existing, 0, "its key is free again");
+    commit_op_free(op);
+    rig_close(&r);
+}
+
+Test(broker_commit, an_update_replaces_the_record_and_keeps_its_payload) {
+    struct rig r;
+    rig_open(&r);
+    enum job_state state;
+    cr_assert_eq(outcome(&r, submit(1, NULL, bytes_str("b"))), 0);
+    struct commit_op *op = submit(1, NULL, bytes_str("the result"));
+    op->type = COMMIT_UPDATE;
+    op->slot = JOB_SLOT_RESULT;
+    op->record.state = JOB_DONE;
+    op->record.result = op->record.body;
+    op->record.body =
+        (struct job_payload){.bytes = 1, .crc = crc32c(0, "b", 1), .inlined = {"b", 1}};
+    cr_assert_eq(outcome(&r, op), 0);
+    cr_assert_eq(stored(&r, 1, &state), 0);
+    cr_assert_eq(state, JOB_DONE);
+    rig_close(&r);
+}
+
+Test(broker_commit, stopping_finishes_what_was_pushed) {
+    struct rig r;
+    rig_open(&r);
+    for (uint64_t id = 1; id <= 300; id++)
+        commit_push(r.committer, submit(id, NULL, bytes_str("b")));
+    committer_stop(r.committer);
+    for (uint64_t id = 1; id <= 300; id++) cr_assert_eq(stored(&r, id, NULL), 0);
+    cr_assert_eq(committer_start(&r.committer, r.store), 0);
+    rig_close(&r);
+}

@@ -1,0 +1,292 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/rng.h"
+#include "broker/due.h"
+#include "broker/peer.h"
+#include "broker/ready.h"
+#include "broker/table.h"
+#include "broker/watch.h"
+#include "schemas/pack.h"
+
+static struct pipeline_stage stages[] = {{.name = "a", .run = "test.a"},
+                                         {.name = "b", .run = "test.b", .model = "m"},
+                                         {.name = "c", .run = "test.c"}};
+static struct pipeline chain = {.name = "chain", .n_stages = 3, .stages = stages};
+
+static struct job *job(uint64_t id, uint32_t priority, uint32_t stage) {
+    struct job *j = job_new(&chain);
+    cr_assert_not_null(j);
+    j->id = id;
+    j->priority = priority;
+    j->stage = stage;
+    return j;
+}
+
+/* ---- due ---- */
+
+Test(broker_due, entries_come_back_in_the_order_of_their_deadlines) {
+    enum { N = 2000 };
+    static struct due d[N];
+    struct due_table t;
+    uint64_t rng = 11;
+    due_init(&t, N);
+    for (int i = 0; i < N; i++)
+        cr_assert_eq(due_set(&t, &d[i], (int64_t)(rng_next(&rng) % 500)), 0);
+    for (int i = 0; i < N; i += 3) due_set(&t, &d[i], (int64_t)(rng_next(&rng) % 500)); /* moved */
+    for (int i = 0; i < N; i += 5) due_drop(&t, &d[i]);
+    int64_t last = -1;
+    uint32_t seen = 0;
+    for (struct due *x; (x = due_late(&t, 1000)); seen++) {
+        cr_assert_geq(x->at_ms, last);
+        cr_assert((x - d) % 5 != 0, "a dropped entry came back");
+        last = x->at_ms;
+        due_drop(&t, x);
+    }
+    cr_assert_eq(seen, N - N / 5);
+    due_fini(&t);
+}
+
+Test(broker_due, it_says_who_is_late_and_how_long_to_sleep) {
+    struct due_table t;
+    struct due a = {0}, b = {0};
+    due_init(&t, 2);
+    cr_assert_eq(due_wait_ms(&t, 0), -1);
+    due_set(&t, &a, 100);
+    due_set(&t, &b, 50);
+    cr_assert_eq(due_wait_ms(&t, 20), 30);
+    cr_assert_null(due_late(&t, 49));
+    cr_assert_eq(due_late(&t, 50), &b);
+    cr_assert_eq(due_wait_ms(&t, 70), 0);
+    due_drop(&t, &b);
+    due_drop(&t, &b);
+    cr_assert_null(due_late(&t, 70));
+    due_fini(&t);
+}
+
+Test(broker_due, its_cap_is_an_error_and_moving_an_entry_needs_no_room) {
+    struct due_table t;
+    struct due d[3] = {0};
+    due_init(&t, 2);
+    cr_assert_eq(due_set(&t, &d[0], 1), 0);
+    cr_assert_eq(due_set(&t, &d[1], 2), 0);
+    cr_assert_eq(due_set(&t, &d[2], 3), -ENOSPC);
+    cr_assert_eq(due_set(&t, &d[0], 9), 0);
+    cr_assert_eq(due_late(&t, 9), &d[1]);
+    due_fini(&t);
+}
+
+/* ---- ready ---- */
+
+Test(broker_ready, priority_goes_before_age_and_age_before_nothing) {
+    struct ready *r = calloc(1, sizeof *r);
+    struct job *j[] = {job(1, 5, 0), job(2, 5, 0), job(3, 0, 0), job(4, 9, 0)};
+    for (int i = 0; i < 4; i++) cr_assert_eq(ready_add(r, j[i]), 0);
+    cr_assert(r->n == 1 && r->jobs == 4);
+    static const int order[] = {2, 0, 1, 3};
+    for (int i = 0; i < 4; i++) {
+        struct job *head = ready_head(&r->queue[0]);
+        cr_assert_eq(head, j[order[i]]);
+        ready_drop(r, head);
+        ready_drop(r, head);
+    }
+    cr_assert_null(ready_head(&r->queue[0]));
+    cr_assert_eq(r->jobs, 0);
+    for (int i = 0; i < 4; i++) job_free(j[i]);
+    free(r);
+}
+
+Test(broker_ready, a_queue_is_for_one_program_model_and_stage) {
+    struct ready *r = calloc(1, sizeof *r);
+    struct job *a = job(1, 4, 0), *b = job(2, 4, 1), *again = job(3, 4, 1);
+    ready_add(r, a);
+    ready_add(r, b);
+    ready_add(r, again);
+    cr_assert_eq(r->n, 2);
+    cr_assert_str_eq(r->queue[1].run, "test.b");
+    cr_assert_str_eq(r->queue[1].model, "m");
+    cr_assert_eq(r->queue[1].jobs, 2);
+    job_free(a);
+    job_free(b);
+    job_free(again);
+    free(r);
+}
+
+Test(broker_ready, too_many_kinds_of_queue_are_refused) {
+    struct ready *r = calloc(1, sizeof *r);
+    static struct pipeline_stage stage[READY_QUEUES + 1];
+    static struct pipeline p[READY_QUEUES + 1];
+    static char name[READY_QUEUES + 1][16];
+    struct job *j[READY_QUEUES + 1];
+    for (int i = 0; i <= READY_QUEUES; i++) {
+        snprintf(name[i], sizeof name[i], "run.%d", i);
+        stage[i] = (struct pipeline_stage){.name = "s", .run = name[i]};
+        p[i] = (struct pipeline){.n_stages = 1, .stages = &stage[i]};
+        j[i] = job_new(&p[i]);
+        cr_assert_eq(ready_add(r, j[i]), i < READY_QUEUES ? 0 : ERR_LIMIT);
+    }
+    for (int i = 0; i <= READY_QUEUES; i++) job_free(j[i]);
+    free(r);
+}
+
+Test(broker_ready, between_queues_priority_then_the_later_stage_then_age) {
+    struct job *early = job(1, 4, 0), *late = job(9, 4, 2), *urgent = job(5, 0, 0),
+               *older = job(2, 4, 2);
+    cr_assert(ready_before(late, early), "what is nearly finished drains first");
+    cr_assert(ready_before(urgent, late));
+    cr_assert(ready_before(older, late) && !ready_before(late, older));
+    job_free(early);
+    job_free(late);
+    job_free(urgent);
+    job_free(older);
+}
+
+/* ---- table ---- */
+
+Test(broker_table, it_finds_every_job_while_it_grows_and_shrinks) {
+    enum { N = 20000 };
+    static struct job *j[N];
+    struct job_table t;
+    uint64_t id = 0;
+    cr_assert_eq(job_table_init(&t, N), 0);
+    for (int i = 0; i < N; i++) {
+        j[i] = job(id = job_id_next(id, i / 100), 0, 0);
+        cr_assert_eq(job_table_insert(&t, j[i]), 0);
+    }
+    struct job *one_more = job(id + 1, 0, 0);
+    cr_assert_eq(job_table_insert(&t, one_more), ERR_FULL);
+    job_free(one_more);
+    for (int i = 0; i < N; i += 2) {
+        job_table_remove(&t, j[i]);
+        job_table_remove(&t, j[i]);
+    }
+    cr_assert_eq(t.len, N / 2);
+    for (int i = 0; i < N; i++) cr_assert_eq(job_table_find(&t, j[i]->id), i % 2 ? j[i] : NULL);
+    for (int i = 0; i < N; i += 2) job_free(j[i]);
+    job_table_fini(&t);
+}
+
+/* ---- workers ---- */
+
+static struct worker *registered(struct workers *t, const char *session, const char *run,
+                                 const char *model, uint64_t jobs, uint64_t bytes) {
+    struct buf runs = {0}, models = {0};
+    struct packer p = packer_of(&runs), q = packer_of(&models);
+    pack_array(&p, 1);
+    pack_str(&p, run);
+    pack_array(&q, model ? 1 : 0);
+    if (model) pack_str(&q, model);
+    struct msg_register m = {.session = bytes_str(session),
+                             .name = bytes_str("w"),
+                             .runs = {buf_bytes(&runs), 1},
+                             .models = {buf_bytes(&models), model ? 1 : 0},
+                             .credit_jobs = jobs,
+                             .credit_bytes = bytes};
+    struct sock_peer peer = {.len = 1, .id = {1}};
+    struct worker *w = NULL;
+    int e = worker_register(t, &m, &peer, 0, &w);
+    buf_fini(&runs);
+    buf_fini(&models);
+    return e ? NULL : w;
+}
+
+Test(broker_peer, credits_bound_leases_and_bytes_but_one_job_of_any_size_fits) {
+    struct workers t;
+    workers_init(&t);
+    struct worker *w = registered(&t, "s", "test.a", NULL, 2, 100);
+    struct job *a = job(1, 0, 0), *b = job(2, 0, 0);
+    cr_assert(worker_has_credit(w, 5000), "nothing else would ever run it");
+    worker_take(w, a, 60);
+    cr_assert(worker_has_credit(w, 40) && !worker_has_credit(w, 41));
+    worker_take(w, b, 40);
+    cr_assert_not(worker_has_credit(w, 0));
+    cr_assert(w->leases == 2 && w->bytes == 100);
+    worker_give(a);
+    worker_give(a);
+    cr_assert(w->leases == 1 && w->bytes == 40 && w->first == b && !a->worker);
+    worker_give(b);
+    w->leaving = true;
+    cr_assert_not(worker_has_credit(w, 0));
+    job_free(a);
+    job_free(b);
+    workers_fini(&t);
+}
+
+Test(broker_peer, a_worker_runs_what_it_registered_with_the_models_it_has) {
+    struct workers t;
+    workers_init(&t);
+    struct worker *with = registered(&t, "1", "test.b", "m", 1, 1);
+    struct worker *without = registered(&t, "2", "test.b", NULL, 1, 1);
+    struct job *j = job(1, 0, 1);
+    cr_assert_eq(worker_span(with, j), 1);
+    cr_assert_eq(worker_span(without, j), 0);
+    j->stage = 0;
+    cr_assert_eq(worker_span(with, j), 0);
+    cr_assert(worker_can(without, "test.b", NULL));
+    job_free(j);
+    workers_fini(&t);
+}
+
+Test(broker_peer, a_session_that_registers_again_is_the_same_worker) {
+    struct workers t;
+    workers_init(&t);
+    struct worker *w = registered(&t, "s", "test.a", NULL, 1, 1);
+    cr_assert_eq(registered(&t, "s", "test.c", NULL, 5, 1), w);
+    cr_assert(t.n == 1 && w->credit_jobs == 5 && worker_can(w, "test.c", NULL) &&
+              !worker_can(w, "test.a", NULL));
+    cr_assert_eq(worker_by_session(&t, bytes_str("s")), w);
+    cr_assert_null(worker_by_session(&t, bytes_str("S")));
+    workers_fini(&t);
+}
+
+Test(broker_peer, there_are_only_so_many_workers) {
+    struct workers t;
+    char session[16];
+    workers_init(&t);
+    for (unsigned i = 0; i < LIMIT_WORKERS; i++) {
+        snprintf(session, sizeof session, "s%u", i);
+        cr_assert_not_null(registered(&t, session, "test.a", NULL, 1, 1));
+    }
+    cr_assert_null(registered(&t, "one more", "test.a", NULL, 1, 1));
+    worker_remove(&t, worker_by_session(&t, bytes_str("s7")));
+    cr_assert_not_null(registered(&t, "one more", "test.a", NULL, 1, 1));
+    workers_fini(&t);
+}
+
+Test(broker_peer, silence_is_measured_from_the_last_time_a_worker_was_heard) {
+    struct workers t;
+    workers_init(&t);
+    struct worker *w = registered(&t, "s", "test.a", NULL, 1, 1);
+    worker_heard(&t, w, 1000, 500);
+    cr_assert_null(due_late(&t.due, 1499));
+    worker_heard(&t, w, 1400, 500);
+    cr_assert_null(due_late(&t.due, 1899));
+    cr_assert_eq(due_late(&t.due, 1900), &w->due);
+    workers_fini(&t);
+}
+
+/* ---- watches ---- */
+
+Test(broker_watch, waits_and_streams_are_bounded_found_and_dropped) {
+    struct watches t;
+    struct sock_peer one = {.len = 1, .id = {1}}, two = {.len = 1, .id = {2}};
+    struct job *j = job(1, 0, 0);
+    watches_init(&t, 3);
+    cr_assert_eq(watch_add(&t, j, WATCH_WAIT, &one, 5, 100), 0);
+    cr_assert_eq(watch_add(&t, j, WATCH_EVENTS, &one, 6, 0), 0);
+    cr_assert_eq(watch_add(&t, j, WATCH_EVENTS, &two, 6, 0), 0);
+    cr_assert_eq(watch_add(&t, j, WATCH_EVENTS, &two, 7, 0), ERR_FULL);
+    cr_assert_eq(t.due.len, 1, "only a wait has a time");
+    cr_assert_null(watch_find(&t, &one, 5), "a wait is no stream");
+    struct watch *w = watch_find(&t, &two, 6);
+    cr_assert(w && sock_peer_eq(&w->peer, &two));
+    watch_drop(&t, w);
+    cr_assert_null(watch_find(&t, &two, 6));
+    cr_assert_not_null(watch_find(&t, &one, 6));
+    watches_fini(&t);
+    cr_assert(t.n == 0 && t.due.len == 0 && !j->watches);
+    job_free(j);
+}
