@@ -20,8 +20,8 @@ enum endpoint_of { ENDPOINT_CLIENTS, ENDPOINT_WORKERS };
 void endpoint_default(enum endpoint_of which, char out[ENDPOINT_BYTES]);
 /* The folder of the default endpoints. */
 void endpoint_default_dir(char out[ENDPOINT_BYTES]);
-/* Where jobs are kept: $XDG_STATE_HOME/penstock, or ~/.local/state/penstock. Not the runtime folder,
- * which is memory and goes with the session. Cut to fit. */
+/* Where jobs are kept: $XDG_STATE_HOME/penstock, or ~/.local/state/penstock. Not the runtime
+ * folder, which is memory and goes with the session. Cut to fit. */
 void endpoint_state_dir(char *out, size_t out_bytes);
 /* Refuses an ipc:// endpoint whose folder belongs to another user (root's are trusted) or can be
  * written by others. Other transports and folders that are not there yet pass. */
