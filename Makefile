@@ -74,6 +74,7 @@ TESTS     := $(filter-out bench fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildca
 BENCHES   := $(sort $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)) \
                     $(patsubst tests/bench/%/,%,$(dir $(wildcard tests/bench/*/*.c))))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+SHARE     := $(B)/share/penstock/pipelines# the programs look for them where they are installed
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
 
 # --- targets --------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ help: ## list the targets
 	@echo '  variables: SAN=address,undefined|thread GROUPS="unit wire" PENSTOCK_DATA=DIR CASES=N' \
 	  'MINUTES=N CC= V=1 BUILD= PREFIX= DESTDIR='
 
-all: $(PROGRAMS:%=$(B)/bin/%) $(LIBRARIES) $(B)/compile_commands.json ## build programs and libraries
+all: $(PROGRAMS:%=$(B)/bin/%) $(LIBRARIES) $(SHARE) $(B)/compile_commands.json ## build everything
 
 setup: ## install the Debian or Ubuntu packages that are missing
 	@ops/setup
@@ -172,6 +173,9 @@ $(B)/obj/%.o: %.c $(B)/flags
 $(B)/compile_commands.json: $(call objects,$(SRC_all)) $(B)/files
 	@{ echo '['; cat $(patsubst %.o,%.json,$(filter %.o,$^)) /dev/null | sed '$$!s/$$/,/'; \
 	  echo ']'; } >$@
+
+$(SHARE):
+	@mkdir -p $(@D) && ln -sfnr pipelines $@
 
 define library
 $(1): $(call objects,$(2)) $(B)/files
