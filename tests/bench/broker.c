@@ -7,10 +7,10 @@
  *   done.c64.256B    the same to the RESULT, through one stage of a worker that answers at once
  *
  * beside the limits of the same minute: pwrite+fdatasync and LMDB commits of one record on the same
- * disk, and round trips of messages of the same size over a bare libzmq ROUTER and the same DEALERs.
- * A job's way takes three round trips: SUBMIT to ACCEPTED, LEASE to STAGE_DONE, WAIT to RESULT.
- * Everything of a run is measured before the next run begins; medians are compared. Prints a table
- * and writes build/bench/broker.json.
+ * disk, and round trips of messages of the same size over a bare libzmq ROUTER and the same
+ * DEALERs. A job's way takes three round trips: SUBMIT to ACCEPTED, LEASE to STAGE_DONE, WAIT to
+ * RESULT. Everything of a run is measured before the next run begins; medians are compared. Prints
+ * a table and writes build/bench/broker.json.
  *
  * Units: a second.  Owner, errors: a program; it exits 1 with a message. */
 #include <ftw.h>

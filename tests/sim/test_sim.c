@@ -1,6 +1,7 @@
 /* Random histories of the whole broker; see world.h.
  *
- * JOBS=N runs that many jobs (100000), SEED=N starts from that seed, WORLD=N runs one history again. */
+ * JOBS=N runs that many jobs (100000), SEED=N starts from that seed, WORLD=N runs one history
+ * again. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -18,7 +18,8 @@ enum load_what {
     LOAD_ACCEPT, /* SUBMIT to ACCEPTED */
     LOAD_DONE    /* SUBMIT, ACCEPTED, WAIT, RESULT */
 };
-/* Keeps `outstanding` requests on each of `connections` for `ms`; returns how many ended a second. */
+/* Keeps `outstanding` requests on each of `connections` for `ms`; returns how many ended a
+ * second. */
 double load_run(const char *endpoint, enum load_what what, uint32_t connections,
                 uint32_t outstanding, int ms);
 
