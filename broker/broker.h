@@ -57,6 +57,7 @@ struct broker {
     struct buf payload;          /* payloads being read from the store */
     uint64_t finished[JOB_STATES];
     uint64_t refused, dropped;
+    int64_t refused_log_ms; /* no line about a malformed message before */
 };
 
 /* ---- talking (reply.c) ---- */

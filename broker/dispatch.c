@@ -5,6 +5,7 @@
 #include "broker/broker.h"
 
 #define HEADER_STRUCT_BYTES 512
+#define REFUSED_LOG_MS 1000
 
 static const struct handler {
     enum msg_type type;
@@ -25,8 +26,11 @@ static void refuse(struct broker *b, struct sock *s, const struct sock_msg *m,
                    const struct refusal *why) {
     uint64_t req = m->frames > 1 ? msg_req(m->frame[1]) : 0;
     char quoted[512];
-    log_debug("refused", "code=%s field=%s why=%s", why->code, why->field,
-              log_quote(quoted, sizeof quoted, why->message));
+    if (b->now_ms >= b->refused_log_ms) { /* a broken client sends thousands */
+        log_warn("refused", "code=%s field=%s why=%s refused=%llu", why->code, why->field,
+                 log_quote(quoted, sizeof quoted, why->message), (unsigned long long)b->refused);
+        b->refused_log_ms = b->now_ms + REFUSED_LOG_MS;
+    }
     reply_refused(b, s, &m->peer, req, why);
 }
 

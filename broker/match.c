@@ -93,13 +93,18 @@ static int64_t lease_limit_ms(const struct broker *b, const struct job *j, const
     return ms * ((int64_t)w->leases + 1) + b->config.lease_ms;
 }
 
-static void lease(struct broker *b, struct job *j, struct worker *w) {
+/* Returns false when nothing can be leased just now. */
+static bool lease(struct broker *b, struct job *j, struct worker *w) {
     struct bytes frame[LIMIT_FRAMES];
     uint32_t n;
     int e = load_frames(b, j, frame, &n);
-    if (e) {
+    if (e == ERR_CORRUPT || e == -ENOENT) {
         fail_unreadable(b, j, e);
-        return;
+        return true;
+    }
+    if (e) {
+        log_error("lease_failed", "error=\"%s\"", err_text(e));
+        return false;
     }
     uint32_t span = worker_span(w, j);
     struct job_event event = {.type = JOB_EV_LEASED, .attempt = ++b->next_attempt, .span = span};
@@ -118,15 +123,16 @@ static void lease(struct broker *b, struct job *j, struct worker *w) {
     buf_fini(&plan);
     if (e == -EHOSTUNREACH) {
         worker_lost(b, w, "its connection is gone");
-        return;
+        return true;
     }
     if (e) { /* it does not read: no more until it is heard again */
         w->choked = true;
-        return;
+        return true;
     }
     due_set(&b->leases, &j->lease_due, b->now_ms + lease_limit_ms(b, j, w, span));
     worker_take(w, j, input_bytes(j));
     effects_event(b, j, &event);
+    return true;
 }
 
 void match(struct broker *b) {
@@ -141,7 +147,6 @@ void match(struct broker *b) {
             best = j;
             with = w;
         }
-        if (!best) return;
-        lease(b, best, with);
+        if (!best || !lease(b, best, with)) return;
     }
 }

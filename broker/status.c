@@ -101,22 +101,27 @@ struct page {
     const struct msg_list *want;
     enum job_state state;
     struct buf rows;
-    uint32_t n;
-    uint64_t last, next;
+    uint32_t n, scanned;
+    uint64_t last, next; /* the last record seen; where the next page begins */
 };
 
-enum { PAGE_END = 1 };
+/* A filter that matches little must not hold the loop: a page may end early, and says where. */
+enum { PAGE_END = 1, SCAN_MAX = 10000 };
 
 static int add_row(void *arg, const struct job_record *r) {
     struct page *g = arg;
     const struct job *live = job_table_find(&g->b->jobs, r->id);
     enum job_state state = live ? job_seen_state(live) : r->state;
-    if (g->state != JOB_STATES && g->state != state) return 0;
-    if (g->want->kind.len && !bytes_eq(g->want->kind, r->kind)) return 0;
-    if (g->n == g->want->limit || g->rows.len > LIMIT_FRAME_BYTES - 8192) {
+    bool wanted = (g->state == JOB_STATES || g->state == state) &&
+                  (!g->want->kind.len || bytes_eq(g->want->kind, r->kind));
+    bool full = g->n == g->want->limit || g->rows.len > LIMIT_FRAME_BYTES - 8192;
+    if ((wanted && full) || g->scanned == SCAN_MAX) {
         g->next = g->last;
         return PAGE_END;
     }
+    g->scanned++;
+    g->last = r->id;
+    if (!wanted) return 0;
     struct packer p = packer_of(&g->rows);
     pack_map(&p, 7);
     kv_id(&p, "job", r->id);
@@ -126,7 +131,6 @@ static int add_row(void *arg, const struct job_record *r) {
     kv_i64(&p, "accepted_ms", r->accepted_ms);
     kv_i64(&p, "finished_ms", r->finished_ms);
     kv_bytes(&p, "reason", r->reason);
-    g->last = r->id;
     g->n++;
     return g->rows.error;
 }
