@@ -398,6 +398,19 @@ def test_list_pages_newest_first_and_filters(client):
         client.ask(CANCEL, {"job": job})
 
 
+def test_a_filter_that_matches_little_does_not_hold_the_broker(tmp_path):
+    with Broker(tmp_path) as broker, Client(broker) as client:
+        n = 10100
+        reqs = [client.send(SUBMIT, {"kind": "text.embed", "pipeline": "echo"}, body())
+                for _ in range(n)]
+        first = [client.receive() for _ in reqs][0][1]["job"]
+        client.ask(CANCEL, {"job": first})
+        page = client.ask(LIST, {"state": "cancelled"})[1]
+        assert page["jobs"] == [] and page["next"], "the page ends early and says where to go on"
+        page = client.ask(LIST, {"state": "cancelled", "before": page["next"]})[1]
+        assert [row["job"] for row in page["jobs"]] == [first] and not page.get("next")
+
+
 def test_unknown_jobs_are_refused_by_name(client):
     for code in (WAIT, RESULT_GET, SHOW, CANCEL, EVENTS):
         h = client.refused(code, {"job": "0000000000001"})
