@@ -204,5 +204,7 @@ int json_push(struct json *array, struct json *value) {
 
 char *json_text(const struct json *j, int indent) {
     assert(indent >= 0 && indent <= 31);
-    return json_dumps(in(j), JSON_ENCODE_ANY | (indent ? JSON_INDENT((size_t)indent) : 0));
+    /* 16 digits: the 17th would print 0.3 as 0.29999999999999999. */
+    return json_dumps(in(j), JSON_ENCODE_ANY | JSON_REAL_PRECISION(16) |
+                                 (indent ? JSON_INDENT((size_t)indent) : 0));
 }
