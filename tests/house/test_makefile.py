@@ -119,5 +119,5 @@ def test_help_lists_every_public_target(tree):
     status, said = tree.make("help")
     listed = [line.split()[1] for line in said.splitlines() if line.startswith("  make ")]
     assert status == 0
-    assert listed == ["help", "all", "setup", "run", "test", "bench-%", "lint", "layers", "format",
-                      "fuzz", "install", "clean"]
+    assert {"help", "all", "setup", "run", "test", "bench-%", "lint", "layers", "format", "fuzz",
+            "install", "clean"} <= set(listed)
