@@ -17,6 +17,7 @@ class Tree:
     def __init__(self, path):
         self.path = path
         shutil.copy(ROOT / "Makefile", path)
+        (path / "pipelines").mkdir()
         self.write("base/num.h", "int num(void);\n")
         self.write("base/num.c", '#include "base/num.h"\nint num(void) { return 3; }\n')
         self.write("base/other.c", "int other(void);\nint other(void) { return 4; }\n")
