@@ -52,7 +52,7 @@ struct up {
     int64_t drain_ms;
     const char *worker_endpoint;
     char clients_url[PATH_BYTES], workers_url[PATH_BYTES];
-    char dir_path[PATH_BYTES], pipelines_path[PATH_BYTES], models_path[PATH_BYTES];
+    char dir_path[PATH_BYTES], models_path[PATH_BYTES];
     struct child child[1 + WORKERS_MAX]; /* the broker first */
     enum phase phase;
     int64_t since_ms; /* of the phase */
@@ -112,17 +112,6 @@ static bool is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int find_pipelines(struct up *in) {
-    static const char *const beside[] = {"../share/penstock/pipelines", "../../pipelines"};
-    char dir[PATH_BYTES];
-    cli_program_dir(dir);
-    for (size_t i = 0; i < 2 && !in->pipelines; i++) {
-        snprintf(in->pipelines_path, PATH_BYTES, "%.4000s%s", dir, beside[i]);
-        if (is_dir(in->pipelines_path)) in->pipelines = in->pipelines_path;
-    }
-    return in->pipelines ? CLI_OK : cli_usage("where are the pipelines? Give --pipelines DIR");
-}
-
 static void find_models(struct up *in) {
     const char *cache = getenv("PENSTOCK_CACHE"), *user = getenv("XDG_CACHE_HOME");
     const char *home = getenv("HOME");
@@ -169,7 +158,7 @@ static int find_places(struct up *in) {
         endpoint_check(in->workers_url, err, sizeof err) < 0)
         return cli_usage("%s", err);
     find_models(in);
-    return find_pipelines(in);
+    return CLI_OK;
 }
 
 /* ---- children ---- */

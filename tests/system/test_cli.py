@@ -10,6 +10,7 @@ import time
 import pytest
 from broker_fake import Broker, EchoWorker, Worker, echo
 
+os.environ.setdefault("PENSTOCK_PIPELINES", os.path.abspath("pipelines"))
 PROGRAM = os.path.join(os.environ["PENSTOCK_BIN"], "penstock")
 
 
