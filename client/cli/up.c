@@ -63,8 +63,7 @@ static const struct argp_option options[] = {
     {"dir", 'd', "DIR", 0,
      "Where jobs are kept, and the sockets (default: the user's state folder)", 1},
     {"workers", OPT_WORKERS, "N", 0, "So many worker processes (default 1)", 1},
-    {"models", OPT_MODELS, "DIR", 0, "A folder of models; may be given again (default: the cache)",
-     1},
+    {"models", OPT_MODELS, "DIR", 0, "A folder of models beside the cache; may be given again", 1},
     {"model", OPT_MODEL, "NAME=DIR", 0, "One model under a name; may be given again", 1},
     {"pipelines", OPT_PIPELINES, "DIR", 0,
      "A folder of pipeline files (default: the installed ones)", 1},
@@ -112,10 +111,11 @@ static bool is_dir(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static void find_models(struct up *in) {
+/* The cache, where what was fetched lies, is always one of the folders of models. */
+static void add_cache(struct up *in) {
     const char *cache = getenv("PENSTOCK_CACHE"), *user = getenv("XDG_CACHE_HOME");
     const char *home = getenv("HOME");
-    if (in->n_models) return;
+    if (in->n_models == DIRS_MAX) return;
     if (cache && cache[0])
         snprintf(in->models_path, PATH_BYTES, "%s/models", cache);
     else if (user && user[0])
@@ -157,7 +157,7 @@ static int find_places(struct up *in) {
     if (endpoint_check(in->clients_url, err, sizeof err) < 0 ||
         endpoint_check(in->workers_url, err, sizeof err) < 0)
         return cli_usage("%s", err);
-    find_models(in);
+    add_cache(in);
     return CLI_OK;
 }
 
