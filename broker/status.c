@@ -33,9 +33,8 @@ static const char *stage_state(const struct job_record *r, const struct job *liv
 }
 
 static void pack_stage(struct packer *p, const struct job_record *r, const struct job *live,
-                       uint32_t i) {
+                       const struct pipeline *pl, uint32_t i) {
     const struct job_stage_record *s = &r->stages[i];
-    const struct pipeline *pl = live ? live->pipeline : NULL;
     struct bytes worker = s->worker;
     if (live && live->worker && i == live->stage) worker = bytes_str(live->worker->name);
     pack_map(p, pl ? 11 : 9);
@@ -67,6 +66,10 @@ static void pack_try(struct packer *p, const struct job_attempt *t) {
 
 void status_job(const struct job_record *r, const struct job *live, struct buf *out) {
     struct packer p = packer_of(out);
+    struct pipelines kept = {0}; /* a job that has ended: what its plan said */
+    const struct pipeline *pl = live ? live->pipeline : NULL;
+    if (!pl) pipeline_from_plan(&kept, r->plan, &pl, NULL, 0);
+    if (pl && pl->n_stages != r->n_stages) pl = NULL;
     pack_map(&p, 20);
     kv_id(&p, "job", r->id);
     kv_bytes(&p, "kind", r->kind);
@@ -86,12 +89,13 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
     pack_kv_u64(&p, "deaths", r->deaths);
     pack_str(&p, "stages");
     pack_array(&p, r->n_stages);
-    for (uint32_t i = 0; i < r->n_stages; i++) pack_stage(&p, r, live, i);
+    for (uint32_t i = 0; i < r->n_stages; i++) pack_stage(&p, r, live, pl, i);
     pack_str(&p, "attempts");
     pack_array(&p, r->n_attempts);
     for (uint32_t i = 0; i < r->n_attempts; i++) pack_try(&p, &r->attempts[i]);
     kv_bytes(&p, "reason", r->reason);
     pack_kv_str(&p, "error_class", r->state == JOB_FAILED ? job_error_name(r->error) : "");
+    pipelines_free(&kept);
 }
 
 /* ---- pages of jobs ---- */

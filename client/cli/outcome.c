@@ -48,6 +48,7 @@ static void print_embed(const struct json *j) {
 
 static void print_generate(const struct json *j) {
     puts(str(j, "text"));
+    fflush(stdout); /* the text first, also where both streams go to one file */
     fprintf(stderr, "model %s, %lld prompt tokens, %lld new, ended by %s\n", str(j, "model"),
             (long long)json_int(json_get(j, "prompt_tokens"), 0),
             (long long)json_int(json_get(j, "completion_tokens"), 0), str(j, "finish_reason"));
