@@ -196,7 +196,7 @@ Test(entities, the_example_contracts_give_what_they_say) {
         }
         for (int t = 0; t < ENTITY_TYPES; t++)
             cr_assert_geq(count[t], examples[k].least[t], "%s: %s", examples[k].path,
-                          entity_type_name(t));
+                          entity_type_name((enum entity_type)t));
         arena_fini(&a);
         free(data);
     }
