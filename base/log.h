@@ -3,7 +3,7 @@
  *   log_info("job_accepted", "job=%s kind=%s", id, kind);
  *   -> ts=2026-01-02T03:04:05.678Z level=info app=penstock-broker event=job_accepted job=...
  *
- * Values with spaces are quoted by the caller through LOG_STR ("\"%s\"" with log_quote).
+ * The caller quotes values that may hold spaces with log_quote.
  *
  * Units: none.  Owner: the line is written with one write(2).  Memory: a stack buffer of 2 KiB;
  * longer lines are cut and marked.  Errors: none.  Threads: any. */

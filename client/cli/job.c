@@ -44,7 +44,7 @@ static void print_pairs(const struct json *j) {
     table_init(&t, heads);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const struct json *v = json_get(j, keys[i]);
-        if (json_kind(v) == JSON_NULL) continue;
+        if (json_kind(v) == JSON_NULL || (json_str(v) && !json_str(v)[0])) continue;
         size_t len = strlen(keys[i]);
         bool time = len > 3 && strcmp(keys[i] + len - 3, "_ms") == 0;
         table_cell(&t, "%.*s", (int)(time ? len - 3 : len), keys[i]);
@@ -60,8 +60,8 @@ static void print_pairs(const struct json *j) {
 }
 
 static void print_stages(const struct json *list) {
-    static const char *const heads[] = {"stage",  "run",      "state",  "worker",
-                                        "queued", "run time", "output", NULL};
+    static const char *const heads[] = {"stage",    "state",  "worker", "queued",
+                                        "run time", "output", NULL};
     struct table t;
     if (json_len(list) == 0) return;
     putchar('\n');
@@ -69,7 +69,6 @@ static void print_stages(const struct json *list) {
     for (size_t i = 0; i < json_len(list); i++) {
         const struct json *s = json_at(list, i);
         table_cell(&t, "%s", str(s, "name"));
-        table_cell(&t, "%s", str(s, "run"));
         table_cell(&t, "%s", str(s, "state"));
         table_cell(&t, "%s", str(s, "worker"));
         int64_t queued_ms = num(s, "queued_ms"), started_ms = num(s, "started_ms");
