@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/rng.h"
+#include "schemas/json_schema.h"
 #include "schemas/pack.h"
 
 static int check(const char *bytes, size_t len) {
@@ -157,4 +158,58 @@ Test(pack, a_full_buffer_sticks_as_an_error) {
     pack_nil(&p);
     cr_assert_eq(b.error, ERR_LIMIT);
     buf_fini(&b);
+}
+
+static size_t from_hex(const char *text, uint8_t *out, size_t room) {
+    size_t n = 0;
+    for (const char *p = text; p[0] && p[1] && n < room; p += p[2] ? 3 : 2)
+        out[n++] = (uint8_t)strtoul((char[]){p[0], p[1], '\0'}, NULL, 16);
+    return n;
+}
+
+/* Whether the value of a case (of a type that JSON has too) is what was read. */
+static bool same(const struct json *want, struct bytes document) {
+    struct json *got;
+    if (json_from_pack(document, &got, NULL, 0) != 0) return false;
+    bool number = json_kind(want) == JSON_INT || json_kind(want) == JSON_REAL;
+    char *a = json_text(want, 0), *b = json_text(got, 0);
+    double x = json_num(want, 0), y = json_num(got, 0);
+    bool equal = number ? !(x < y || x > y) : strcmp(a, b) == 0;
+    free(a);
+    free(b);
+    json_free(got);
+    return equal;
+}
+
+/* With PENSTOCK_DATA: the published cases; ext types and timestamps must be refused. */
+Test(pack, the_published_suite_is_read_or_refused_as_the_protocol_says) {
+    const char *data = getenv("PENSTOCK_DATA");
+    if (!data) cr_skip("PENSTOCK_DATA is unset: no msgpack suite");
+    char path[512], err[256];
+    snprintf(path, sizeof path, "%s/suites/msgpack/dist/msgpack-test-suite.json", data);
+    struct json *suite;
+    cr_assert_eq(json_load(&suite, path, 1u << 20, err, sizeof err), 0, "%s", err);
+    const char *group, *key;
+    const struct json *cases, *value;
+    int judged = 0;
+    for (size_t it = 0; json_next(suite, &it, &group, &cases);) {
+        for (size_t i = 0; i < json_len(cases); i++) {
+            const struct json *one = json_at(cases, i), *forms = json_get(one, "msgpack");
+            bool ext = json_get(one, "ext") || json_get(one, "timestamp");
+            for (size_t k = 0; k < json_len(forms); k++, judged++) {
+                uint8_t bytes[1024];
+                size_t n = from_hex(json_str(json_at(forms, k)), bytes, sizeof bytes);
+                int rc = pack_check(bytes_of(bytes, n), err, sizeof err);
+                cr_expect_eq(rc < 0, ext, "%s %zu.%zu: %s", group, i, k, rc < 0 ? err : "taken");
+                size_t first = 0;
+                cr_assert(json_next(one, &first, &key, &value));
+                bool plain = strcmp(key, "binary") != 0 && strcmp(key, "bignum") != 0 && !ext;
+                if (plain)
+                    cr_expect(same(value, bytes_of(bytes, n)), "%s %zu.%zu: another value", group,
+                              i, k);
+            }
+        }
+    }
+    cr_assert_gt(judged, 100);
+    json_free(suite);
 }
