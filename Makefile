@@ -159,6 +159,7 @@ endif
 AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 $(B)/obj/%_avx2.o:   EXTRA := -mavx2 -mfma -mf16c
 $(B)/obj/%_avx512.o: EXTRA := $(AVX512) -mfma -mf16c
+$(B)/obj/workers/encode/image_%.o: EXTRA := -O3
 $(call objects,$(SRC_base) $(SRC_schemas) $(SRC_client)): EXTRA := -fPIC
 
 # Each object leaves its line for compile_commands.json beside it.

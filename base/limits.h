@@ -44,6 +44,7 @@
 #define LIMIT_IMAGE_PIXELS (25u * 1024u * 1024u) /* stored in one image file, before any scaling */
 #define LIMIT_IMAGE_SIDE 16384u
 #define LIMIT_RECIPE_BYTES (64u * 1024u)
+#define LIMIT_REFERENCE_BYTES (32u * 1024u * 1024u) /* a recipe's own, read from its folder */
 #define LIMIT_DEVLOG_LINES 65536u
 #define LIMIT_DEVLOG_LINE_BYTES 4096u /* of a line that is kept; the rest of it is cut */
 #define LIMIT_DEVLOG_TEMPLATES 1024u
