@@ -1,13 +1,11 @@
 #include "pipelines/schema.h"
 
-#include <cyaml/cyaml.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "pipelines/yaml_text.h"
 
 #define FILE_BYTES_MAX (64u * 1024u)
 
@@ -55,51 +53,6 @@ static const cyaml_schema_field_t pipeline_fields[] = {
 static const cyaml_schema_value_t pipeline_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct pipeline_file, pipeline_fields)};
 
-/* libcyaml says what was wrong in its first error line and where in the lines that follow, the
- * innermost place first. */
-struct story {
-    char what[160], where[160];
-};
-
-static void listen(cyaml_log_t level, void *ctx, const char *format, va_list args) {
-    struct story *s = ctx;
-    char line[256];
-    if (level < CYAML_LOG_ERROR) return;
-    vsnprintf(line, sizeof line, format, args);
-    line[strcspn(line, "\n")] = '\0';
-    const char *text = strncmp(line, "Load: ", 6) == 0 ? line + 6 : line;
-    bool place = strstr(text, "(line: ") != NULL;
-    char *into = place ? s->where : s->what;
-    if (into[0] == '\0' && strcmp(text, "Backtrace:") != 0) {
-        while (*text == ' ') text++;
-        snprintf(into, sizeof s->what, "%.159s", text);
-    }
-}
-
-static cyaml_config_t config_of(struct story *s) {
-    return (cyaml_config_t){.log_fn = listen,
-                            .log_ctx = s,
-                            .mem_fn = cyaml_mem,
-                            .log_level = CYAML_LOG_ERROR,
-                            .flags = CYAML_CFG_NO_ALIAS};
-}
-
-/* libcyaml places an unknown key at the value before it: look for the key itself. */
-static void place_key(struct story *s, const char *data) {
-    static const char before[] = "Unexpected key: ";
-    if (strncmp(s->what, before, sizeof before - 1) != 0) return;
-    const char *key = s->what + sizeof before - 1;
-    size_t len = strlen(key);
-    unsigned line = 1;
-    for (const char *at = data; *at; line += *at == '\n', at++) {
-        bool starts = at == data || strchr(" {,\n", at[-1]);
-        if (!starts || strncmp(at, key, len) != 0 || at[len + strspn(at + len, " ")] != ':')
-            continue;
-        snprintf(s->where, sizeof s->where, "line: %u", line);
-        return;
-    }
-}
-
 static const char *fix_of(cyaml_err_t e) {
     switch (e) {
     case CYAML_ERR_INVALID_KEY:
@@ -118,28 +71,16 @@ static const char *fix_of(cyaml_err_t e) {
 }
 
 int pipeline_file_load(struct pipeline_file **out, const char *path, char *err, size_t err_bytes) {
-    struct story story = {{0}, {0}};
-    cyaml_config_t config = config_of(&story);
-    void *data;
+    void *data, *loaded;
     size_t bytes;
     int code = file_read(path, FILE_BYTES_MAX, &data, &bytes, err, err_bytes);
     if (code != 0) return code;
-    cyaml_data_t *loaded = NULL;
-    cyaml_err_t e = cyaml_load_data(data, bytes, &config, &pipeline_value, &loaded, NULL);
-    if (e == CYAML_ERR_INVALID_KEY) place_key(&story, data);
+    code = yaml_text_load(data, bytes, path, &pipeline_value, fix_of, &loaded, err, err_bytes);
     free(data);
-    if (e == CYAML_OK && loaded) {
-        *out = (struct pipeline_file *)loaded;
-        return 0;
-    }
-    if (e == CYAML_OK) return err_set(err, err_bytes, ERR_FIELD, "%s: the file is empty", path);
-    return err_set(err, err_bytes, e == CYAML_ERR_OOM ? -ENOMEM : ERR_FIELD, "%s: %s%s%s%s", path,
-                   story.what[0] ? story.what : cyaml_strerror(e), story.where[0] ? ", " : "",
-                   story.where, fix_of(e));
+    if (code == 0) *out = loaded;
+    return code;
 }
 
 void pipeline_file_free(struct pipeline_file *f) {
-    struct story story = {{0}, {0}};
-    cyaml_config_t config = config_of(&story);
-    if (f) cyaml_free(&config, &pipeline_value, f, 0);
+    yaml_text_free(&pipeline_value, f);
 }
