@@ -14,6 +14,7 @@
 
 extern const struct stage_program stage_post_embed;
 extern const struct stage_program stage_post_generate;
+extern const struct stage_program stage_post_qc;
 extern const struct stage_program stage_post_contract;
 
 /* What infer.embed hands over, read and checked: vectors hold n x dim floats. */
