@@ -49,8 +49,8 @@ static inline int image_contrast(const struct image *r, const struct image *p, s
     return most;
 }
 
-/* part lies on the reference already, has its size and its channels. Regions by area, largest first, then from top
- * to bottom; at most max of the n_all found. */
+/* part lies on the reference already, has its size and its channels. Regions by area, largest
+ * first, then from top to bottom; at most max of the n_all found. */
 int image_diff(const struct image *reference, const struct image *part,
                const struct image_diff_config *c, uint32_t max, struct arena *a,
                struct image_region **regions, uint32_t *n, uint32_t *n_all);

@@ -2,7 +2,7 @@
  *
  * Baseline and progressive, Huffman and arithmetic coding, 8 bits a sample; the library refuses
  * the rest (12-bit, lossless), and its reason is passed on. A warning is an error, since it means
- * that pixels are missing or wrong, and a file may have 500 scans: more of them can only burn time. */
+ * that pixels are missing or wrong. A file may have 500 scans: more of them only burn time. */
 #include <turbojpeg.h>
 
 #include "base/err.h"

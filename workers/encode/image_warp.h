@@ -20,8 +20,9 @@ struct image_map {
     double x0, xx, xy, y0, yx, yy;
 };
 struct image_map image_map_shift(const struct image_shift *s);
-/* Of gray images; starts from *map. false: it was kept, since no affine map was clearly better or sane: one that
- * moves a corner by at most 2 % of the longer side, and at least 2 pixels. */
+/* Of gray images; starts from *map. false: it was kept, since no affine map was clearly better or
+ * sane, which is one that moves no corner by more than 2 % of the longer side, or 2 pixels if that
+ * is more. */
 int image_refine(const struct image *reference, const struct image *part, struct image_map *map,
                  bool *refined, struct arena *a);
 

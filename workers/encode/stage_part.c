@@ -1,4 +1,4 @@
-/* stage_part.c - encode.part: a part's image and log to facts, and to texts that are to be compared.
+/* stage_part.c - encode.part: a part's image and log to facts, and to texts to be compared.
  *
  * The sequences are first the recipe's descriptions of causes, in its order, then the log's
  * templates (part_facts.h, `chosen`) without their masks. `keep` holds the facts. */

@@ -89,7 +89,7 @@ static bool reading(const struct recipe_rule *rule, const struct part_facts *f,
         case RECIPE_LAST: out->value = g->last, out->at = g->at_last; break;
         case RECIPE_COUNT: out->value = g->count, out->at = g->at_last; break;
         }
-        /* A mean has no line of its own: the one that pulls it furthest the rule's way stands in. */
+        /* A mean has no line of its own: the one furthest the rule's way stands in. */
         if (rule->stat == RECIPE_MEAN)
             out->at = rule->op == RECIPE_LT || rule->op == RECIPE_LE ? g->at_min : g->at_max;
         return true;

@@ -52,7 +52,8 @@ struct qc_verdict {
     uint32_t n_causes;
 };
 
-/* vectors [n][dim] of unit length: the described causes, then the log's chosen events; n 0: none. */
+/* vectors [n][dim] of unit length: the described causes, then the log's chosen events; n 0:
+ * none. */
 int qc_judge(const struct recipe *r, const struct part_facts *f, const float *vectors, uint32_t n,
              uint32_t dim, struct arena *a, struct qc_verdict *out, char *err, size_t err_bytes);
 /* The one rule: false in measured when the facts have no such feature. */
