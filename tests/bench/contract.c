@@ -4,9 +4,9 @@
  *
  * CUAD (PENSTOCK_DATA/contracts/clauses_train.csv). Clause types: each labelled text against the
  * taxonomy; right when one of the labels of that text is found first (top-1) or among the first
- * three. Every second contract is held out: weights and threshold were chosen on the others; --all
- * takes both halves. Entities: the annotators' answer is among what the grammar finds in the
- * labelled texts. Prints a table and writes build/bench/contract.json; the limit is 1.
+ * three. Every second contract is held out: weights, threshold and grammars were chosen on the
+ * others; --all takes both halves. Entities: the annotators' answer is among what the grammar finds
+ * in the labelled texts. Prints a table and writes build/bench/contract.json; the limit is 1.
  *
  * Units: shares.  Owner, errors: a program; it exits 1 with a message. */
 #include <ctype.h>
@@ -229,6 +229,7 @@ static void entity_case(struct bench *b, const char *name, const char *category,
     while (k < CUAD_CATEGORIES && strcmp(b->cuad.names[k], category) != 0) k++;
     if (k == CUAD_CATEGORIES) die(category);
     for (uint32_t c = 0; c < b->cuad.contracts; c++) {
+        if (!b->all && c % 2 == 0) continue;
         char iso[128];
         const char *answer = b->cuad.answers[c * CUAD_CATEGORIES + k];
         bool is = type == ENTITY_DATE       ? date_answer(answer, iso)
@@ -323,7 +324,7 @@ int main(int argc, char **argv) {
     struct bench b = {.rows = json_new_array()};
     for (int i = 1; i < argc; i++) b.all |= strcmp(argv[i], "--all") == 0;
     open_all(&b, option(argc, argv, "--model"), option(argc, argv, "--threads"));
-    printf("%u contracts of CUAD, %u labelled texts; clause types on %s\n", b.cuad.contracts,
+    printf("%u contracts of CUAD, %u labelled texts; measured on %s\n", b.cuad.contracts,
            b.cuad.n_texts, b.all ? "all" : "every second contract");
     clause_types(&b);
     entity_case(&b, "agreement date, normalized", "Agreement Date", ENTITY_DATE);

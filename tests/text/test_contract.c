@@ -325,6 +325,8 @@ Test(contract, the_chinese_example_is_read_as_it_is_meant) {
         {"无限责任", "Uncapped Liability", "uncapped-liability"},
         {"均适用中华人民共和国法律", "Governing Law", NULL},
         {"产品责任险", "Insurance", NULL},
+        {"查阅乙方与本合同有关的账簿", "Audit Rights", NULL},
+        {"青禾精密制造有限公司", "Parties", NULL},
         {"商业秘密", "Other", NULL}};
     example_is_analyzed("examples/contract-zh.txt", "zh", want, sizeof want / sizeof *want);
 }

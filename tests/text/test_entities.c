@@ -53,6 +53,7 @@ static void finds(const struct grammar *g, const char *text, const char *expecte
 Test(entities, english_dates_become_iso_8601) {
     struct grammar *g = grammar_must_open();
     finds(g, "on January 5, 2026.", "date 'January 5, 2026' 2026-01-05");
+    finds(g, "this 24t h day of August 2018", "date '24t h day of August 2018' 2018-08-24");
     finds(g, "on JAN. 5th 2026", "date 'JAN. 5th 2026' 2026-01-05");
     finds(g, "the 8th day of May 2014", "date '8th day of May 2014' 2014-05-08");
     finds(g, "the first day of March, 2020", "date 'first day of March, 2020' 2020-03-01");
@@ -166,6 +167,12 @@ Test(entities, the_governing_law_is_a_place) {
     finds(g, "governed by the laws of England and Wales. The",
           "governing_law 'England and Wales' England and Wales");
     finds(g, "California law governs this", "governing_law 'California' California");
+    finds(g, "governed by English law, and", "governing_law 'English' English");
+    finds(g, "the law of the State of Ohio shall govern it",
+          "governing_law 'the State of Ohio' Ohio");
+    finds(g, "a company organized under the laws of England", "");
+    finds(g, "governed by the laws of the People's Republic of China.",
+          "governing_law 'the People's Republic of China' People's Republic of China");
     finds(g, "本合同适用中华人民共和国法律。", "governing_law '中华人民共和国' 中华人民共和国");
     finds(g, "应当适用有关法律", "");
     grammar_close(g);
