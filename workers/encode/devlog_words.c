@@ -190,7 +190,7 @@ static bool is_name(const char *s, size_t n) {
 static const char *after_name(const char *s, size_t n) {
     const char *equals = memchr(s, '=', n), *colon = memchr(s, ':', n);
     size_t number;
-    if (equals && equals > s) return equals;
+    if (equals && is_name(s, (size_t)(equals - s))) return equals;
     if (colon && is_name(s, (size_t)(colon - s)) &&
         is_measure(colon + 1, n - 1 - (size_t)(colon - s), &number))
         return colon;
