@@ -146,3 +146,22 @@ int file_mkdirs(const char *path) {
     if (stat(path, &st) != 0) return -errno;
     return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
+
+bool file_is_folder(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int file_beside_program(const char *const *beside, int n, char *out, size_t out_bytes) {
+    char bin[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", bin, sizeof bin - 1);
+    bin[len > 0 ? len : 0] = '\0';
+    char *slash = strrchr(bin, '/');
+    if (slash) *slash = '\0';
+    for (int i = 0; i < n; i++) {
+        int wrote = snprintf(out, out_bytes, "%s%s", bin, beside[i]);
+        if (wrote >= 0 && (size_t)wrote < out_bytes && file_is_folder(out)) return 0;
+    }
+    snprintf(out, out_bytes, "%s", bin);
+    return -ENOENT;
+}

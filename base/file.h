@@ -5,6 +5,7 @@
 #ifndef PENSTOCK_BASE_FILE_H
 #define PENSTOCK_BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 int file_read(const char *path, size_t max_bytes, void **data, size_t *bytes, char *err,
@@ -18,5 +19,10 @@ void file_unmap(struct file_map *m); /* accepts zeroed memory */
 /* Writes a temporary beside path, fsyncs it, renames, fsyncs the folder. */
 int file_replace(const char *path, const void *data, size_t bytes, char *err, size_t err_bytes);
 int file_mkdirs(const char *path); /* like mkdir -p, mode 0700 for what it makes */
+
+/* The first of n folders that is there, each given relative to the running program's own folder
+ * ("/../share/..."): -ENOENT when none is, and out is the program's folder. */
+int file_beside_program(const char *const *beside, int n, char *out, size_t out_bytes);
+bool file_is_folder(const char *path);
 
 #endif

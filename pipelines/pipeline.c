@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/limits.h"
 #include "pipelines/plan.h"
 #include "pipelines/schema.h"
@@ -234,29 +233,16 @@ int pipeline_from_plan(struct pipelines *out, struct bytes plan, const struct pi
 
 /* ---- where the files are ---- */
 
-static bool is_folder(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 int pipelines_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes) {
     static const char *const beside[] = {"/../../pipelines", "/../share/penstock/pipelines"};
-    char bin[PATH_BYTES];
     const char *named = given && given[0] ? given : getenv("PENSTOCK_PIPELINES");
     if (named && named[0]) {
         int n = snprintf(out, out_bytes, "%s", named);
-        if (n >= 0 && (size_t)n < out_bytes && is_folder(named)) return 0;
+        if (n >= 0 && (size_t)n < out_bytes && file_is_folder(named)) return 0;
         return err_set(err, err_bytes, -ENOENT, "%s: there is no such folder of pipelines", named);
     }
-    ssize_t len = readlink("/proc/self/exe", bin, sizeof bin - 1);
-    bin[len > 0 ? len : 0] = '\0';
-    char *slash = strrchr(bin, '/');
-    if (slash) *slash = '\0';
-    for (int i = 0; i < 2; i++) {
-        int n = snprintf(out, out_bytes, "%s%s", bin, beside[i]);
-        if (n >= 0 && (size_t)n < out_bytes && is_folder(out)) return 0;
-    }
+    if (file_beside_program(beside, 2, out, out_bytes) == 0) return 0;
     return err_set(err, err_bytes, -ENOENT,
-                   "no folder of pipelines at %s%s or %s%s; name one with --pipelines DIR", bin,
-                   beside[0], bin, beside[1]);
+                   "no folder of pipelines at %s%s or %s%s; name one with --pipelines DIR", out,
+                   beside[0], out, beside[1]);
 }

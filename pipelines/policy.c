@@ -1,13 +1,11 @@
 #include "pipelines/policy.h"
 
-#include <cyaml/cyaml.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/file.h"
+#include "pipelines/yaml_text.h"
 
 #define FILE_BYTES_MAX (1024u * 1024u)
 #define TEXT_BYTES_MAX 4096u
@@ -88,55 +86,21 @@ static const cyaml_schema_value_t policy_value = {
 
 /* ---- loading ---- */
 
-/* What libcyaml says: the fault first, then the places, the innermost first. */
-struct story {
-    char what[160], where[160];
-};
-
-static void listen(cyaml_log_t level, void *ctx, const char *format, va_list args) {
-    struct story *s = ctx;
-    char line[256];
-    if (level < CYAML_LOG_ERROR) return;
-    vsnprintf(line, sizeof line, format, args);
-    line[strcspn(line, "\n")] = '\0';
-    const char *text = strncmp(line, "Load: ", 6) == 0 ? line + 6 : line;
-    char *into = strstr(text, "(line: ") ? s->where : s->what;
-    if (into[0] != '\0' || strcmp(text, "Backtrace:") == 0) return;
-    snprintf(into, sizeof s->what, "%.159s", text + strspn(text, " "));
-}
-
-static cyaml_config_t config_of(struct story *s) {
-    return (cyaml_config_t){.log_fn = listen,
-                            .log_ctx = s,
-                            .mem_fn = cyaml_mem,
-                            .log_level = CYAML_LOG_ERROR,
-                            .flags = CYAML_CFG_NO_ALIAS};
+static const char *no_fix(cyaml_err_t e) {
+    (void)e;
+    return "";
 }
 
 static int load(void **out, const char *path, const cyaml_schema_value_t *schema, char *err,
                 size_t err_bytes) {
-    struct story story = {{0}, {0}};
-    cyaml_config_t config = config_of(&story);
-    cyaml_data_t *loaded = NULL;
     void *data;
     size_t bytes;
     *out = NULL;
     int rc = file_read(path, FILE_BYTES_MAX, &data, &bytes, err, err_bytes);
     if (rc < 0) return rc;
-    cyaml_err_t e = cyaml_load_data(data, bytes, &config, schema, &loaded, NULL);
+    rc = yaml_text_load(data, bytes, path, schema, no_fix, out, err, err_bytes);
     free(data);
-    *out = loaded;
-    if (e == CYAML_OK && loaded) return 0;
-    if (e == CYAML_OK) return err_set(err, err_bytes, ERR_FIELD, "%s: the file is empty", path);
-    return err_set(err, err_bytes, e == CYAML_ERR_OOM ? -ENOMEM : ERR_FIELD, "%s: %s%s%s", path,
-                   story.what[0] ? story.what : cyaml_strerror(e), story.where[0] ? ", " : "",
-                   story.where);
-}
-
-static void unload(const cyaml_schema_value_t *schema, void *data) {
-    struct story story = {{0}, {0}};
-    cyaml_config_t config = config_of(&story);
-    if (data) cyaml_free(&config, schema, data, 0);
+    return rc;
 }
 
 int taxonomy_load(struct taxonomy **out, const char *path, char *err, size_t err_bytes) {
@@ -156,7 +120,7 @@ int taxonomy_load(struct taxonomy **out, const char *path, char *err, size_t err
 }
 
 void taxonomy_free(struct taxonomy *t) {
-    unload(&taxonomy_value, t);
+    yaml_text_free(&taxonomy_value, t);
 }
 
 const char *policy_level_name(enum policy_level l) {
@@ -201,5 +165,5 @@ int policy_load(struct policy **out, const char *path, const struct taxonomy *ty
 }
 
 void policy_free(struct policy *p) {
-    unload(&policy_value, p);
+    yaml_text_free(&policy_value, p);
 }

@@ -300,31 +300,18 @@ int recipe_load(struct recipe **out, const char *dir, struct bytes name, char *e
     return code;
 }
 
-static bool is_folder(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 int recipes_dir(char *out, size_t out_bytes, char *err, size_t err_bytes) {
     static const char *const beside[] = {"/../../examples/qc", "/../share/penstock/recipes"};
-    char bin[PATH_BYTES];
     const char *named = getenv("PENSTOCK_RECIPES");
     if (named && named[0]) {
         int n = snprintf(out, out_bytes, "%s", named);
-        if (n >= 0 && (size_t)n < out_bytes && is_folder(named)) return 0;
+        if (n >= 0 && (size_t)n < out_bytes && file_is_folder(named)) return 0;
         return err_set(err, err_bytes, -ENOENT,
                        "PENSTOCK_RECIPES is %s: there is no such folder of recipes", named);
     }
-    ssize_t len = readlink("/proc/self/exe", bin, sizeof bin - 1);
-    bin[len > 0 ? len : 0] = '\0';
-    char *slash = strrchr(bin, '/');
-    if (slash) *slash = '\0';
-    for (int i = 0; i < 2; i++) {
-        int n = snprintf(out, out_bytes, "%s%s", bin, beside[i]);
-        if (n >= 0 && (size_t)n < out_bytes && is_folder(out)) return 0;
-    }
+    if (file_beside_program(beside, 2, out, out_bytes) == 0) return 0;
     return err_set(err, err_bytes, -ENOENT,
                    "no folder of recipes at %s%s or %s%s; set PENSTOCK_RECIPES, or send the recipe "
                    "in the job",
-                   bin, beside[0], bin, beside[1]);
+                   out, beside[0], out, beside[1]);
 }

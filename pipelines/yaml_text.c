@@ -57,8 +57,7 @@ int yaml_text_load(const char *data, size_t bytes, const char *where,
     struct story story = {{0}, {0}};
     cyaml_config_t config = config_of(&story);
     cyaml_data_t *loaded = NULL;
-    cyaml_err_t e =
-        cyaml_load_data((const uint8_t *)data, bytes, &config, schema, &loaded, NULL);
+    cyaml_err_t e = cyaml_load_data((const uint8_t *)data, bytes, &config, schema, &loaded, NULL);
     if (e == CYAML_OK && loaded) {
         *out = loaded;
         return 0;

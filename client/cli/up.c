@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,11 +105,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* ---- places ---- */
 
-static bool is_dir(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 /* The cache, where what was fetched lies, is always one of the folders of models. */
 static void add_cache(struct up *in) {
     const char *cache = getenv("PENSTOCK_CACHE"), *user = getenv("XDG_CACHE_HOME");
@@ -122,7 +116,7 @@ static void add_cache(struct up *in) {
         snprintf(in->models_path, PATH_BYTES, "%s/penstock/models", user);
     else
         snprintf(in->models_path, PATH_BYTES, "%s/.cache/penstock/models", home ? home : "");
-    if (is_dir(in->models_path)) in->models[in->n_models++] = in->models_path;
+    if (file_is_folder(in->models_path)) in->models[in->n_models++] = in->models_path;
 }
 
 static int make_dir(const char *path) {
