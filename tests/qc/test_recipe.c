@@ -84,7 +84,7 @@ Test(recipe, what_is_wrong_is_named_with_its_limit) {
     refused("- a\n- b\n", ERR_FIELD, "test: ");
     refused("", ERR_FIELD, "test: ");
     refused("name: [\n", ERR_FIELD, "test: ");
-    refused("name: a\nversion: 1\nreference: &x a.png\n", ERR_FIELD, "anchors");
+    refused("name: &x a\nversion: 1\nreference: *x\n", ERR_FIELD, "anchors");
 }
 
 Test(recipe, rules_name_a_feature_an_op_and_a_value) {
