@@ -60,8 +60,8 @@ static void print_pairs(const struct json *j) {
 }
 
 static void print_stages(const struct json *list) {
-    static const char *const heads[] = {"stage",    "state",  "worker", "queued",
-                                        "run time", "output", NULL};
+    static const char *const heads[] = {"stage",  "run",      "state",  "worker",
+                                        "queued", "run time", "output", NULL};
     struct table t;
     if (json_len(list) == 0) return;
     putchar('\n');
@@ -69,6 +69,7 @@ static void print_stages(const struct json *list) {
     for (size_t i = 0; i < json_len(list); i++) {
         const struct json *s = json_at(list, i);
         table_cell(&t, "%s", str(s, "name"));
+        table_cell(&t, "%s", str(s, "run"));
         table_cell(&t, "%s", str(s, "state"));
         table_cell(&t, "%s", str(s, "worker"));
         int64_t queued_ms = num(s, "queued_ms"), started_ms = num(s, "started_ms");
