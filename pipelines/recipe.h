@@ -19,8 +19,8 @@
  *       describe: solder paste release is poor, prints are thin, the stencil needs cleaning
  *       rules: [{feature: print_pressure.mean, op: "<", value: 4.5}]
  *
- * A rule's feature is image.NAME, log.NAME (lists in recipe.c; a wrong one is refused with them), or
- * a reading of the device log with .min, .mean, .max, .last or .count behind its name. Every field
+ * A rule's feature is image.NAME, log.NAME (lists in recipe.c; a wrong one is refused with them),
+ * or a reading of the device log with .min, .mean, .max, .last or .count behind its name. Every field
  * but name, version and a cause's name has a default.
  *
  * Units: lengths are pixels of the compared images (a side is shrunk by 2, 4 or 8 while it stays at
@@ -90,7 +90,8 @@ struct recipe {
     struct bytes yaml; /* the text it was made from */
 };
 
-/* From a text; dir is where a reference lies (NULL: a reference is refused), where names it in err. */
+/* From a text; dir is where a reference lies (NULL: a reference is refused), where names it in
+ * err. */
 int recipe_parse(struct recipe **out, struct bytes yaml, const char *dir, const char *where,
                  char *err, size_t err_bytes);
 /* dir/NAME.yaml; ERR_UNKNOWN lists the recipes that are there. */

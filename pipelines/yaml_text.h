@@ -1,10 +1,10 @@
-/* yaml_text.h - a YAML text read by a libcyaml schema, and one sentence about what was wrong with it.
+/* yaml_text.h - a YAML text read by a libcyaml schema, and one sentence about what was wrong.
  *
- * Anchors and aliases are refused: a small file must stay small in memory. (libyaml has a yaml_free of
- * its own, hence the longer names.)
+ * Anchors and aliases are refused: a small file must stay small in memory. (libyaml has a yaml_free
+ * of its own, hence the longer names.)
  *
- * Units: bytes.  Owner: yaml_text_load gives what the schema describes to yaml_text_free.  Memory: libcyaml's.
- * Errors: ERR_FIELD, -ENOMEM with err as "WHERE: what, line: n; fix".  Threads: any. */
+ * Units: bytes.  Owner: yaml_text_load gives what the schema describes to yaml_text_free.
+ * Memory: libcyaml's.  Errors: ERR_FIELD, -ENOMEM with err as "WHERE: what, line: n; fix".  Threads: any. */
 #ifndef PENSTOCK_PIPELINES_YAML_TEXT_H
 #define PENSTOCK_PIPELINES_YAML_TEXT_H
 

@@ -1,4 +1,4 @@
-/* help.h - what the inspection tests share: pictures drawn and written as PNG and JPEG, outside data.
+/* help.h - what the inspection tests share: pictures drawn and written, and outside data.
  *
  * Units: pixels, bytes.  Owner: pictures and files lie in the arena given.  Memory: the arena.
  * Errors: a failed helper fails the test.  Threads: one. */

@@ -40,8 +40,7 @@ static int decode_pixels(const struct image_call *c, spng_ctx *s, const struct s
     if (transparent != 0 && transparent != SPNG_ECHUNKAVAIL) return fail(c, transparent);
     bool gray = head->color_type == SPNG_COLOR_TYPE_GRAYSCALE;
     bool alpha = head->color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA ||
-                 head->color_type == SPNG_COLOR_TYPE_TRUECOLOR_ALPHA ||
-                 transparent == 0;
+                 head->color_type == SPNG_COLOR_TYPE_TRUECOLOR_ALPHA || transparent == 0;
     uint32_t channels = c->want->channels;
     if (channels == 0)
         channels = gray || head->color_type == SPNG_COLOR_TYPE_GRAYSCALE_ALPHA ? 1 : 3;
