@@ -20,8 +20,8 @@
  *       rules: [{feature: print_pressure.mean, op: "<", value: 4.5}]
  *
  * A rule's feature is image.NAME, log.NAME (lists in recipe.c; a wrong one is refused with them),
- * or a reading of the device log with .min, .mean, .max, .last or .count behind its name. Every field
- * but name, version and a cause's name has a default.
+ * or a reading of the device log with .min, .mean, .max, .last or .count behind its name. Every
+ * field but name, version and a cause's name has a default.
  *
  * Units: lengths are pixels of the compared images (a side is shrunk by 2, 4 or 8 while it stays at
  * or above side_px), thresholds' areas pixels of the whole part; gray levels 0 to 255.

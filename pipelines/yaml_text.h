@@ -4,7 +4,8 @@
  * of its own, hence the longer names.)
  *
  * Units: bytes.  Owner: yaml_text_load gives what the schema describes to yaml_text_free.
- * Memory: libcyaml's.  Errors: ERR_FIELD, -ENOMEM with err as "WHERE: what, line: n; fix".  Threads: any. */
+ * Memory: libcyaml's.  Errors: ERR_FIELD, -ENOMEM with err as "WHERE: what, line: n; fix".
+ * Threads: any. */
 #ifndef PENSTOCK_PIPELINES_YAML_TEXT_H
 #define PENSTOCK_PIPELINES_YAML_TEXT_H
 
