@@ -1,6 +1,6 @@
 /* kernels.c - how close the packed GEMM of the cpu backend comes to the machine.
  *
- * usage: kernels [--level NAME] [--threads N] [--only TEXT]
+ * usage: kernels [--level NAME] [--threads N] [--only TEXT] [--clock wall|processor]
  *
  * Layers of MiniLM and of a 0.5B decoder, at M = 1, 16, 128 and 512 rows. From 16 rows on the limit
  * is the peak of multiply-adds; at one row it is the bandwidth of reading weights that no cache
@@ -8,13 +8,11 @@
  * measured in turn. Prints a table and writes build/bench/kernels.json.
  *
  * Units: GFLOP/s, GB/s.  Owner, errors: a program; it exits 1 with a message. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
 #include "base/json.h"
 #include "kernels/ops.h"
 #include "tests/bench/kernels/machine.h"
@@ -99,7 +97,7 @@ static void case_close(struct bench *b, struct gemm_case *c) {
 /* Calls a second, as often as RUN_NS allows; each walks on to the next copy. */
 static double rate(struct bench *b, struct gemm_case *c, bool peer, uint32_t *next) {
     const struct shape *s = c->s;
-    int64_t began = clock_mono_ns(), now;
+    int64_t began = machine_ns(), now;
     uint32_t calls = 0;
     do {
         uint32_t i = (*next)++ % c->copies;
@@ -109,7 +107,7 @@ static double rate(struct bench *b, struct gemm_case *c, bool peer, uint32_t *ne
             b->ops->linear(
                 b->ops, &(struct linear_args){.rows = s->m, .x = c->x, .w = &c->w[i], .y = c->y});
         calls++;
-        now = clock_mono_ns();
+        now = machine_ns();
     } while (now - began < RUN_NS);
     return calls * 1e9 / (double)(now - began);
 }
@@ -225,7 +223,11 @@ int main(int argc, char **argv) {
     b.peer = peer_open(b.ops->threads);
     machine_name(machine, sizeof machine);
     machine_commit(commit, sizeof commit);
-    printf("%s, %u threads, %s\n", machine, b.ops->threads, b.ops->numerics_id);
+    bool processor =
+        option(argc, argv, "--clock") && strcmp(option(argc, argv, "--clock"), "processor") == 0;
+    machine_clock(processor, b.ops->threads);
+    printf("%s, %u threads, %s, %s time\n", machine, b.ops->threads, b.ops->numerics_id,
+           processor ? "processor" : "wall");
     printf("%-28s %8s %-8s %8s %6s %8s %7s\n", "case (n x k)", "ours", "unit", "OpenBLAS", "ratio",
            "limit", "reached");
     for (int bf16 = 0; bf16 < 2; bf16++)

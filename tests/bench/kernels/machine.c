@@ -3,14 +3,26 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "base/clock.h"
+#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-enum { CHAINS = 12, STEPS = 200000, THREADS = TEAM_THREADS_MAX };
+static uint32_t sharers; /* 0: wall time */
+
+void machine_clock(bool processor, uint32_t threads) {
+    sharers = processor ? threads : 0;
+}
+
+int64_t machine_ns(void) {
+    struct timespec t;
+    clock_gettime(sharers ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    int64_t ns = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return sharers ? ns / sharers : ns;
+}
+
+enum { CHAINS = 12, STEPS = 1500000, THREADS = TEAM_THREADS_MAX };
 
 /* Runs CHAINS x STEPS independent multiply-adds; returns how many operations those were. */
 typedef double (*flops_loop)(float *sink);
@@ -90,32 +102,59 @@ double machine_peak(struct team *team, const char *level, int bf16) {
     static struct run r;
     r.loop = loop_of(level, bf16);
     for (uint32_t i = 0; i < THREADS; i++) r.sink[i][0] = 0.25f, r.flops[i] = 0;
-    int64_t began = clock_mono_ns();
+    int64_t began = machine_ns();
     team_run(team, peak_part, &r);
-    double ns = (double)(clock_mono_ns() - began), flops = 0;
+    double ns = (double)(machine_ns() - began), flops = 0;
     for (uint32_t i = 0; i < team_threads(team); i++) flops += r.flops[i];
     return flops / ns;
 }
 
+/* Adds up `steps` times 16 vectors. The wider the loads, the more cache lines are in flight at once,
+ * so the widest that the processor has measure the memory and not the core. */
+#define READ_LOOP(vector)                                                                          \
+    const vector *p = from;                                                                        \
+    vector sum[16] = {{0}};                                                                        \
+    size_t steps = bytes / sizeof sum;                                                             \
+    for (size_t i = 0; i < steps; i++, p += 16)                                                    \
+        _Pragma("GCC unroll 16") for (int j = 0; j < 16; j++) sum[j] += p[j];                      \
+    for (int j = 1; j < 16; j++) sum[0] += sum[j];                                                 \
+    return sum[0][0]
+
+static float read_narrow(const void *from, size_t bytes) {
+    READ_LOOP(v4);
+}
+#if defined(__x86_64__)
+typedef float wide __attribute__((vector_size(64)));
+__attribute__((target("avx512f"))) static float read_wide(const void *from, size_t bytes) {
+    READ_LOOP(wide);
+}
+typedef float middle __attribute__((vector_size(32)));
+__attribute__((target("avx2"))) static float read_middle(const void *from, size_t bytes) {
+    READ_LOOP(middle);
+}
+#endif
+
 static void read_part(void *arg, uint32_t part, uint32_t parts) {
     struct run *r = arg;
-    uint32_t begin, end;
-    uint64_t sum[8] = {0};
-    team_share((uint32_t)(r->bytes / 64), part, parts, &begin, &end);
-    const uint64_t *p = (const uint64_t *)(const void *)(r->from + (size_t)begin * 64);
-    for (uint32_t i = begin; i < end; i++, p += 8)
-        for (int j = 0; j < 8; j++) sum[j] ^= p[j];
-    for (int j = 1; j < 8; j++) sum[0] ^= sum[j];
-    r->sink[part][0] = (float)sum[0];
+    size_t share = r->bytes / parts / 4096 * 4096;
+    const void *from = r->from + part * share;
+#if defined(__x86_64__)
+    bool is_wide = __builtin_cpu_supports("avx512f"), is_middle = __builtin_cpu_supports("avx2");
+    r->sink[part][0] = is_wide     ? read_wide(from, share)
+                       : is_middle ? read_middle(from, share)
+                                   : read_narrow(from, share);
+#else
+    r->sink[part][0] = read_narrow(from, share);
+#endif
 }
 
 double machine_read(struct team *team, const void *buffer, size_t bytes) {
     static struct run r;
     r.from = buffer;
     r.bytes = bytes;
-    int64_t began = clock_mono_ns();
+    int64_t began = machine_ns();
     team_run(team, read_part, &r);
-    return (double)bytes / (double)(clock_mono_ns() - began);
+    return (double)bytes / (double)(machine_ns() - began);
 }
 
 void machine_name(char *to, size_t bytes) {

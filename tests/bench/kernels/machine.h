@@ -1,14 +1,22 @@
 /* machine.h - what this machine could do at most: multiply-adds and bytes read, measured.
  *
- * Units: GFLOP/s (two operations a multiply-add), GB/s (10^9), all threads of the team together.
- * Owner: none.  Memory: the caller's.  Errors: 0 where the processor lacks the instruction.
- * Threads: one caller. */
+ * Units: GFLOP/s (two operations a multiply-add), GB/s (10^9), all threads of the team together;
+ * ns of the clock chosen with machine_clock.  Owner: none.  Memory: the caller's.
+ * Errors: none, they cannot fail.  Threads: one caller. */
 #ifndef PENSTOCK_TESTS_BENCH_KERNELS_MACHINE_H
 #define PENSTOCK_TESTS_BENCH_KERNELS_MACHINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/cpu/team.h"
+
+/* Wall time, or the processor time of this process shared by `threads`: what it would have been had
+ * nobody else run (waiting in the kernel goes uncounted, so wall time is the one to believe on a
+ * machine of one's own). */
+void machine_clock(bool processor, uint32_t threads);
+int64_t machine_ns(void);
 
 /* Registers only: the widest multiply-add of a level ("avx2", "avx512", "avx512bf16", "plain"), in
  * float32, or in bf16 pairs where bf16 is set and the level has them (else as float32). */
