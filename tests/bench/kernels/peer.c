@@ -12,10 +12,22 @@ typedef void (*sgemm_call)(const char *trans_a, const char *trans_b, const int32
 
 static sgemm_call sgemm;
 
+/* A library older than the processor takes it for the oldest one it knows; tell it (unless somebody
+ * did) which of its kernels fit. */
+static void name_the_core(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        setenv("OPENBLAS_CORETYPE", "SkylakeX", 0);
+    else if (__builtin_cpu_supports("avx2"))
+        setenv("OPENBLAS_CORETYPE", "Haswell", 0);
+#endif
+}
+
 bool peer_open(uint32_t threads) {
     char path[512];
     const char *peers = getenv("PEERS");
     void *library = NULL;
+    name_the_core();
     if (peers) {
         snprintf(path, sizeof path, "%s/libopenblas.so.0", peers);
         library = dlopen(path, RTLD_NOW);
