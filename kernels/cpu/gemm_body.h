@@ -210,7 +210,8 @@ static void finish(const struct gemm *g, uint32_t row, uint32_t rows, uint32_t p
 }
 
 /* Activations as the tiles of a table read them. A step is 4 bytes of a row of x (one k, or a pair
- * of bf16) and w_step times 4 bytes of a panel. */
+ * of bf16) and w_step times 4 bytes of a panel. Rows lie x_stride apart; or, where that is 0, as
+ * blocks of GEMM_K steps, [block][row][step], so that what a tile reads is in one place. */
 struct operand {
     tile_table *table;
     const float *x;
@@ -224,17 +225,20 @@ static void gemm_group(const struct gemm *g, const struct operand *x, uint32_t r
     size_t w_stride = panel_bytes(g->k, g->dtype) / 4, sums_stride = GROUP_PANELS * PANEL;
     const float *w = (const float *)g->w + (g->gated ? 2 * panel : panel) * w_stride;
     uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    uint32_t block = rows <= TILE_ROWS ? x->steps : GEMM_K;
+    uint32_t block = x->x_stride ? x->steps : GEMM_K;
     for (uint32_t k = 0; k < x->steps; k += block)
         for (uint32_t i = 0; i < tiles; i++) {
             uint32_t r = rows * i / tiles, end = rows * (i + 1) / tiles;
+            uint32_t steps = x->steps - k < block ? x->steps - k : block;
+            size_t x_stride = x->x_stride ? x->x_stride : steps;
             struct tile t = {
-                .x = x->x + r * x->x_stride + k,
+                .x = x->x + (size_t)k * rows +
+                     r * x_stride, /* k is 0 where rows are not in blocks */
                 .w = w + (size_t)k * x->w_step,
-                .x_stride = x->x_stride,
+                .x_stride = x_stride,
                 .w_stride = w_stride,
                 .sums_stride = sums_stride,
-                .k = x->steps - k < block ? x->steps - k : block,
+                .k = steps,
                 .fresh = k == 0,
                 .sums = sums + r * sums_stride,
             };
@@ -253,20 +257,39 @@ static void gemm_rows(const struct gemm *g, const struct operand *x, uint32_t ro
     }
 }
 
+/* Rows that fit the scratch as operands of so many steps. */
+V_INLINE uint32_t rows_at_once(uint32_t steps) {
+    uint32_t fit = GEMM_OPERAND / steps;
+    return fit < GEMM_ROWS ? fit : GEMM_ROWS;
+}
+
 static void gemm(const struct gemm *g, uint32_t row_begin, uint32_t row_end, uint32_t panel_begin,
                  uint32_t panel_end, struct scratch *scratch) {
-    struct operand x = {.table = &tile_f32_of, .x_stride = g->k, .steps = g->k, .w_step = PANEL};
+    struct operand x = {.table = &tile_f32_of, .steps = g->k, .w_step = PANEL};
     if (g->dtype != DTYPE_F32) x.table = &tile_wide_of, x.w_step = PANEL / 2;
-    for (uint32_t r = row_begin; r < row_end; r += GEMM_ROWS) {
+    uint32_t at_once = rows_at_once(g->k), rows;
+    for (uint32_t r = row_begin; r < row_end; r += rows) {
+        rows = row_end - r < at_once ? row_end - r : at_once;
         x.x = g->x + (size_t)r * g->k;
-        gemm_rows(g, &x, r, row_end - r < GEMM_ROWS ? row_end - r : GEMM_ROWS, panel_begin,
-                  panel_end, scratch);
+        x.x_stride = g->k;
+        if (rows >
+            TILE_ROWS) { /* a single tile reads each row only once a group: leave them there */
+            float *to = (float *)(void *)scratch->operand;
+            for (uint32_t k = 0; k < g->k; k += GEMM_K) {
+                uint32_t steps = g->k - k < GEMM_K ? g->k - k : GEMM_K;
+                for (uint32_t i = 0; i < rows; i++, to += steps)
+                    memcpy(to, x.x + (size_t)i * g->k + k, steps * sizeof *to);
+            }
+            x.x = (const float *)(const void *)scratch->operand;
+            x.x_stride = 0;
+        }
+        gemm_rows(g, &x, r, rows, panel_begin, panel_end, scratch);
     }
 }
 
 #ifdef __AVX512BF16__
-/* A row of k floats as pairs of bf16, rounded to nearest even (subnormals to zero, as the dots take
- * them), the last pair filled with zero. */
+/* k floats as pairs of bf16, rounded to nearest even (subnormals to zero, as the dots take them), the
+ * last pair filled with zero. */
 static void round_row(uint32_t *to, const float *x, uint32_t k) {
     for (uint32_t i = 0; i < k; i += 32) {
         uint32_t left = k - i, low = left < 16 ? left : 16, high = left < 32 ? left - low : 16;
@@ -283,17 +306,17 @@ static void gemm_dots(const struct gemm *g, uint32_t row_begin, uint32_t row_end
         gemm(g, row_begin, row_end, panel_begin, panel_end, scratch);
         return;
     }
-    uint32_t pairs = (g->k + 1) / 2, fit = GEMM_HALF / 2 / pairs,
-             block = fit < GEMM_ROWS ? fit : GEMM_ROWS;
-    struct operand x = {.table = &tile_dots_of,
-                        .x = (const float *)(const void *)scratch->half,
-                        .x_stride = pairs,
-                        .steps = pairs,
-                        .w_step = PANEL};
-    for (uint32_t r = row_begin; r < row_end; r += block) {
-        uint32_t rows = row_end - r < block ? row_end - r : block;
-        for (uint32_t i = 0; i < rows; i++)
-            round_row(scratch->half + (size_t)i * pairs, g->x + (size_t)(r + i) * g->k, g->k);
+    struct operand x = {.table = &tile_dots_of, .steps = (g->k + 1) / 2, .w_step = PANEL};
+    uint32_t at_once = rows_at_once(x.steps), rows;
+    x.x = (const float *)(const void *)scratch->operand;
+    for (uint32_t r = row_begin; r < row_end; r += rows) {
+        rows = row_end - r < at_once ? row_end - r : at_once;
+        uint32_t *to = scratch->operand;
+        for (uint32_t k = 0; k < g->k; k += 2 * GEMM_K) {
+            uint32_t count = g->k - k < 2 * GEMM_K ? g->k - k : 2 * GEMM_K;
+            for (uint32_t i = 0; i < rows; i++, to += (count + 1) / 2)
+                round_row(to, g->x + (size_t)(r + i) * g->k + k, count);
+        }
         gemm_rows(g, &x, r, rows, panel_begin, panel_end, scratch);
     }
 }

@@ -23,9 +23,9 @@ enum {
     PANEL = 16,                   /* outputs of a panel */
     GROUP_PANELS = 4,             /* panels that a tile of rows is multiplied with in one go */
     GEMM_ROWS = 240,              /* rows that stay in cache while the panels pass by */
-    GEMM_K = 192,                 /* inputs of one cache block; partial sums wait as float32 */
-    GEMM_K_MAX = 1 << 20,         /* inputs of a weight */
-    GEMM_HALF = GEMM_K_MAX,       /* activations rounded to bf16, of as many rows as fit */
+    GEMM_K = 128,                 /* inputs of one cache block; partial sums wait as float32 */
+    GEMM_K_MAX = 1 << 19,         /* inputs of a weight */
+    GEMM_OPERAND = GEMM_K_MAX,    /* activations laid out for the tiles, of as many rows as fit */
     ATTEND_KEYS = 64,             /* keys of a block, at absolute positions */
     ATTEND_QUERIES = 64,          /* queries (rows x heads of one kv head) that share a block */
     ATTEND_DIM = OPS_HEAD_DIM_MAX /* largest head */
@@ -41,7 +41,7 @@ static inline size_t panel_bytes(uint32_t k, enum dtype dtype) {
 
 struct scratch {
     float sums[GEMM_ROWS * GROUP_PANELS * PANEL];
-    uint32_t half[GEMM_HALF / 2];
+    uint32_t operand[GEMM_OPERAND];
     struct {
         float query[ATTEND_QUERIES * ATTEND_DIM];
         float keys[ATTEND_KEYS * ATTEND_DIM];   /* panels [key / 16][i][16] */
