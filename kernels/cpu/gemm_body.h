@@ -288,8 +288,8 @@ static void gemm(const struct gemm *g, uint32_t row_begin, uint32_t row_end, uin
 }
 
 #ifdef __AVX512BF16__
-/* k floats as pairs of bf16, rounded to nearest even (subnormals to zero, as the dots take them), the
- * last pair filled with zero. */
+/* k floats as pairs of bf16, rounded to nearest even (subnormals to zero, as the dots take them);
+ * the last pair is filled with zero. */
 static void round_row(uint32_t *to, const float *x, uint32_t k) {
     for (uint32_t i = 0; i < k; i += 32) {
         uint32_t left = k - i, low = left < 16 ? left : 16, high = left < 32 ? left - low : 16;

@@ -109,8 +109,8 @@ double machine_peak(struct team *team, const char *level, int bf16) {
     return flops / ns;
 }
 
-/* Adds up 16 vectors a step. The wider the loads, the more cache lines are in flight at once, so the
- * widest that the processor has measure the memory and not the core. */
+/* Adds up 16 vectors a step. The wider the loads, the more cache lines are in flight at once, so
+ * the widest that the processor has measure the memory and not the core. */
 #define READ_LOOP(vector)                                                                          \
     const vector *p = from;                                                                        \
     vector sum[16] = {{0}};                                                                        \
