@@ -19,8 +19,12 @@
 
 /* Outputs that are handed from stage to stage in memory; beyond this they are committed instead. */
 #define BROKER_HANDED_BYTES (256ull * 1024 * 1024)
-/* Reading stops while this many commits are outstanding, so that every outcome still finds room. */
+/* Reading stops while this many commits are outstanding, so that every outcome still finds room.
+ * Submits are refused long before: a broker that does not read takes its workers for dead. */
 #define BROKER_OPS_MAX (COMMIT_OPS - 4096u)
+#define BROKER_OPS_SUBMIT_MAX (COMMIT_OPS / 2u)
+/* Bodies and outputs on their way to the disk; with more, submits are refused. */
+#define BROKER_COMMIT_BYTES (256ull * 1024 * 1024)
 
 struct commit_list { /* operations in the order in which they must reach the disk */
     struct commit_op *first, *last;
@@ -44,6 +48,7 @@ struct broker {
     uint64_t handed_bytes;
     uint32_t queued[LIMIT_PIPELINES]; /* live jobs of each loaded pipeline */
 
+    uint64_t commit_bytes;      /* held by operations that are not on disk yet */
     struct commit_list outbox;  /* to push at the end of this turn */
     struct commit_list retries; /* came back with a disk error: again after a reopen */
     int disk_error;             /* 0: the disk takes writes */
@@ -57,6 +62,7 @@ struct broker {
     struct buf payload;          /* payloads being read from the store */
     uint64_t finished[JOB_STATES];
     uint64_t refused, dropped;
+    int64_t probe_at_ms;    /* no effects_probe before */
     int64_t refused_log_ms; /* no line about a malformed message before */
 };
 
@@ -85,6 +91,8 @@ void effects_event(struct broker *b, struct job *j, const struct job_event *e);
 void effects_revoke(struct broker *b, struct job *j);
 void effects_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
                     uint64_t attempt, bool last, struct bytes data);
+/* Tells every follower again where its job stands: those that are gone are found and dropped. */
+void effects_probe(struct broker *b);
 void effects_committed(struct broker *b,
                        struct commit_op *op); /* takes op back from the store thread */
 void effects_reopen(struct broker *b);        /* by timer while the disk fails */

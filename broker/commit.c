@@ -34,6 +34,12 @@ void commit_op_free(struct commit_op *op) {
     free(op);
 }
 
+uint64_t commit_op_bytes(const struct commit_op *op) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < op->n_parts; i++) bytes += op->parts[i].len;
+    return bytes;
+}
+
 /* The key is taken: same kind and body make it the same request, anything else is a conflict. */
 static int describe_existing(struct store_write *w, struct commit_op *op) {
     struct job_record r;
@@ -90,6 +96,15 @@ static int reopen(struct committer *c) {
     return e;
 }
 
+/* How many of ops, which begin with no REOPEN, go into one transaction: at least one. */
+static uint32_t batch_of(struct commit_op **ops, uint32_t n) {
+    uint32_t to = 0;
+    uint64_t bytes = 0;
+    do bytes += commit_op_bytes(ops[to++]);
+    while (to < n && ops[to]->type != COMMIT_REOPEN && bytes < COMMIT_BATCH_BYTES);
+    return to;
+}
+
 /* One transaction of what may go together; a REOPEN stands alone. */
 static void work(struct committer *c, struct commit_op **ops, uint32_t n) {
     for (uint32_t from = 0; from < n;) {
@@ -99,7 +114,7 @@ static void work(struct committer *c, struct commit_op **ops, uint32_t n) {
         if (ops[from]->type == COMMIT_REOPEN) {
             e = reopen(c);
         } else {
-            while (to < n && ops[to]->type != COMMIT_REOPEN) to++;
+            to = from + batch_of(ops + from, n - from);
             e = run_batch(c, ops + from, to - from);
         }
         atomic_store_explicit(&c->last_us, (uint64_t)(clock_mono_ns() - begin_ns) / 1000,

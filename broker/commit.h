@@ -22,6 +22,8 @@
 
 #define COMMIT_OPS 65536u
 #define COMMIT_BATCH 4096u
+/* A transaction ends when it holds so much: what waits behind it waits no longer than its flush. */
+#define COMMIT_BATCH_BYTES (64ull * 1024 * 1024)
 
 enum commit_type {
     COMMIT_ADD,    /* a new job with its body */
@@ -47,6 +49,7 @@ struct commit_op {
     /* The loop's own: whom to answer afterwards. */
     struct sock_peer peer;
     uint64_t req, job, attempt;
+    uint64_t held; /* bytes of parts that the loop counts as on their way to the disk */
     uint32_t stage;
     bool answer; /* ADD: ACCEPTED; UPDATE: STAGE_ACK or STATE, by for_worker */
     bool for_worker;
@@ -54,6 +57,7 @@ struct commit_op {
 };
 struct commit_op *commit_op_new(enum commit_type type); /* NULL: no memory */
 void commit_op_free(struct commit_op *op);
+uint64_t commit_op_bytes(const struct commit_op *op); /* of its parts */
 
 struct committer;
 int committer_start(struct committer **out, struct store *s);

@@ -82,6 +82,26 @@ static void stream_state(struct broker *b, struct job *j, bool last) {
     buf_fini(&data);
 }
 
+void effects_probe(struct broker *b) {
+    for (struct watch *w = b->watches.all, *next; w; w = next) {
+        next = w->all_next;
+        if (w->type != WATCH_EVENTS) continue;
+        struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
+        struct packer p = packer_of(&data);
+        pack_map(&p, 1);
+        pack_kv_str(&p, "state", job_state_name(job_seen_state(w->job)));
+        struct msg_event m = {.req = w->req,
+                              .job = w->job->id,
+                              .seq = ++w->job->event_seq,
+                              .type = bytes_str("state"),
+                              .stage = w->job->stage,
+                              .attempt = w->job->attempt,
+                              .data = buf_bytes(&data)};
+        if (reply_client(b, &w->peer, MSG_EVENT, &m) != 0) watch_drop(&b->watches, w);
+        buf_fini(&data);
+    }
+}
+
 /* ---- leases ---- */
 
 static void end_lease(struct broker *b, struct job *j) {
@@ -125,6 +145,7 @@ static void commit(struct broker *b, struct job *j, struct commit_op *op) {
         log_error("out_of_memory", "what=\"a job's record\"");
         abort();
     }
+    b->commit_bytes += op->held = commit_op_bytes(op);
     op->job = j->id;
     op->terminal = job_state_terminal(j->state);
     j->commits++;
@@ -258,6 +279,11 @@ static void refuse_disk(struct broker *b, struct commit_op *op) {
     reply_refused(b, b->clients, &op->peer, op->req, &why);
 }
 
+static void release(struct broker *b, struct commit_op *op) {
+    b->commit_bytes -= op->held;
+    op->held = 0;
+}
+
 /* The disk refused. A submit is refused in turn (and what it may have left is deleted later);
  * everything else must not be lost: it is kept, in order, until the store has been reopened. */
 static void failed(struct broker *b, struct commit_op *op) {
@@ -273,6 +299,7 @@ static void failed(struct broker *b, struct commit_op *op) {
         forget(b, j);
         op->type = COMMIT_FORGET;
         op->n_parts = 0;
+        release(b, op);
     }
     list_add(&b->retries, op);
 }
@@ -316,5 +343,6 @@ void effects_committed(struct broker *b, struct commit_op *op) {
         added(b, op);
     else if (op->type == COMMIT_UPDATE)
         updated(b, op);
+    release(b, op);
     commit_op_free(op);
 }

@@ -149,7 +149,7 @@ int job_payload_set(struct job_payload *p, const struct bytes *parts, uint32_t n
 }
 
 void job_set_reason(struct job *j, struct bytes reason) {
-    size_t n = reason.len < LIMIT_REASON_BYTES - 1 ? reason.len : LIMIT_REASON_BYTES - 1;
+    size_t n = utf8_cut(reason, LIMIT_REASON_BYTES - 1); /* half a character would not be sent */
     free(j->reason);
     j->reason = n ? strndup(reason.data, n) : NULL;
 }

@@ -11,7 +11,7 @@
 #include "broker/status.h"
 #include "schemas/pack.h"
 
-enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000 };
+enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000, PROBE_EVERY_MS = 1000 };
 
 static const char tenant_default[] = "default";
 
@@ -44,9 +44,11 @@ static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t ind
                     "%s has as many live jobs as it may",
                     b->queued[index] >= p->queue_max ? p->name : "the broker");
         why->retry_after_ms = RETRY_FULL_MS;
-    } else if (commit_outstanding(b->committer) >= BROKER_OPS_MAX) {
-        refusal_set(why, "full", "", "commits outstanding", "submit again later",
-                    "the disk is behind");
+    } else if (commit_outstanding(b->committer) >= BROKER_OPS_SUBMIT_MAX ||
+               b->commit_bytes >= BROKER_COMMIT_BYTES) {
+        snprintf(limit, sizeof limit, "at most %u jobs or %u MiB on their way to the disk",
+                 BROKER_OPS_SUBMIT_MAX, (uint32_t)(BROKER_COMMIT_BYTES >> 20));
+        refusal_set(why, "full", "", limit, "submit again later", "the disk is behind");
         why->retry_after_ms = RETRY_FULL_MS;
     } else {
         return false;
@@ -167,6 +169,16 @@ static void refuse_full(struct broker *b, const struct request *r, uint64_t req,
     reply_refused(b, r->sock, &r->peer, req, &why);
 }
 
+/* Followers that went away while nothing happened to their job make room for those who are here. */
+static int watch_begin(struct broker *b, struct job *j, enum watch_type type,
+                       const struct request *r, uint64_t req, int64_t until_ms) {
+    int e = watch_add(&b->watches, j, type, &r->peer, req, until_ms);
+    if (e != ERR_FULL || b->now_ms < b->probe_at_ms) return e;
+    b->probe_at_ms = b->now_ms + PROBE_EVERY_MS;
+    effects_probe(b);
+    return watch_add(&b->watches, j, type, &r->peer, req, until_ms);
+}
+
 void on_wait(struct broker *b, const struct request *r) {
     const struct msg_wait *m = r->header;
     struct job *j = job_table_find(&b->jobs, m->job);
@@ -174,7 +186,7 @@ void on_wait(struct broker *b, const struct request *r) {
         reply_result(b, &r->peer, m->req, m->job);
         return;
     }
-    if (watch_add(&b->watches, j, WATCH_WAIT, &r->peer, m->req, b->now_ms + (int64_t)m->timeout_ms))
+    if (watch_begin(b, j, WATCH_WAIT, r, m->req, b->now_ms + (int64_t)m->timeout_ms))
         refuse_full(b, r, m->req, b->watches.cap);
 }
 
@@ -187,6 +199,17 @@ void on_result_get(struct broker *b, const struct request *r) {
         reply_result(b, &r->peer, m->req, m->job);
 }
 
+static void refuse_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
+                          int e) {
+    struct refusal why;
+    char id[JOB_ID_CHARS + 1];
+    job_id_text(job, id);
+    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "a job of this broker",
+                e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
+                "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
+    reply_refused(b, r->sock, &r->peer, req, &why);
+}
+
 /* Reads a record that is no longer live; refuses and returns false when there is none. */
 static bool read_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
                         struct arena *a, struct store_read **t, struct job_record *out) {
@@ -195,13 +218,7 @@ static bool read_record(struct broker *b, const struct request *r, uint64_t req,
     if (e == 0 && (e = jobs_get(*t, job, out, a)) == 0) return true;
     if (*t) store_read_end(*t);
     *t = NULL;
-    struct refusal why;
-    char id[JOB_ID_CHARS + 1];
-    job_id_text(job, id);
-    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "a job of this broker",
-                e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
-                "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
-    reply_refused(b, r->sock, &r->peer, req, &why);
+    refuse_record(b, r, req, job, e);
     return false;
 }
 
@@ -228,6 +245,10 @@ void on_show(struct broker *b, const struct request *r) {
 void on_cancel(struct broker *b, const struct request *r) {
     const struct msg_cancel *m = r->header;
     struct job *j = job_table_find(&b->jobs, m->job);
+    if (j && j->state == JOB_ACCEPTED) { /* nobody was told its id, and it may yet be a duplicate */
+        refuse_record(b, r, m->req, m->job, -ENOENT);
+        return;
+    }
     if (!j) { /* terminal already, or never there: the store knows */
         struct arena a;
         struct job_record rec;
@@ -270,7 +291,7 @@ void on_events(struct broker *b, const struct request *r) {
     struct job_record rec;
     struct store_read *t = NULL;
     struct job *j = job_table_find(&b->jobs, m->job);
-    if (j && watch_add(&b->watches, j, WATCH_EVENTS, &r->peer, m->req, 0)) {
+    if (j && watch_begin(b, j, WATCH_EVENTS, r, m->req, 0)) {
         refuse_full(b, r, m->req, b->watches.cap);
         return;
     }

@@ -110,6 +110,7 @@ void world_fate(void) {
 static void check_nothing_left(void) {
     const struct broker *b = W->b;
     CHECK(b->ready.jobs == 0 && b->handed_bytes == 0 && b->watches.n == 0, "something is left");
+    CHECK(b->commit_bytes == 0, "bytes are counted that no commit holds");
     CHECK(b->leases.len == 0 && b->delays.len == 0 && b->expiries.len == 0, "a timer is left");
     for (uint32_t i = 0; i < b->n_loaded; i++) CHECK(b->queued[i] == 0, "a count is left");
 }

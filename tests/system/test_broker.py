@@ -252,6 +252,39 @@ def test_cancel_takes_a_lease_back_and_a_late_outcome_is_stale(client, worker):
     assert client.wait(job)[0]["state"] == "cancelled"
 
 
+def test_a_long_reason_is_cut_between_characters_and_can_be_read(client, worker):
+    jobs = [client.submit(), client.submit()]
+    for job, reason in zip(jobs, ("\u00e9" * 256, "a" + "\u53f7" * 170)):
+        lease, _ = worker.lease()
+        assert lease["job"] == job and worker.fail(lease, "permanent", reason) == "recorded"
+        shown, _ = client.wait(job)
+        assert shown["state"] == "failed" and reason.startswith(shown["reason"])
+        assert len(shown["reason"].encode()) >= 508
+        assert client.show(job)["reason"] == shown["reason"]
+    cancelled = client.submit()
+    client.ask(CANCEL, {"job": cancelled, "reason": "\u00e9" * 256})
+    assert client.wait(cancelled)[0]["reason"] == "\u00e9" * 255
+    assert client.ask(LIST, {"limit": 5})[0] == JOBS
+
+
+def test_a_job_that_nobody_was_told_of_cannot_be_cancelled(client, shared):
+    """Ids can be guessed, and a submit that is being committed may turn out to be a duplicate."""
+    first = client.submit(key="guessed")
+    alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+    def guess(ms):
+        value = ms << 20
+        return "".join(alphabet[value >> 5 * i & 31] for i in reversed(range(13)))
+    for _ in range(100):
+        client.send(SUBMIT, {"kind": "text.embed", "pipeline": "echo", "key": "guessed"}, body())
+        for ms in range(-1, 3):
+            client.send(CANCEL, {"job": guess(int(time.time() * 1000) + ms)})
+    seen = [client.receive() for _ in range(500)]
+    assert {h["job"] for code, h, _ in seen if code == ACCEPTED} == {first}
+    assert {h["code"] for code, h, _ in seen if code == REFUSED} == {"unknown_job"}
+    client.ask(CANCEL, {"job": first})
+
+
 def test_a_job_expires_by_the_brokers_own_timer(client, worker):
     job = client.submit(ttl_ms=400)
     lease, _ = worker.lease()
@@ -434,6 +467,40 @@ def test_a_full_pipeline_refuses_with_its_limit_and_when_to_come_back(client):
     jobs[0] = client.submit(pipeline="narrow")
     for job in jobs:
         client.ask(CANCEL, {"job": job})
+
+
+def test_followers_that_went_away_make_room_for_those_who_are_here(client, shared):
+    job = client.submit(delay_ms=10**9)
+    with Client(shared) as gone:
+        for _ in range(4096):
+            gone.send(EVENTS, {"job": job})
+        for _ in range(4096):
+            assert gone.receive()
+        assert client.refused(WAIT, {"job": job})["code"] == "full"
+    deadline = time.monotonic() + 20
+    while (got := client.ask(WAIT, {"job": job, "timeout_ms": 1}))[0] != STATE:
+        assert got[1]["code"] == "full" and time.monotonic() < deadline
+        time.sleep(0.2)
+    assert client.stats()["watches"] == 0
+    client.ask(CANCEL, {"job": job})
+
+
+def test_followers_that_are_here_stay_when_there_are_too_many(client, shared):
+    job = client.submit(delay_ms=10**9)
+    with Client(shared) as follower:
+        for _ in range(4096):
+            follower.send(EVENTS, {"job": job})
+        for _ in range(4096):
+            assert follower.receive()
+        assert client.refused(WAIT, {"job": job})["code"] == "full"
+        client.ask(CANCEL, {"job": job})
+        last = set()
+        while len(last) < 4096:
+            code, h, _ = follower.receive()
+            assert code == EVENT and h["job"] == job
+            if h.get("last"):
+                assert h["data"]["state"] == "cancelled"
+                last.add(h["req"])
 
 
 def test_a_full_broker_refuses_and_waits_are_bounded(tmp_path):

@@ -104,6 +104,26 @@ Test(broker_commit, what_comes_back_without_an_error_is_in_the_store) {
     rig_close(&r);
 }
 
+Test(broker_commit, a_transaction_ends_when_it_holds_many_bytes) {
+    enum { OPS = 20, PARTS = 15, BYTES = 64 << 20 };
+    struct rig r;
+    rig_open(&r);
+    static uint8_t part[LIMIT_FRAME_BYTES];
+    struct commit_op *op[OPS];
+    /* They fail, being too large for the store's cap: what counts is how many go together. */
+    for (uint32_t i = 0; i < OPS; i++) {
+        op[i] = submit(i + 1, NULL, bytes_str("b"));
+        op[i]->n_parts = PARTS;
+        for (uint32_t k = 0; k < PARTS; k++) op[i]->parts[k] = bytes_of(part, sizeof part);
+        cr_assert_eq(commit_op_bytes(op[i]), PARTS * sizeof part);
+    }
+    for (uint32_t i = 0; i < OPS; i++) commit_push(r.committer, op[i]);
+    for (uint32_t i = 0; i < OPS; i++) commit_op_free(done(&r));
+    cr_assert_geq(commit_stats(r.committer).commits,
+                  OPS * PARTS * sizeof part / (BYTES + PARTS * sizeof part));
+    rig_close(&r);
+}
+
 Test(broker_commit, a_key_that_is_taken_names_its_job_even_within_one_batch) {
     struct rig r;
     rig_open(&r);
