@@ -22,6 +22,14 @@ bool bytes_is(struct bytes a, const char *text) {
     return bytes_eq(a, bytes_str(text));
 }
 
+char *bytes_dup(struct bytes a) {
+    char *copy = malloc(a.len + 1);
+    if (!copy) return NULL;
+    if (a.len) memcpy(copy, a.data, a.len);
+    copy[a.len] = '\0';
+    return copy;
+}
+
 int bytes_to_cstr(struct bytes a, char *out, size_t out_bytes) {
     if (a.len >= out_bytes) return ERR_LIMIT;
     if (a.len && memchr(a.data, 0, a.len)) return -EINVAL;

@@ -25,6 +25,8 @@ static inline struct bytes bytes_of(const void *data, size_t len) {
 struct bytes bytes_str(const char *text); /* without the NUL */
 bool bytes_eq(struct bytes a, struct bytes b);
 bool bytes_is(struct bytes a, const char *text);
+/* A copy with a NUL behind it, for free(); NULL without memory. */
+char *bytes_dup(struct bytes a);
 /* Copies into a C string; -EINVAL with an inner NUL, ERR_LIMIT when it does not fit. */
 int bytes_to_cstr(struct bytes a, char *out, size_t out_bytes);
 

@@ -151,7 +151,7 @@ int job_payload_set(struct job_payload *p, const struct bytes *parts, uint32_t n
 void job_set_reason(struct job *j, struct bytes reason) {
     size_t n = utf8_cut(reason, LIMIT_REASON_BYTES - 1); /* half a character would not be sent */
     free(j->reason);
-    j->reason = n ? strndup(reason.data, n) : NULL;
+    j->reason = n ? bytes_dup(bytes_of(reason.data, n)) : NULL;
 }
 
 void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_error error,
@@ -170,7 +170,7 @@ void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_err
                           .started_ms = j->leased_ms,
                           .ended_ms = now_ms};
     snprintf(t->worker, sizeof t->worker, "%s", worker);
-    t->reason = reason.len ? strndup(reason.data, reason.len) : NULL;
+    t->reason = reason.len ? bytes_dup(reason) : NULL;
 }
 
 /* Copies into the arena; an empty span stays empty. Clears *ok without memory. */
@@ -302,8 +302,7 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
         s->done_ms = from->done_ms;
         s->run_us = from->run_us;
         s->output_bytes = from->output_bytes;
-        if (from->numerics_id.len)
-            s->numerics_id = strndup(from->numerics_id.data, from->numerics_id.len);
+        if (from->numerics_id.len) s->numerics_id = bytes_dup(from->numerics_id);
     }
     for (uint32_t i = 0; i < r->n_attempts && ok; i++) {
         const struct job_attempt *from = &r->attempts[i];

@@ -94,7 +94,7 @@ static void note_stage(struct job *j, const struct msg_stage_done *m, uint64_t b
     s->done_ms = now_wall_ms;
     s->started_ms = now_wall_ms - (int64_t)(m->run_us / 1000);
     free((char *)s->numerics_id);
-    s->numerics_id = m->numerics_id.len ? strndup(m->numerics_id.data, m->numerics_id.len) : NULL;
+    s->numerics_id = m->numerics_id.len ? bytes_dup(m->numerics_id) : NULL;
     free(j->reason);
     j->reason = NULL;
 }

@@ -81,8 +81,8 @@ static int choice(const struct place *p, const char *field, const char *given, c
 
 static bool in_list(const char *list, const char *word) {
     size_t len = strlen(word);
-    for (const char *at = list; (at = strstr(at, word)); at++)
-        if ((at == list || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0')) return len > 0;
+    for (const char *at = list; len > 0 && (at = strstr(at, word)); at++)
+        if ((at == list || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0')) return true;
     return false;
 }
 

@@ -48,7 +48,7 @@ static int add(struct models *m, struct bytes name, char *dir, char *err, size_t
         free(dir);
         return rc;
     }
-    char *copy = strndup(name.data, name.len);
+    char *copy = bytes_dup(name);
     if (!copy) {
         free(dir);
         return no_memory(err, err_bytes);
