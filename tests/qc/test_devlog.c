@@ -270,6 +270,19 @@ Test(devlog, json_lines_give_members_as_readings_and_words) {
     template_is(&d, 2, "{broken");
 }
 
+Test(devlog, a_json_time_of_any_length_is_no_harm) {
+    char text[400];
+    for (int digits = 1; digits < 300; digits += 7) {
+        int n = snprintf(text, sizeof text, "{\"ts\": ");
+        memset(text + n, '7', (size_t)digits);
+        snprintf(text + n + digits, sizeof text - (size_t)(n + digits), ".25, \"time\": -1e%d}\n",
+                 digits);
+        struct devlog d = parse(text);
+        cr_assert_eq(d.n_events, 1);
+        cr_assert_eq(d.events[0].time_ms, DEVLOG_NO_TIME);
+    }
+}
+
 Test(devlog, a_deep_or_wide_json_line_is_survived) {
     struct buf b = {0};
     for (int i = 0; i < 3000; i++) buf_printf(&b, "{\"a\":");

@@ -31,11 +31,13 @@ static int64_t time_of(const struct json *value) {
     int64_t ms = DEVLOG_NO_TIME;
     if (json_kind(value) == JSON_STR) {
         devlog_time(json_str(value), json_str_len(value), &ms);
-    } else {
-        int n = snprintf(text, sizeof text, "%.3f", json_num(value, 0));
-        if (n > 4 && strcmp(text + n - 4, ".000") == 0) n -= 4;
-        if (n > 0 && (size_t)n < sizeof text) devlog_time(text, (size_t)n, &ms);
+        return ms;
     }
+    double number = json_num(value, 0);
+    if (!(number >= 0 && number < 1e14)) return ms; /* no time, and more digits than text holds */
+    int n = snprintf(text, sizeof text, "%.3f", number);
+    if (n > 4 && strcmp(text + n - 4, ".000") == 0) n -= 4;
+    if (n > 0) devlog_time(text, (size_t)n, &ms);
     return ms;
 }
 
