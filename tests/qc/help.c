@@ -158,20 +158,29 @@ struct bytes png_with_chunk(struct arena *a, struct bytes png, const char *name,
 
 /* ---- JPEG ---- */
 
-struct bytes jpeg_of_picture(struct arena *a, const struct image *im, int quality,
-                             bool progressive) {
+static struct bytes compress(struct arena *a, const struct image *im, int format, int sampling,
+                             int quality, int flags) {
     tjhandle h = tjInitCompress();
     unsigned char *data = NULL;
     unsigned long len = 0;
-    bool gray = im->channels == 1;
-    int e = tjCompress2(h, im->pixels, (int)im->width, 0, (int)im->height,
-                        gray ? TJPF_GRAY : TJPF_RGB, &data, &len, gray ? TJSAMP_GRAY : TJSAMP_444,
-                        quality, progressive ? TJFLAG_PROGRESSIVE : 0);
+    int e = tjCompress2(h, im->pixels, (int)im->width, 0, (int)im->height, format, &data, &len,
+                        sampling, quality, flags);
     cr_assert_eq(e, 0, "%s", tjGetErrorStr2(h));
     void *copy = arena_copy(a, data, len);
     tjFree(data);
     tjDestroy(h);
     return bytes_of(copy, len);
+}
+
+struct bytes jpeg_of_picture(struct arena *a, const struct image *im, int quality,
+                             bool progressive) {
+    bool gray = im->channels == 1;
+    return compress(a, im, gray ? TJPF_GRAY : TJPF_RGB, gray ? TJSAMP_GRAY : TJSAMP_444, quality,
+                    progressive ? TJFLAG_PROGRESSIVE : 0);
+}
+
+struct bytes jpeg_of_cmyk(struct arena *a, const struct image *im) {
+    return compress(a, im, TJPF_CMYK, TJSAMP_444, 98, 0);
 }
 
 struct bytes exif_block(struct arena *a, unsigned orientation, bool big_endian) {

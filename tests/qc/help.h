@@ -36,6 +36,8 @@ struct bytes png_of_picture(struct arena *a, const struct image *im);
 struct bytes png_with_chunk(struct arena *a, struct bytes png, const char *name, struct bytes data);
 struct bytes jpeg_of_picture(struct arena *a, const struct image *im, int quality,
                              bool progressive);
+/* Four samples a pixel, stored as they are. */
+struct bytes jpeg_of_cmyk(struct arena *a, const struct image *im);
 /* The file with an APP1 segment behind SOI that gives this orientation. */
 struct bytes jpeg_with_orientation(struct arena *a, struct bytes jpeg, unsigned orientation,
                                    bool big_endian);

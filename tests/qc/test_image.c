@@ -1,5 +1,6 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -261,6 +262,17 @@ Test(image, a_jpeg_with_more_scans_than_any_camera_writes_is_refused) {
     for (size_t i = 0; i < 600; i++) memcpy(many + scan + i * len, p + scan, len);
     memcpy(many + scan + len * 600, "\xFF\xD9", 2);
     refused(bytes_of(many, scan + len * 600 + 2), ERR_CORRUPT, "JPEG: ");
+}
+
+Test(image, a_cmyk_jpeg_becomes_rgb) {
+    /* As Adobe's programs write it: 255 is no ink. */
+    struct image ink = picture_new(&arena, 16, 16, 4, 255);
+    for (int i = 0; i < 256; i++) ink.pixels[i * 4 + 1] = 0, ink.pixels[i * 4 + 3] = 200;
+    struct image rgb = must(jpeg_of_cmyk(&arena, &ink), 0), gray;
+    cr_assert_eq(rgb.channels, 3);
+    cr_assert(abs(rgb.pixels[0] - 200) < 4 && rgb.pixels[1] < 4 && abs(rgb.pixels[2] - 200) < 4);
+    gray = must(jpeg_of_cmyk(&arena, &ink), 1);
+    cr_assert(abs(gray.pixels[100] - image_luma(200, 0, 200)) < 4);
 }
 
 /* ---- scaling and turning ---- */
