@@ -2,8 +2,8 @@
  *
  * Words are what spaces separate; punctuation around a word stays. What varies from line to line is
  * replaced: <num> (a unit behind it stays), <hex>, <id> (UUIDs, serial numbers: letters with three
- * or more digits; with fewer the digits are <num>), <ip>, <path> (of files, and URLs), <time>.
- * Readings are name=12.5mm, name:12.5 and name: 12.5.
+ * or more digits; with fewer only the digits become <num>), <ip>, <path> (of files, and URLs),
+ * <time>. Readings are name=12.5mm, name:12.5 and name: 12.5.
  *
  * Units: bytes.  Owner: names are borrowed from the text.  Memory: none.  Errors: none, what does
  * not fit is cut.  Threads: any. */

@@ -1,10 +1,10 @@
 /* image_diff.h - where a part differs from its reference, once the two lie on each other.
  *
  * A pixel differs when no pixels of the reference within tolerance_px explain its gray or colors,
- * or no pixels of the part within tolerance_px the reference's: edges may be a little off, added
- * and missing structure may not. From these seeds a difference takes in the plain differences next
- * to it, so that its box is not thinner than what a person sees. Differences closer than merge_px
- * are one region.
+ * or none of the part within tolerance_px the reference's: edges may be a little off, added and
+ * missing structure may not. From these seeds a difference takes in the plain differences next to
+ * it, so that its box is not thinner than what a person sees. Differences closer than merge_px are
+ * one region.
  *
  * Units: pixels; gray levels 0 to 255.  Owner: images are borrowed; regions lie in the arena.
  * Memory: two bytes a pixel and two a sample, from the arena.  Errors: -ENOMEM.  Threads: any. */
