@@ -15,6 +15,10 @@
 #define LIMIT_PACK_DEPTH 16u
 #define LIMIT_PACK_ITEMS (1024u * 1024u) /* elements in one msgpack document, all levels */
 
+/* What zmq holds for one peer that reads slowly, and for all of one socket together. */
+#define LIMIT_PEER_INFLIGHT_BYTES (128ull * 1024 * 1024)
+#define LIMIT_INFLIGHT_BYTES (1024ull * 1024 * 1024)
+
 /* Jobs. A body is one frame; a stage output or a result is cut into at most LIMIT_PARTS frames. */
 #define LIMIT_BODY_BYTES LIMIT_FRAME_BYTES
 #define LIMIT_PARTS 16u

@@ -11,6 +11,7 @@
 #include <zmq.h>
 
 #include "base/err.h"
+#include "base/inflight.h"
 
 #define SOCK_HWM 1000
 #define SOCK_LINGER_MS 500
@@ -25,6 +26,7 @@ struct sock_ctx {
 struct sock {
     void *zmq;
     enum sock_type type;
+    struct inflight *inflight; /* ROUTER only */
     char endpoint[256];
 };
 
@@ -127,6 +129,8 @@ int sock_open(struct sock **out, struct sock_ctx *c, const struct sock_config *c
     s->zmq = zmq_socket(c->zmq, config->type == SOCK_ROUTER ? ZMQ_ROUTER : ZMQ_DEALER);
     if (!s->zmq) goto fail;
     if (set_options(s->zmq, config) < 0) goto fail;
+    errno = ENOMEM;
+    if (s->type == SOCK_ROUTER && !(s->inflight = inflight_open())) goto fail;
     if ((config->bind ? zmq_bind : zmq_connect)(s->zmq, config->endpoint) != 0) goto fail;
     size_t len = sizeof s->endpoint;
     if (!config->bind || zmq_getsockopt(s->zmq, ZMQ_LAST_ENDPOINT, s->endpoint, &len) != 0)
@@ -144,6 +148,7 @@ fail:
 void sock_close(struct sock *s) {
     if (!s) return;
     if (s->zmq) zmq_close(s->zmq);
+    inflight_close(s->inflight);
     free(s);
 }
 
@@ -258,6 +263,24 @@ static int copy_frame(zmq_msg_t *z, const void *data, size_t len) {
     return 0;
 }
 
+static int counted_frame(struct sock *s, struct inflight_peer *p, zmq_msg_t *z, struct bytes f) {
+    struct inflight_block *b = inflight_take(s->inflight, p, f.data, f.len);
+    if (!b) return -ENOMEM;
+    if (zmq_msg_init_data(z, inflight_data(b), f.len, inflight_free, b) == 0) return 0;
+    int rc = -errno;
+    inflight_free(inflight_data(b), b);
+    return rc;
+}
+
+/* Where the long frames to a ROUTER's peer are counted; NULL when none is long. */
+static int make_room(struct sock *s, const struct sock_msg *m, struct inflight_peer **out) {
+    uint64_t bytes = 0;
+    *out = NULL;
+    for (uint32_t i = 0; i < m->frames; i++)
+        if (m->frame[i].len >= INFLIGHT_FRAME_BYTES) bytes += m->frame[i].len;
+    return bytes ? inflight_room(s->inflight, &m->peer, bytes, out) : 0;
+}
+
 /* zmq accepts or refuses a message at its first frame (the mark counts whole messages), so once
  * that one is taken the others follow. */
 static int send_frames(struct sock *s, zmq_msg_t *z, uint32_t n) {
@@ -272,6 +295,7 @@ static int send_frames(struct sock *s, zmq_msg_t *z, uint32_t n) {
 
 int sock_send(struct sock *s, const struct sock_msg *m) {
     zmq_msg_t z[LIMIT_FRAMES + 1];
+    struct inflight_peer *counted = NULL;
     uint32_t n = 0;
     int rc = 0;
     assert(m->frames > 0);
@@ -280,10 +304,14 @@ int sock_send(struct sock *s, const struct sock_msg *m) {
         if (m->frame[i].len > LIMIT_FRAME_BYTES) return ERR_LIMIT;
     if (s->type == SOCK_ROUTER) {
         if (m->peer.len == 0) return -EHOSTUNREACH;
+        if ((rc = make_room(s, m, &counted)) < 0) return rc;
         rc = copy_frame(&z[n++], m->peer.id, m->peer.len);
     }
-    for (uint32_t i = 0; rc == 0 && i < m->frames; i++)
-        rc = copy_frame(&z[n++], m->frame[i].data, m->frame[i].len);
+    for (uint32_t i = 0; rc == 0 && i < m->frames; i++) {
+        struct bytes f = m->frame[i];
+        rc = counted && f.len >= INFLIGHT_FRAME_BYTES ? counted_frame(s, counted, &z[n++], f)
+                                                      : copy_frame(&z[n++], f.data, f.len);
+    }
     if (rc < 0)
         n--; /* the last one was not made */
     else

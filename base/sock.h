@@ -10,7 +10,8 @@
  * application.
  *
  * Units: milliseconds, bytes.  Owner: the thread that opened a socket; it is never shared.
- * Memory: zmq's, bounded by HWM x frame size x frames.  Errors: -errno of zmq (-EHOSTUNREACH: that
+ * Memory: zmq's; sent frames are bounded in bytes a peer (inflight.h) and in messages (HWM),
+ * received ones by HWM x frame size x frames.  Errors: -errno of zmq (-EHOSTUNREACH: that
  * peer is gone), ERR_LIMIT for too many frames.  Threads: one owner a socket; the context is
  * shared. */
 #ifndef PENSTOCK_BASE_SOCK_H
@@ -66,8 +67,8 @@ struct sock_msg {
  * read and thrown away (peer is filled, or of length 0 when it cannot be answered). Never
  * blocks. */
 int sock_recv(struct sock *s, struct sock_msg *m);
-/* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark, -EHOSTUNREACH unknown
- * peer. */
+/* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark or when too many bytes
+ * are on their way to a ROUTER's peer, -EHOSTUNREACH unknown peer. */
 int sock_send(struct sock *s, const struct sock_msg *m);
 void sock_msg_fini(struct sock_msg *m);
 

@@ -1,8 +1,12 @@
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+
+enum { RETRY_UNREAD_MS = 500 };
 
 int reply(struct broker *b, struct sock *s, const struct sock_peer *to, enum msg_type type,
           const void *header, const struct bytes *payload, uint32_t n) {
@@ -61,6 +65,18 @@ void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, con
     reply_client(b, to, MSG_STATE, &m);
 }
 
+/* What is large and finds no room becomes a short answer, so that nobody waits for it. */
+static void refuse_unread(struct broker *b, const struct sock_peer *to, uint64_t req) {
+    struct refusal why;
+    char limit[64];
+    snprintf(limit, sizeof limit, "at most %u MiB on their way to a client",
+             (uint32_t)(LIMIT_PEER_INFLIGHT_BYTES >> 20));
+    refusal_set(&why, "full", "", limit, "read the answers that are on their way, then ask again",
+                "too much is on its way to this client already");
+    why.retry_after_ms = RETRY_UNREAD_MS;
+    reply_refused(b, b->clients, to, req, &why);
+}
+
 static void refuse_read(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job,
                         int e) {
     struct refusal why;
@@ -109,7 +125,7 @@ void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, ui
             part[n++] =
                 bytes_of(b->payload.data + at, left < LIMIT_FRAME_BYTES ? left : LIMIT_FRAME_BYTES);
         }
-        reply(b, b->clients, to, MSG_RESULT, &m, part, n);
+        if (reply(b, b->clients, to, MSG_RESULT, &m, part, n) == -EAGAIN) refuse_unread(b, to, req);
     }
     store_read_end(t);
     arena_fini(&a);

@@ -69,8 +69,7 @@ static int refuse_document(const struct walk_fault *fault, int rc, struct refusa
     refusal_set(why, fault->code, key[0] ? key : "header or body", fault->limit,
                 "encode it with a msgpack library: one map with string keys, UTF-8 strings, no ext "
                 "types",
-                "not an acceptable msgpack document: at byte %zu it %s", fault->offset,
-                fault->what);
+                "not an acceptable msgpack document: at byte %zu: %s", fault->offset, fault->what);
     return rc;
 }
 

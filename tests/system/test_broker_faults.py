@@ -2,6 +2,7 @@
 import os
 import pathlib
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -9,9 +10,10 @@ import time
 
 import msgpack
 import pytest
+import zmq
 
-from broker_fake import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, PING, REFUSED, REGISTER, RESULT, STAGE_ACK,
-                         STAGE_DONE, SUBMIT, WAIT, Broker, Client, EchoWorker, Worker, body, echo,
+from broker_fake import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, PING, REFUSED, REGISTER, RESULT, RESULT_GET,
+                         STAGE_ACK, STAGE_DONE, SUBMIT, WAIT, Broker, Client, EchoWorker, Worker, body, echo,
                          frames, tag)
 
 KILLS = 25
@@ -392,6 +394,34 @@ def test_random_messages_harm_nobody(shared, client):
             draw.choice((client.socket, w.socket)).send_multipart([bytes(p) for p in parts])
         while client.receive(0.2):
             pass
+
+
+def test_large_results_to_a_client_that_does_not_read_are_bounded_and_then_refused(tmp_path):
+    result = msgpack.packb({"pad": b"x" * (4 << 20)})
+    parts = [result[at:at + (1 << 20)] for at in range(0, len(result), 1 << 20)]
+    with Broker(tmp_path) as broker, Client(broker) as client:
+        job = client.submit()
+        with Worker(broker) as w:
+            assert w.done(w.lease()[0], parts) == "recorded"
+        slow = zmq.Context.instance().socket(zmq.DEALER)
+        slow.linger, slow.rcvhwm, slow.sndhwm = 0, 1, 1000
+        slow.connect(broker.clients)
+        for req in range(1, 201):
+            slow.send_multipart(frames(RESULT_GET, {"req": req, "job": job}))
+        while client.stats()["refused"] == 0:
+            time.sleep(0.05)
+        status = pathlib.Path(f"/proc/{broker.process.pid}/status").read_text()
+        assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < 400 * 1024
+        assert client.ask(RESULT_GET, {"job": job})[2] == result
+        codes = {}
+        while len(codes) < 200:
+            assert slow.poll(20000)
+            got = slow.recv_multipart()
+            h = msgpack.unpackb(got[1])
+            codes[h["req"]] = h.get("code", got[0][3])
+            assert got[0][3] == REFUSED or b"".join(got[2:]) == result
+        assert set(codes.values()) == {RESULT, "full"}
+        slow.close()
 
 
 def test_a_client_that_never_reads_does_not_stop_the_others(shared, client):
