@@ -37,6 +37,7 @@
 #define LIMIT_CLIENTS 4096u
 #define LIMIT_SUBSCRIBERS 4096u
 #define LIMIT_LIST_ROWS 500u
+#define LIMIT_TENANTS 1024u
 
 /* A worker. */
 #define LIMIT_SPAN_JOBS 64u /* leases one worker process holds at a time */

@@ -15,6 +15,7 @@
 #include "broker/peer.h"
 #include "broker/ready.h"
 #include "broker/table.h"
+#include "broker/tenant.h"
 #include "broker/watch.h"
 
 /* Outputs that are handed from stage to stage in memory; beyond this they are committed instead. */
@@ -39,6 +40,7 @@ struct broker {
     struct pipelines pipelines;
     uint32_t n_loaded; /* pipelines from files; behind them are versions that old jobs still run */
 
+    struct tenants tenants;
     struct job_table jobs;
     struct ready ready;
     struct workers peers;
@@ -105,6 +107,7 @@ void outbox_flush(struct broker *b);
 struct request { /* one message, decoded */
     struct sock *sock;
     struct sock_peer peer;
+    struct tenant *tenant; /* on whose behalf it is made */
     const struct msg_desc *desc;
     const void *header; /* its struct */
     const struct bytes *payload;

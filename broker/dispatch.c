@@ -48,8 +48,11 @@ void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const s
         refuse(b, s, m, &why);
         return;
     }
+    struct tenant *tenant = tenant_get(&b->tenants, bytes_str(TENANT_DEFAULT));
+    if (!tenant) return; /* no memory for the first message: the peer asks again */
     struct request r = {.sock = s,
                         .peer = m->peer,
+                        .tenant = tenant,
                         .desc = d,
                         .header = header,
                         .payload = m->frame + 2,

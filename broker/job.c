@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "broker/tenant.h"
 
 struct job *job_new(const struct pipeline *p) {
     struct job *j = calloc(1, sizeof *j + p->n_stages * sizeof j->stages[0]);
@@ -222,7 +223,7 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
         .id = j->id,
         .seed = j->seed,
         .kind = keep_str(a, j->kind->name, &ok),
-        .tenant = keep(a, j->tenant, &ok),
+        .tenant = keep(a, bytes_str(j->tenant->name), &ok),
         .key = keep(a, j->key, &ok),
         .pipeline = keep_str(a, j->pipeline->name, &ok),
         .plan = keep(a, j->pipeline->plan, &ok),

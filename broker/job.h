@@ -25,6 +25,7 @@
 #include "schemas/kinds.h"
 #include "store/jobs.h"
 
+struct tenant;
 struct worker;
 struct watch;
 
@@ -47,7 +48,8 @@ struct job {
     uint64_t id, seed, attempt; /* attempt: the current fencing token while leased, else the last */
     const struct kind_desc *kind;
     const struct pipeline *pipeline;
-    struct bytes tenant, key; /* key: owned with the job */
+    struct tenant *tenant; /* tenant.h: borrowed for the broker's life */
+    struct bytes key;      /* owned with the job */
     enum job_state state;
     enum job_error error;
     uint32_t priority, stage, tries, deaths;

@@ -61,6 +61,7 @@ static void close_all(struct broker *b) {
     watches_fini(&b->watches);
     workers_fini(&b->peers);
     job_table_fini(&b->jobs);
+    tenants_fini(&b->tenants);
     due_fini(&b->leases);
     due_fini(&b->delays);
     due_fini(&b->expiries);

@@ -27,14 +27,14 @@ static int revive(void *arg, const struct job_record *r) {
     if (!kind || !p)
         return err_set(v->err, sizeof v->err, ERR_VERSION,
                        "job %s: this build does not know its %s", id, kind ? "pipeline" : "kind");
-    int e = job_from_record(r, kind, p, &j);
+    struct tenant *tenant = tenant_get(&b->tenants, r->tenant);
+    int e = tenant ? job_from_record(r, kind, p, &j) : ERR_FULL;
+    if (!e) j->tenant = tenant;
     if (!e) e = job_table_insert(&b->jobs, j);
     if (e) {
         job_free(j);
         return err_set(v->err, sizeof v->err, e, "job %s cannot be reloaded: %s", id, err_text(e));
     }
-    static const char tenant[] = "default";
-    j->tenant = bytes_str(tenant);
     for (uint32_t i = 0; i < b->n_loaded; i++)
         if (b->pipelines.items[i] == p) b->queued[i]++;
     if (j->expires_ms)

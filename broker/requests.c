@@ -13,8 +13,6 @@
 
 enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000, PROBE_EVERY_MS = 1000 };
 
-static const char tenant_default[] = "default";
-
 bool broker_accepting(const struct broker *b) {
     return !b->draining && !b->disk_error && !b->store_full;
 }
@@ -109,7 +107,7 @@ static struct job *make_job(struct broker *b, const struct request *r, const str
     if (!j) return NULL;
     j->id = b->last_id = job_id_next(b->last_id, b->now_wall_ms);
     j->kind = kind;
-    j->tenant = bytes_str(tenant_default);
+    j->tenant = r->tenant;
     j->seed = m->has_seed ? m->seed : draw_seed();
     j->priority = (uint32_t)m->priority;
     j->accepted_ms = b->now_wall_ms;

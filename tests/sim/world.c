@@ -75,6 +75,7 @@ static void broker_drop(void) {
     committer_stop(b->committer);
     watches_fini(&b->watches);
     job_table_fini(&b->jobs);
+    tenants_fini(&b->tenants);
     workers_fini(&b->peers);
     due_fini(&b->leases);
     due_fini(&b->delays);

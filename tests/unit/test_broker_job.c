@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "broker/job.h"
+#include "broker/tenant.h"
 #include "schemas/msg.h"
 #include "store/record.h"
 
@@ -22,6 +23,8 @@ static const struct pipeline three = {.name = "three",
                                       .backoff_max_ms = 500,
                                       .plan = {"plan", 4}};
 
+static struct tenant nobody = {.name = "default"};
+
 enum { NOW = 1000000, TOKEN = 7 };
 
 static struct job *job_in(enum job_state state, uint32_t stage) {
@@ -29,7 +32,7 @@ static struct job *job_in(enum job_state state, uint32_t stage) {
     cr_assert_not_null(j);
     j->id = 42;
     j->kind = kind_find(bytes_str("text.embed"));
-    j->tenant = bytes_str("default");
+    j->tenant = &nobody;
     j->state = state;
     j->stage = j->durable_stage = stage;
     j->accepted_ms = NOW - 10;

@@ -9,6 +9,7 @@
 #include "broker/peer.h"
 #include "broker/ready.h"
 #include "broker/table.h"
+#include "broker/tenant.h"
 #include "broker/watch.h"
 #include "schemas/pack.h"
 
@@ -24,6 +25,35 @@ static struct job *job(uint64_t id, uint32_t priority, uint32_t stage) {
     j->priority = priority;
     j->stage = stage;
     return j;
+}
+
+/* ---- tenants ---- */
+
+Test(broker_tenant, a_name_has_one_tenant_for_as_long_as_the_table_lives) {
+    struct tenants t = {0};
+    const struct tenant *a = tenant_get(&t, bytes_str("a")), *b = tenant_get(&t, bytes_str("b"));
+    cr_assert_not_null(a);
+    cr_assert_neq(a, b);
+    cr_assert_eq(tenant_get(&t, bytes_str("a")), a);
+    cr_assert_str_eq(b->name, "b");
+    tenants_fini(&t);
+}
+
+Test(broker_tenant, names_that_are_none_and_more_than_the_limit_are_turned_away) {
+    struct tenants t = {0};
+    char name[LIMIT_NAME_BYTES + 2];
+    memset(name, 'x', sizeof name);
+    cr_assert_null(tenant_get(&t, bytes_str("")));
+    cr_assert_null(tenant_get(&t, bytes_of("a\0b", 3)));
+    cr_assert_null(tenant_get(&t, bytes_of(name, LIMIT_NAME_BYTES + 1)));
+    cr_assert_not_null(tenant_get(&t, bytes_of(name, LIMIT_NAME_BYTES)));
+    for (uint32_t i = 1; i < LIMIT_TENANTS; i++) {
+        snprintf(name, sizeof name, "t%u", i);
+        cr_assert_not_null(tenant_get(&t, bytes_str(name)));
+    }
+    cr_assert_null(tenant_get(&t, bytes_str("one more")));
+    cr_assert_not_null(tenant_get(&t, bytes_str("t1")), "those that are known stay");
+    tenants_fini(&t);
 }
 
 /* ---- due ---- */

@@ -1,0 +1,31 @@
+/* tenant.h - the tenants that this broker knows: one struct each, for as long as the broker lives.
+ *
+ * A tenant is a name in the certificates of those who connect (auth.h) and in the records of jobs.
+ * Jobs and requests point to the tenant, so that tenants are compared by address, and what is
+ * counted or scheduled for each tenant finds its place here. Without CURVE everybody is "default".
+ *
+ * Units: none.  Owner: the table owns its tenants.  Memory: at most LIMIT_TENANTS, never freed
+ * before the broker ends.  Errors: NULL without memory or beyond the limit.
+ * Threads: the loop thread. */
+#ifndef PENSTOCK_BROKER_TENANT_H
+#define PENSTOCK_BROKER_TENANT_H
+
+#include "base/bytes.h"
+#include "base/limits.h"
+
+#define TENANT_DEFAULT "default"
+
+struct tenant {
+    char name[LIMIT_NAME_BYTES + 1];
+    struct tenant *next;
+};
+struct tenants {
+    struct tenant *first;
+    uint32_t n;
+};
+
+void tenants_fini(struct tenants *t); /* accepts zeroed memory */
+/* The tenant of this name, made when it is new. NULL: no memory, too many, or not a name. */
+struct tenant *tenant_get(struct tenants *t, struct bytes name);
+
+#endif
