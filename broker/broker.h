@@ -12,6 +12,7 @@
 
 #include "broker/commit.h"
 #include "broker/config.h"
+#include "broker/owed.h"
 #include "broker/peer.h"
 #include "broker/ready.h"
 #include "broker/table.h"
@@ -45,6 +46,7 @@ struct broker {
     struct ready ready;
     struct workers peers;
     struct watches watches;
+    struct owed_list owed;
     struct due_table leases, delays, expiries;
     uint64_t last_id, next_attempt;
     uint64_t handed_bytes;
@@ -79,9 +81,11 @@ void reply_refused(struct broker *b, struct sock *s, const struct sock_peer *to,
                    const struct refusal *why);
 void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job, uint64_t stage,
                      uint64_t attempt, bool recorded);
-/* RESULT from the store, with the payload; REFUSED when it cannot be read. */
+/* RESULT from the store, with the payload; REFUSED when it cannot be read. It and STATE are owed to a
+ * client whose queue is full (owed.h). */
 void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job);
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
+void reply_owed(struct broker *b); /* tries again what is owed */
 
 /* ---- effects (effects.c) ---- */
 /* Carries out fx of one transition. op: a commit that the caller prepared (parts, whom to answer),

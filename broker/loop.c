@@ -31,6 +31,7 @@ static int64_t idle_ms(const struct broker *b) {
     ms = sooner(ms, due_wait_ms(&b->delays, b->now_ms));
     ms = sooner(ms, due_wait_ms(&b->expiries, b->now_ms));
     ms = sooner(ms, due_wait_ms(&b->watches.due, b->now_ms));
+    ms = sooner(ms, owed_wait_ms(&b->owed, b->now_ms));
     return sooner(ms, due_wait_ms(&b->peers.due, b->now_ms));
 }
 
@@ -144,6 +145,7 @@ int loop_run(struct broker *b, int signal_fd) {
         match(b);
         outbox_flush(b); /* commit: the store thread takes what this turn changed */
         answer_committed(b);
+        reply_owed(b);
         sample(b);
     }
     return 0;

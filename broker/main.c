@@ -36,6 +36,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     workers_init(&b->peers);
     b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
     int e = job_table_init(&b->jobs, LIMIT_JOBS_QUEUED);
+    if (!e) e = owed_init(&b->owed, LIMIT_SUBSCRIBERS);
     if (e) return err_set(err, err_bytes, e, "out of memory");
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
     char dir[sizeof c->pipelines];
@@ -59,6 +60,7 @@ static void close_all(struct broker *b) {
     sock_close(b->workers);
     sock_ctx_close(b->ctx);
     watches_fini(&b->watches);
+    owed_fini(&b->owed);
     workers_fini(&b->peers);
     job_table_fini(&b->jobs);
     tenants_fini(&b->tenants);

@@ -57,24 +57,29 @@ void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job,
     reply(b, b->workers, to, MSG_STAGE_ACK, &m, NULL, 0);
 }
 
-void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j) {
+/* Whose queue is full is told later; when too many are, a short refusal has the better chance. */
+static void owe(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
+    if (owed_add(&b->owed, to, req, job, b->now_ms) == 0) return;
+    struct refusal why;
+    char limit[64];
+    snprintf(limit, sizeof limit, "at most %u answers owed", b->owed.cap);
+    refusal_set(&why, "full", "", limit, "read the answers that are on their way, then ask again",
+                "too many answers wait for clients that do not read");
+    why.retry_after_ms = RETRY_UNREAD_MS;
+    reply_refused(b, b->clients, to, req, &why);
+}
+
+static int send_state(struct broker *b, const struct sock_peer *to, uint64_t req,
+                      const struct job *j) {
     struct msg_state m = {.req = req,
                           .job = j->id,
                           .state = bytes_str(job_state_name(job_seen_state(j))),
                           .stage = j->stage};
-    reply_client(b, to, MSG_STATE, &m);
+    return reply_client(b, to, MSG_STATE, &m);
 }
 
-/* What is large and finds no room becomes a short answer, so that nobody waits for it. */
-static void refuse_unread(struct broker *b, const struct sock_peer *to, uint64_t req) {
-    struct refusal why;
-    char limit[64];
-    snprintf(limit, sizeof limit, "at most %u MiB on their way to a client",
-             (uint32_t)(LIMIT_PEER_INFLIGHT_BYTES >> 20));
-    refusal_set(&why, "full", "", limit, "read the answers that are on their way, then ask again",
-                "too much is on its way to this client already");
-    why.retry_after_ms = RETRY_UNREAD_MS;
-    reply_refused(b, b->clients, to, req, &why);
+void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j) {
+    if (send_state(b, to, req, j) == -EAGAIN) owe(b, to, req, j->id);
 }
 
 static void refuse_read(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job,
@@ -91,7 +96,7 @@ static void refuse_read(struct broker *b, const struct sock_peer *to, uint64_t r
     reply_refused(b, b->clients, to, req, &why);
 }
 
-void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
+static int send_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
     struct arena a;
     struct job_record r;
     struct store_read *t;
@@ -100,7 +105,7 @@ void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, ui
     if (e) {
         arena_fini(&a);
         refuse_read(b, to, req, job, e);
-        return;
+        return e;
     }
     buf_clear(&b->payload);
     if ((e = jobs_get(t, job, &r, &a)) == 0 && r.result.bytes)
@@ -125,8 +130,24 @@ void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, ui
             part[n++] =
                 bytes_of(b->payload.data + at, left < LIMIT_FRAME_BYTES ? left : LIMIT_FRAME_BYTES);
         }
-        if (reply(b, b->clients, to, MSG_RESULT, &m, part, n) == -EAGAIN) refuse_unread(b, to, req);
+        e = reply(b, b->clients, to, MSG_RESULT, &m, part, n);
     }
     store_read_end(t);
     arena_fini(&a);
+    return e;
+}
+
+void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
+    if (send_result(b, to, req, job) == -EAGAIN) owe(b, to, req, job);
+}
+
+static bool say_owed(void *arg, const struct owed *o) {
+    struct broker *b = arg;
+    const struct job *j = job_table_find(&b->jobs, o->job);
+    int e = j ? send_state(b, &o->peer, o->req, j) : send_result(b, &o->peer, o->req, o->job);
+    return e != -EAGAIN;
+}
+
+void reply_owed(struct broker *b) {
+    owed_settle(&b->owed, b->now_ms, say_owed, b);
 }

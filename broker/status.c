@@ -218,7 +218,7 @@ void status_broker(struct broker *b, struct buf *out) {
     store_usage(b->store, &usage);
     job_table_each(&b->jobs, count_state, states);
     struct packer p = packer_of(out);
-    pack_map(&p, 16);
+    pack_map(&p, 17);
     kv_i64(&p, "uptime_ms", b->now_ms - b->started_ms);
     pack_kv_bool(&p, "accepting", !b->draining && !b->disk_error && !b->store_full);
     pack_kv_u64(&p, "epoch", store_epoch(b->store));
@@ -236,6 +236,7 @@ void status_broker(struct broker *b, struct buf *out) {
     pack_kv_u64(&p, "handed_bytes", b->handed_bytes);
     pack_kv_u64(&p, "workers", b->peers.n);
     pack_kv_u64(&p, "watches", b->watches.n);
+    pack_kv_u64(&p, "owed", b->owed.n);
     pack_kv_u64(&p, "refused", b->refused);
     pack_kv_u64(&p, "dropped", b->dropped);
 }
