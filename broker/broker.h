@@ -81,8 +81,8 @@ void reply_refused(struct broker *b, struct sock *s, const struct sock_peer *to,
                    const struct refusal *why);
 void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job, uint64_t stage,
                      uint64_t attempt, bool recorded);
-/* RESULT from the store, with the payload; REFUSED when it cannot be read. It and STATE are owed to a
- * client whose queue is full (owed.h). */
+/* RESULT from the store, with the payload; REFUSED when it cannot be read. It and STATE are owed to
+ * a client whose queue is full (owed.h). */
 void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job);
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
 void reply_owed(struct broker *b); /* tries again what is owed */
