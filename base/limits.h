@@ -55,4 +55,15 @@
 #define LIMIT_DEVLOG_TEMPLATES 1024u
 #define LIMIT_DEVLOG_FEATURES 256u
 
+/* Documents, and the helper process that reads one (workers/encode/extract.h). */
+#define LIMIT_EXTRACT_DOCUMENT_BYTES (256u * 1024u * 1024u)
+#define LIMIT_EXTRACT_PAGES 5000u     /* that are read; those beyond are failed, with the reason */
+#define LIMIT_EXTRACT_PAGES_IN 65536u /* a document that has more is refused */
+#define LIMIT_EXTRACT_OUTPUT_BYTES (96u * 1024u * 1024u) /* text and boxes: 17 bytes a letter */
+#define LIMIT_EXTRACT_MEMORY_BYTES (1024u * 1024u * 1024u)
+#define LIMIT_EXTRACT_CPU_S 60u
+#define LIMIT_EXTRACT_WALL_MS 120000u
+#define LIMIT_EXTRACT_PAGE_MS 20000u
+#define LIMIT_EXTRACT_RESTARTS 3u /* helpers after the first, for one document */
+
 #endif
