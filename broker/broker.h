@@ -1,7 +1,7 @@
 /* broker.h - everything the loop owns, shared by the files that serve it.
  *
- * main.c opens it, loop.c turns it, dispatch.c routes messages to requests.c (clients) and
- * outcomes.c (workers), effects.c carries out what job_transition decided, match.c leases,
+ * main.c opens it, loop.c turns it, dispatch.c routes messages to submit.c and requests.c (clients)
+ * and outcomes.c (workers), effects.c carries out what job_transition decided, match.c leases,
  * recover.c reloads a store, status.c describes.
  *
  * Units: *_ms are monotonic unless a name says wall.  Owner: the loop thread.  Memory: bounded by
