@@ -176,7 +176,7 @@ void effects_event(struct broker *b, struct job *j, const struct job_event *e) {
     bool told = j->worker && (e->type == JOB_EV_CANCEL || e->type == JOB_EV_EXPIRE);
     if (told) effects_revoke(b, j);
     uint32_t stage = j->stage;
-    char worker[LIMIT_NAME_BYTES];
+    char worker[LIMIT_NAME_BYTES + 1];
     strcpy(worker, j->worker ? j->worker->name : "");
     uint32_t fx = job_transition(j, e, b->now_wall_ms);
     if (fx & JOB_FX_TRY) {

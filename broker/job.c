@@ -267,8 +267,8 @@ static bool own_payload(struct job_payload *to, const struct job_payload *from) 
     return own(&to->inlined, from->inlined);
 }
 
-static void copy_name(char to[LIMIT_NAME_BYTES], struct bytes from) {
-    size_t n = from.len < LIMIT_NAME_BYTES ? from.len : LIMIT_NAME_BYTES - 1;
+static void copy_name(char to[LIMIT_NAME_BYTES + 1], struct bytes from) {
+    size_t n = from.len < LIMIT_NAME_BYTES ? from.len : LIMIT_NAME_BYTES;
     if (n) memcpy(to, from.data, n);
     to[n] = 0;
 }
@@ -307,7 +307,7 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
     }
     for (uint32_t i = 0; i < r->n_attempts && ok; i++) {
         const struct job_attempt *from = &r->attempts[i];
-        char worker[LIMIT_NAME_BYTES];
+        char worker[LIMIT_NAME_BYTES + 1];
         copy_name(worker, from->worker);
         j->attempt = from->attempt;
         j->leased_ms = from->started_ms;

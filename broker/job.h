@@ -30,7 +30,7 @@ struct worker;
 struct watch;
 
 struct job_stage { /* what is known of one stage */
-    char worker[LIMIT_NAME_BYTES];
+    char worker[LIMIT_NAME_BYTES + 1];
     uint64_t attempt, run_us, output_bytes;
     int64_t queued_ms, started_ms, done_ms;
     const char *numerics_id; /* owned, or NULL */
@@ -40,7 +40,7 @@ struct job_try { /* an attempt that did not succeed */
     enum job_error error;
     uint64_t attempt;
     int64_t started_ms, ended_ms;
-    char worker[LIMIT_NAME_BYTES];
+    char worker[LIMIT_NAME_BYTES + 1];
     char *reason; /* owned */
 };
 

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "schemas/pack.h"
 
 /* The job whose current lease this worker message speaks of; NULL when the token is not current. */
 static struct job *leased(struct broker *b, uint64_t id, uint64_t attempt) {
@@ -82,6 +83,47 @@ void on_progress(struct broker *b, const struct request *r) {
     effects_stream(b, j, type, m->stage, m->attempt, false, m->data);
 }
 
+/* ---- a stage failed ---- */
+
+/* The attempt is over without an outcome; what comes of the job is the transition's to say. */
+static void stage_failed(struct broker *b, const struct request *r, struct job *j, uint64_t stage,
+                         enum job_error error, struct bytes reason) {
+    struct worker *w = j->worker;
+    char name[LIMIT_NAME_BYTES + 1], id[JOB_ID_CHARS + 1], quoted[LIMIT_REASON_BYTES];
+    uint64_t attempt = j->attempt;
+    strcpy(name, w->name);
+    w->failed++;
+    job_set_reason(j, reason);
+    struct job_event e = {
+        .type = JOB_EV_FAILED, .attempt = attempt, .stage = (uint32_t)stage, .error = error};
+    job_id_text(j->id, id);
+    log_info("stage_failed", "job=%s stage=%u worker=%s class=%s reason=%s", id, j->stage, name,
+             job_error_name(error), log_quote(quoted, sizeof quoted, j->reason ? j->reason : ""));
+    uint32_t at = j->stage, fx = job_transition(j, &e, b->now_wall_ms);
+    if (fx & JOB_FX_TRY) job_log_try(j, name, at, error, reason, b->now_wall_ms);
+    struct commit_op *op = commit_op_new(COMMIT_UPDATE);
+    if (op) {
+        op->peer = r->peer;
+        op->attempt = attempt;
+        op->stage = (uint32_t)stage;
+        op->answer = op->for_worker = true;
+    }
+    effects_apply(b, j, fx, op);
+}
+
+void on_stage_failed(struct broker *b, const struct request *r) {
+    const struct msg_stage_failed *m = r->header;
+    struct job *j = leased(b, m->job, m->attempt);
+    enum job_error error;
+    if (!j || job_error_parse(m->error_class, &error) != 0) {
+        reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
+        return;
+    }
+    /* A stage that stopped for a cancel nobody here knows of is a stage that did not run. */
+    if (error == JOB_ERROR_CANCELLED) error = JOB_ERROR_TRANSIENT;
+    stage_failed(b, r, j, m->stage, error, m->reason);
+}
+
 /* ---- a stage is done ---- */
 
 static void note_stage(struct job *j, const struct msg_stage_done *m, uint64_t bytes,
@@ -92,7 +134,10 @@ static void note_stage(struct job *j, const struct msg_stage_done *m, uint64_t b
     s->run_us = m->run_us;
     s->output_bytes = bytes;
     s->done_ms = now_wall_ms;
-    s->started_ms = now_wall_ms - (int64_t)(m->run_us / 1000);
+    /* What the worker says it took cannot be longer than it had the lease. */
+    int64_t leased_ms = now_wall_ms > j->leased_ms ? now_wall_ms - j->leased_ms : 0;
+    uint64_t run_ms = m->run_us / 1000;
+    s->started_ms = now_wall_ms - (run_ms < (uint64_t)leased_ms ? (int64_t)run_ms : leased_ms);
     free((char *)s->numerics_id);
     s->numerics_id = m->numerics_id.len ? bytes_dup(m->numerics_id) : NULL;
     free(j->reason);
@@ -141,9 +186,34 @@ static struct commit_op *output_op(struct broker *b, struct job *j, const struct
     return op;
 }
 
+/* Every client would fail at a result that is no document, long after the worker has gone. */
+static bool result_is_sound(struct broker *b, const struct job *j, const struct request *r,
+                            char *why, size_t why_bytes) {
+    const struct msg_stage_done *m = r->header;
+    char err[160];
+    if (m->stage + 1 != j->pipeline->n_stages || r->n == 0) return true;
+    struct bytes whole = r->payload[0];
+    if (r->n > 1) {
+        buf_clear(&b->payload);
+        for (uint32_t i = 0; i < r->n; i++)
+            buf_append(&b->payload, r->payload[i].data, r->payload[i].len);
+        if (b->payload.error) return true; /* no memory to look */
+        whole = buf_bytes(&b->payload);
+    }
+    if (pack_check(whole, err, sizeof err) == 0) return true;
+    snprintf(why, why_bytes, "stage %s of worker %s gave no acceptable msgpack document: %s",
+             j->pipeline->stages[m->stage].run, j->worker->name, err);
+    return false;
+}
+
 void on_stage_done(struct broker *b, const struct request *r) {
     const struct msg_stage_done *m = r->header;
     struct job *j = leased(b, m->job, m->attempt);
+    char unsound[LIMIT_REASON_BYTES];
+    if (j && m->stage == j->stage && !result_is_sound(b, j, r, unsound, sizeof unsound)) {
+        stage_failed(b, r, j, m->stage, JOB_ERROR_TRANSIENT, bytes_str(unsound));
+        return;
+    }
     struct job_event e = {.type = JOB_EV_STAGE_DONE,
                           .attempt = m->attempt,
                           .stage = (uint32_t)m->stage,
@@ -177,40 +247,7 @@ void on_stage_done(struct broker *b, const struct request *r) {
     effects_apply(b, j, fx, op);
 }
 
-/* ---- a stage failed, or was not run ---- */
-
-void on_stage_failed(struct broker *b, const struct request *r) {
-    const struct msg_stage_failed *m = r->header;
-    struct job *j = leased(b, m->job, m->attempt);
-    enum job_error error;
-    if (!j || job_error_parse(m->error_class, &error) != 0) {
-        reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
-        return;
-    }
-    /* A stage that stopped for a cancel nobody here knows of is a stage that did not run. */
-    if (error == JOB_ERROR_CANCELLED) error = JOB_ERROR_TRANSIENT;
-    struct worker *w = j->worker;
-    uint32_t stage = j->stage;
-    char name[LIMIT_NAME_BYTES], id[JOB_ID_CHARS + 1], quoted[LIMIT_REASON_BYTES];
-    strcpy(name, w->name);
-    w->failed++;
-    job_set_reason(j, m->reason);
-    struct job_event e = {
-        .type = JOB_EV_FAILED, .attempt = m->attempt, .stage = (uint32_t)m->stage, .error = error};
-    job_id_text(j->id, id);
-    log_info("stage_failed", "job=%s stage=%u worker=%s class=%s reason=%s", id, stage, name,
-             job_error_name(error), log_quote(quoted, sizeof quoted, j->reason ? j->reason : ""));
-    uint32_t fx = job_transition(j, &e, b->now_wall_ms);
-    if (fx & JOB_FX_TRY) job_log_try(j, name, stage, error, m->reason, b->now_wall_ms);
-    struct commit_op *op = commit_op_new(COMMIT_UPDATE);
-    if (op) {
-        op->peer = r->peer;
-        op->attempt = m->attempt;
-        op->stage = (uint32_t)m->stage;
-        op->answer = op->for_worker = true;
-    }
-    effects_apply(b, j, fx, op);
-}
+/* ---- a lease comes back ---- */
 
 void on_return(struct broker *b, const struct request *r) {
     const struct msg_return *m = r->header;

@@ -38,8 +38,8 @@ struct worker *worker_by_peer(const struct workers *t, const struct sock_peer *p
     return NULL;
 }
 
-static int copy_names(struct field_strs list, char (**out)[LIMIT_NAME_BYTES], uint32_t *n) {
-    char(*names)[LIMIT_NAME_BYTES] = calloc(list.count ? list.count : 1, sizeof *names);
+static int copy_names(struct field_strs list, char (**out)[LIMIT_NAME_BYTES + 1], uint32_t *n) {
+    char(*names)[LIMIT_NAME_BYTES + 1] = calloc(list.count ? list.count : 1, sizeof *names);
     if (!names) return -ENOMEM;
     struct field_strs_it it = field_strs_begin(list);
     struct bytes name;
@@ -103,7 +103,7 @@ void worker_remove(struct workers *t, struct worker *w) {
     worker_free(w);
 }
 
-static bool listed(char (*names)[LIMIT_NAME_BYTES], uint32_t n, const char *name) {
+static bool listed(char (*names)[LIMIT_NAME_BYTES + 1], uint32_t n, const char *name) {
     for (uint32_t i = 0; i < n; i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;

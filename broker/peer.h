@@ -16,10 +16,10 @@
 #define WORKER_NAMES 64
 
 struct worker {
-    char session[LIMIT_NAME_BYTES], name[LIMIT_NAME_BYTES], host[LIMIT_NAME_BYTES];
+    char session[LIMIT_NAME_BYTES + 1], name[LIMIT_NAME_BYTES + 1], host[LIMIT_NAME_BYTES + 1];
     struct sock_peer peer;
     uint64_t pid;
-    char (*runs)[LIMIT_NAME_BYTES], (*models)[LIMIT_NAME_BYTES]; /* owned */
+    char (*runs)[LIMIT_NAME_BYTES + 1], (*models)[LIMIT_NAME_BYTES + 1]; /* owned */
     uint32_t n_runs, n_models;
     uint32_t credit_jobs, leases; /* allowed, held */
     uint64_t credit_bytes, bytes;

@@ -164,7 +164,7 @@ int status_jobs(struct broker *b, const struct msg_list *m, enum job_state state
 
 /* ---- workers ---- */
 
-static void pack_names(struct packer *p, const char *key, char (*names)[LIMIT_NAME_BYTES],
+static void pack_names(struct packer *p, const char *key, char (*names)[LIMIT_NAME_BYTES + 1],
                        uint32_t n) {
     pack_str(p, key);
     pack_array(p, n);

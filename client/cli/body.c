@@ -193,7 +193,7 @@ int body_file(struct body *b, const char *path) {
 
 int body_set(struct body *b, const char *assignment) {
     const char *equals = strchr(assignment, '=');
-    char name[LIMIT_NAME_BYTES];
+    char name[LIMIT_NAME_BYTES + 1];
     if (!b->kind) return unknown_kind();
     if (!equals || (size_t)(equals - assignment) >= sizeof name)
         return cli_usage("--set %.60s: write --set name=value", assignment);

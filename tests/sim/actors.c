@@ -192,11 +192,12 @@ static void worker_hears(struct fake_worker *w, const struct packet *p) {
 static void send_done(struct fake_worker *w, const struct held *h, bool more, uint64_t stage) {
     static uint8_t padding[2000];
     struct buf out = {0};
+    size_t more_bytes = toss(700) ? draw(50) : draw(sizeof padding), bytes = 24 + more_bytes;
+    buf_append(&out, (uint8_t[]){0xC6, 0, 0, (uint8_t)(bytes >> 8), (uint8_t)bytes}, 5);
     buf_u64le(&out, h->job);
     buf_u64le(&out, stage);
     buf_u64le(&out, h->attempt);
-    struct bytes part[2] = {buf_bytes(&out),
-                            bytes_of(padding, toss(700) ? draw(50) : draw(sizeof padding))};
+    struct bytes part[2] = {buf_bytes(&out), bytes_of(padding, more_bytes)};
     struct msg_stage_done m = {.job = h->job,
                                .stage = stage,
                                .attempt = h->attempt,

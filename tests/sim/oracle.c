@@ -7,6 +7,7 @@
 
 bool output_read(struct bytes data, struct output *out) {
     struct reader r = reader_of(data);
+    read_bytes(&r, 5); /* the head of a msgpack bin */
     *out = (struct output){read_u64le(&r), read_u64le(&r), read_u64le(&r)};
     return !r.bad;
 }
