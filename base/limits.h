@@ -36,6 +36,7 @@
 #define LIMIT_WORKERS 256u
 #define LIMIT_CLIENTS 4096u
 #define LIMIT_SUBSCRIBERS 4096u
+#define LIMIT_PEER_WATCHES 256u /* waits and event streams of one client connection */
 #define LIMIT_LIST_ROWS 500u
 #define LIMIT_TENANTS 1024u
 

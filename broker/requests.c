@@ -17,12 +17,15 @@ bool broker_accepting(const struct broker *b) {
 
 /* ---- one job ---- */
 
-static void refuse_full(struct broker *b, const struct request *r, uint64_t req, uint32_t cap) {
+/* error: of watch_add. */
+static void refuse_full(struct broker *b, const struct request *r, uint64_t req, int error) {
     struct refusal why;
     char limit[64];
-    snprintf(limit, sizeof limit, "at most %u waits and streams", cap);
+    bool own = error == ERR_LIMIT;
+    snprintf(limit, sizeof limit, "at most %u waits and streams%s",
+             own ? LIMIT_PEER_WATCHES : b->watches.cap, own ? " of one client" : "");
     refusal_set(&why, "full", "", limit, "try again later, or poll with RESULT_GET",
-                "too many clients wait");
+                own ? "this client waits for too many jobs" : "too many clients wait");
     why.retry_after_ms = RETRY_FULL_MS;
     reply_refused(b, r->sock, &r->peer, req, &why);
 }
@@ -44,8 +47,8 @@ void on_wait(struct broker *b, const struct request *r) {
         reply_result(b, &r->peer, m->req, m->job);
         return;
     }
-    if (watch_begin(b, j, WATCH_WAIT, r, m->req, b->now_ms + (int64_t)m->timeout_ms))
-        refuse_full(b, r, m->req, b->watches.cap);
+    int e = watch_begin(b, j, WATCH_WAIT, r, m->req, b->now_ms + (int64_t)m->timeout_ms);
+    if (e) refuse_full(b, r, m->req, e);
 }
 
 void on_result_get(struct broker *b, const struct request *r) {
@@ -129,7 +132,7 @@ void on_cancel(struct broker *b, const struct request *r) {
     }
     struct commit_op *op = commit_op_new(COMMIT_UPDATE);
     if (!op) {
-        refuse_full(b, r, m->req, b->watches.cap);
+        refuse_full(b, r, m->req, -ENOMEM);
         return;
     }
     op->peer = r->peer;
@@ -149,8 +152,9 @@ void on_events(struct broker *b, const struct request *r) {
     struct job_record rec;
     struct store_read *t = NULL;
     struct job *j = job_table_find(&b->jobs, m->job);
-    if (j && watch_begin(b, j, WATCH_EVENTS, r, m->req, 0)) {
-        refuse_full(b, r, m->req, b->watches.cap);
+    int e = j ? watch_begin(b, j, WATCH_EVENTS, r, m->req, 0) : 0;
+    if (e) {
+        refuse_full(b, r, m->req, e);
         return;
     }
     arena_init(&a, LIMIT_FRAME_BYTES * 2);

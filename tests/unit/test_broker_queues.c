@@ -301,7 +301,7 @@ Test(broker_peer, silence_is_measured_from_the_last_time_a_worker_was_heard) {
 /* ---- watches ---- */
 
 Test(broker_watch, waits_and_streams_are_bounded_found_and_dropped) {
-    struct watches t;
+    static struct watches t;
     struct sock_peer one = {.len = 1, .id = {1}}, two = {.len = 1, .id = {2}};
     struct job *j = job(1, 0, 0);
     watches_init(&t, 3);
@@ -318,5 +318,20 @@ Test(broker_watch, waits_and_streams_are_bounded_found_and_dropped) {
     cr_assert_not_null(watch_find(&t, &one, 6));
     watches_fini(&t);
     cr_assert(t.n == 0 && t.due.len == 0 && !j->watches);
+    job_free(j);
+}
+
+Test(broker_watch, one_client_leaves_room_for_the_others) {
+    static struct watches t;
+    struct sock_peer one = {.len = 1, .id = {1}}, two = {.len = 1, .id = {2}};
+    struct job *j = job(1, 0, 0);
+    watches_init(&t, 2 * LIMIT_PEER_WATCHES);
+    for (uint64_t i = 0; i < LIMIT_PEER_WATCHES; i++)
+        cr_assert_eq(watch_add(&t, j, i % 2 ? WATCH_WAIT : WATCH_EVENTS, &one, i, 100), 0);
+    cr_assert_eq(watch_add(&t, j, WATCH_WAIT, &one, 999, 100), ERR_LIMIT);
+    cr_assert_eq(watch_add(&t, j, WATCH_WAIT, &two, 999, 100), 0);
+    watch_drop(&t, watch_find(&t, &one, 0));
+    cr_assert_eq(watch_add(&t, j, WATCH_EVENTS, &one, 999, 0), 0);
+    watches_fini(&t);
     job_free(j);
 }

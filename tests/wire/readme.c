@@ -261,6 +261,7 @@ static void print_limits(struct buf *out) {
         {"a reason", LIMIT_REASON_BYTES, "bytes"},
         {"rows of a list", LIMIT_LIST_ROWS, ""},
         {"jobs that are not terminal", LIMIT_JOBS_QUEUED, ""},
+        {"waits and event streams of one client connection", LIMIT_PEER_WATCHES, ""},
         {"registered workers", LIMIT_WORKERS, ""},
         {"leases of one worker", LIMIT_SPAN_JOBS, ""},
     };
