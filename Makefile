@@ -8,7 +8,7 @@ BUILD   ?= build#      where everything is built
 SAN     ?=#            address,undefined or thread: a separate build with these sanitizers
 V       ?=#            V=1 prints the commands
 GROUPS  ?=#            the test groups that `make test` runs; all when empty
-MINUTES ?= 10#         how long `make fuzz` runs, shared by the fuzz programs
+MINUTES ?= 10#         how long `make crash` and `make soak` run, and `make fuzz` in all
 PREFIX  ?= /usr/local
 CLANG        ?= clang-14
 CLANG_FORMAT ?= clang-format-14# pinned: another version formats differently
@@ -79,7 +79,7 @@ LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/l
 
 # --- targets --------------------------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: help all setup run test test-programs sim lint everything layers format fuzz fuzz-programs \
+.PHONY: help all setup run test test-programs sim crash soak lint everything layers format fuzz fuzz-programs \
         install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -109,6 +109,13 @@ test-programs: $(TESTS:%=$(B)/test/%)
 
 sim: $(B)/test/sim ## simulate the broker long: JOBS=N (1000000), SEED=N, or WORLD=N to see one again
 	@JOBS=$(or $(JOBS),1000000) $<
+
+crash: all ## kill -9 of broker, workers, helpers, supervisor under load: MINUTES=N (10), SEED=N
+	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/endure/endure.py crash --minutes $(MINUTES) \
+	  $(if $(SEED),--seed $(SEED))
+
+soak: all ## load without kills: memory and files stay flat; MINUTES=N (10)
+	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/endure/endure.py soak --minutes $(MINUTES)
 
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench: a table, and build/bench/NAME.json
 	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) PENSTOCK_COMMIT=$$(git describe --always --dirty) $< $(ARGS)
