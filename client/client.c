@@ -66,9 +66,8 @@ const struct penstock_refusal *penstock_refusal(const struct penstock *p) {
 
 /* ---- submit ---- */
 
-/* The body as msgpack: given so, or made from the JSON text into buf. */
-static int take_body(const struct penstock_job *job, struct buf *buf, struct bytes *out, char *err,
-                     size_t err_bytes) {
+int link_body(const struct penstock_job *job, struct buf *buf, struct bytes *out, char *err,
+              size_t err_bytes) {
     *out = bytes_of(job->body, job->body_bytes);
     if (!job->body) {
         struct json *j;
@@ -87,8 +86,8 @@ static int take_body(const struct penstock_job *job, struct buf *buf, struct byt
                    out->len, LIMIT_BODY_BYTES);
 }
 
-static void fill_submit(const struct penstock_job *job, uint64_t req, struct msg_submit *m) {
-    *m = (struct msg_submit){
+void link_submit(const struct penstock_job *job, uint64_t req, struct msg_submit *out) {
+    *out = (struct msg_submit){
         .req = req,
         .kind = bytes_str(job->kind),
         .pipeline = bytes_str(job->pipeline),
@@ -108,10 +107,10 @@ int penstock_submit(struct penstock *p, const struct penstock_job *job,
         return err_set(err, err_bytes, PENSTOCK_INVALID, "a job needs a kind, such as text.embed");
     struct buf buf = {0};
     struct bytes body;
-    int rc = take_body(job, &buf, &body, err, err_bytes);
+    int rc = link_body(job, &buf, &body, err, err_bytes);
     if (rc < 0) goto done;
     struct msg_submit m;
-    fill_submit(job, link_next_req(p), &m);
+    link_submit(job, link_next_req(p), &m);
     struct link_ask ask = {.type = MSG_SUBMIT,
                            .in = &m,
                            .payload = body,

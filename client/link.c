@@ -97,6 +97,19 @@ int link_recv(struct penstock *p, uint64_t req, int64_t until_ms, struct link_an
     }
 }
 
+int link_take(struct penstock *p, struct link_answer *out) {
+    struct refusal why;
+    char ignored[64];
+    *out = (struct link_answer){0};
+    while (sock_recv(p->sock, &out->msg) == 1) {
+        if (msg_open(out->msg.frame, out->msg.frames, MSG_B2C, &out->desc, &why) != 0)
+            link_answer_fini(out);
+        else if (decode(out, ignored, sizeof ignored) == 0)
+            return 1;
+    }
+    return 0;
+}
+
 /* ---- asking ---- */
 
 int link_refused(struct penstock *p, const struct link_answer *a, char *err, size_t err_bytes) {

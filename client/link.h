@@ -55,10 +55,20 @@ int link_send(struct penstock *p, enum msg_type type, const void *in, struct byt
 /* The next message with this request number, decoded. 1; 0 when until_ms has come. */
 int link_recv(struct penstock *p, uint64_t req, int64_t until_ms, struct link_answer *out,
               char *err, size_t err_bytes);
+/* The next message, whatever it answers, decoded: 1; 0 when none is there. Never blocks. What
+ * cannot be understood is dropped. */
+int link_take(struct penstock *p, struct link_answer *out);
 int link_reopen(struct penstock *p, char *err, size_t err_bytes);
 int link_refused(struct penstock *p, const struct link_answer *a, char *err, size_t err_bytes);
 
 /* Arguments and answers in the public types. */
+/* The body as msgpack: as given, or made from its JSON text into buf. */
+int link_body(const struct penstock_job *job, struct buf *buf, struct bytes *out, char *err,
+              size_t err_bytes);
+void link_submit(const struct penstock_job *job, uint64_t req, struct msg_submit *out);
+/* From RESULT or STATE. */
+int link_result(const struct link_answer *a, struct penstock_result *out, char *err,
+                size_t err_bytes);
 int link_job_id(const char *text, uint64_t *out, char *err, size_t err_bytes);
 void link_text(struct bytes text, char *out, size_t out_bytes); /* cut to fit */
 int link_doc(struct bytes document, struct penstock_doc *out, char *err, size_t err_bytes);

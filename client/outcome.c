@@ -37,8 +37,9 @@ static int take_body(const struct sock_msg *m, struct penstock_result *out, char
     return rc;
 }
 
-static int fill(const struct link_answer *a, struct penstock_result *out, char *err,
+int link_result(const struct link_answer *a, struct penstock_result *out, char *err,
                 size_t err_bytes) {
+    *out = (struct penstock_result){0};
     if (a->desc->type == MSG_STATE) {
         job_id_text(a->as.state.job, out->job);
         link_text(a->as.state.state, out->state, sizeof out->state);
@@ -68,7 +69,7 @@ int penstock_result(struct penstock *p, const char *job, struct penstock_result 
     struct link_answer a;
     rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
     if (rc < 0) return rc;
-    rc = fill(&a, out, err, err_bytes);
+    rc = link_result(&a, out, err, err_bytes);
     link_answer_fini(&a);
     if (rc < 0) penstock_result_free(out);
     return rc;
@@ -93,7 +94,7 @@ int penstock_wait(struct penstock *p, const char *job, int timeout_ms, struct pe
         /* A broker that is being restarted gets time to come back, whatever the caller's is. */
         rc = link_ask(p, &ask, left_ms + 2 * ANSWER_MS, &a, err, err_bytes);
         if (rc < 0) return rc;
-        rc = fill(&a, out, err, err_bytes);
+        rc = link_result(&a, out, err, err_bytes);
         link_answer_fini(&a);
         if (rc < 0) penstock_result_free(out);
         if (rc < 0 || out->terminal || clock_mono_ms() >= deadline_ms) return rc;

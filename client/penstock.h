@@ -123,6 +123,33 @@ int penstock_result(struct penstock *p, const char *job, struct penstock_result 
 int penstock_cancel(struct penstock *p, const char *job, const char *reason, char state[17],
                     int timeout_ms, char *err, size_t err_bytes);
 
+/* ---- many at once ---- */
+
+/* How penstock_bulk is fed and what it tells; the functions are called from within it, and make no
+ * call on its handle. A tag is the caller's word for a job. */
+struct penstock_bulk {
+    /* Fills in the next job: 1; 0 when there is none just now (while others are under way it is
+     * asked again); negative stops. What it fills in is borrowed until `accepted` or `ended` is
+     * called with its tag. Each job needs a key: what a lost connection swallowed is said again. */
+    int (*next)(void *arg, struct penstock_job *job, uint64_t *tag);
+    /* The job is on disk; NULL: not told. */
+    void (*accepted)(void *arg, uint64_t tag, const struct penstock_accepted *a);
+    /* Once for each job: rc 0 and what became of it (without `results`, where it stands), borrowed
+     * for the call; or one of enum penstock_error, and why. */
+    void (*ended)(void *arg, uint64_t tag, int rc, const struct penstock_result *r,
+                  const char *why);
+    int (*tick)(void *arg); /* several times a second; other than 0 stops. NULL: none */
+    void *arg;
+    uint32_t window; /* jobs under way at a time; 0: 64, at most 1024 */
+    bool results;    /* wait for the results too */
+};
+/* Submits all that `next` gives, many under way at a time. What the broker refuses for now (it is
+ * full, it restarts) is submitted again when it says. Returns when all have ended; after
+ * PENSTOCK_STOPPED and others what was accepted goes on in the engine. silent_ms: a broker unheard
+ * for so long is PENSTOCK_UNREACHABLE. */
+int penstock_bulk(struct penstock *p, const struct penstock_bulk *how, int silent_ms, char *err,
+                  size_t err_bytes);
+
 /* ---- events ---- */
 
 struct penstock_event {

@@ -206,12 +206,12 @@ int body_set(struct body *b, const char *assignment) {
     return set_field(b, f, equals + 1, strlen(equals + 1));
 }
 
-int body_pack(const struct body *b, struct buf *out) {
+int body_pack(const struct body *b, uint32_t more, struct buf *out) {
     struct packer p = packer_of(out);
     const char *key;
     const struct json *value;
     char err[256];
-    pack_map(&p, (uint32_t)json_len(b->json) + b->n_bins);
+    pack_map(&p, (uint32_t)json_len(b->json) + b->n_bins + more);
     for (size_t it = 0; json_next(b->json, &it, &key, &value);) {
         pack_str(&p, key);
         if (json_to_pack(value, out, err, sizeof err) < 0) return cli_usage("%s: %s", key, err);

@@ -29,7 +29,7 @@ int body_text(struct body *b, const char *text);
 int body_file(struct body *b, const char *path);
 /* --set name=value; of a binary field, name=@FILE */
 int body_set(struct body *b, const char *assignment);
-/* Appends all of it as a msgpack map. */
-int body_pack(const struct body *b, struct buf *out);
+/* Appends all of it as a msgpack map, to which the caller appends `more` pairs. */
+int body_pack(const struct body *b, uint32_t more, struct buf *out);
 
 #endif

@@ -159,20 +159,21 @@ static int set_str(struct json *j, const char *key, const char *text) {
     return text[0] ? json_set(j, key, json_new_str(text, strlen(text))) : 0;
 }
 
+int outcome_json(const struct penstock_result *r, struct json *into) {
+    int rc = set_str(into, "job", r->job) | set_str(into, "state", r->state) |
+             set_str(into, "kind", r->kind) | set_str(into, "error_class", r->error_class) |
+             set_str(into, "reason", r->reason) | set_str(into, "numerics_id", r->numerics_id);
+    if (r->terminal)
+        rc |= json_set(into, "attempt", json_new_int((int64_t)r->attempt));
+    else
+        rc |= json_set(into, "stage", json_new_int(r->stage));
+    if (r->json) rc |= json_set(into, "result", parse(r->json));
+    return rc;
+}
+
 static void print_as_json(const struct penstock_result *r) {
     struct json *j = json_new_object();
-    int rc = j ? 0 : -1;
-    if (j) {
-        rc |= set_str(j, "job", r->job) | set_str(j, "state", r->state) |
-              set_str(j, "kind", r->kind) | set_str(j, "error_class", r->error_class) |
-              set_str(j, "reason", r->reason) | set_str(j, "numerics_id", r->numerics_id);
-        if (r->terminal)
-            rc |= json_set(j, "attempt", json_new_int((int64_t)r->attempt));
-        else
-            rc |= json_set(j, "stage", json_new_int(r->stage));
-        if (r->json) rc |= json_set(j, "result", parse(r->json));
-    }
-    char *text = rc == 0 ? json_text(j, 0) : NULL;
+    char *text = j && outcome_json(r, j) == 0 ? json_text(j, 0) : NULL;
     if (text)
         puts(text);
     else

@@ -4,10 +4,13 @@
 #ifndef PENSTOCK_CLIENT_OUTCOME_H
 #define PENSTOCK_CLIENT_OUTCOME_H
 
+#include "base/json.h"
 #include "client/cli/cli.h"
 
 /* Prints a result (or where the job stands) to stdout, why it failed to stderr. */
 void outcome_print(const struct cli *c, const struct penstock_result *r);
+/* Adds what --json shows of a result to an object; negative without memory. */
+int outcome_json(const struct penstock_result *r, struct json *into);
 /* CLI_OK when it is done, else CLI_FAILED. */
 int outcome_code(const struct penstock_result *r);
 /* What the client library answers as JSON text, printed as it stands or indented. */

@@ -1,13 +1,12 @@
-/* penstock submit KIND: one job, and its result with --wait. */
+/* penstock submit KIND: one job, and its result with --wait; with files, a job each. */
+#include "client/cli/submit.h"
+
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "client/cli/body.h"
 #include "client/cli/outcome.h"
-
-#define SETS_MAX 1024
 
 enum {
     OPT_BODY = 256,
@@ -17,19 +16,10 @@ enum {
     OPT_DELAY,
     OPT_TTL,
     OPT_PIPELINE,
-    OPT_STREAM
-};
-
-struct submit {
-    struct cli c;
-    struct penstock_job job;
-    bool wait, stream;
-    const char *body_path;
-    struct { /* --text, --file, --set in the order given */
-        int (*take)(struct body *b, const char *arg);
-        const char *arg;
-    } sets[SETS_MAX];
-    size_t n_sets;
+    OPT_STREAM,
+    OPT_GLOB,
+    OPT_WINDOW,
+    OPT_AGAIN
 };
 
 static const struct argp_option options[] = {
@@ -47,11 +37,19 @@ static const struct argp_option options[] = {
     {"delay", OPT_DELAY, "SECONDS", 0, "Not before so long from now", 3},
     {"ttl", OPT_TTL, "SECONDS", 0, "Expire when not done after so long", 3},
     {"pipeline", OPT_PIPELINE, "NAME", 0, "The pipeline to run; default: named like the kind", 3},
+    {NULL, 0, NULL, 0, "With files or folders:", 4},
+    {"out", 'o', "DIR", 0, "Write each result to DIR/FILE.json, and skip what is there", 5},
+    {"glob", OPT_GLOB, "PATTERN", 0,
+     "Which files of a folder (default: by kind, such as *.pdf and *.txt)", 5},
+    {"recursive", 'r', NULL, 0, "Folders of folders too", 5},
+    {"again", OPT_AGAIN, NULL, 0, "Submit what failed in an earlier run once more", 5},
+    {"window", OPT_WINDOW, "N", 0, "So many jobs under way at a time (default 64)", 5},
+    {"quiet", 'q', NULL, 0, "No progress", 5},
     {0}};
 
 static void remember(struct submit *in, struct argp_state *state,
                      int (*take)(struct body *b, const char *arg), const char *arg) {
-    if (in->n_sets == SETS_MAX) argp_error(state, "more than %d fields", SETS_MAX);
+    if (in->n_sets == SUBMIT_SETS_MAX) argp_error(state, "more than %d fields", SUBMIT_SETS_MAX);
     in->sets[in->n_sets].take = take;
     in->sets[in->n_sets++].arg = arg;
 }
@@ -64,6 +62,14 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 'f': remember(in, state, body_file, arg); return 0;
     case 's': remember(in, state, body_set, arg); return 0;
     case 'w': in->wait = true; return 0;
+    case 'o': in->out = arg; return 0;
+    case 'r': in->recursive = true; return 0;
+    case 'q': in->quiet = true; return 0;
+    case OPT_GLOB: in->glob = arg; return 0;
+    case OPT_AGAIN: in->again = true; return 0;
+    case OPT_WINDOW:
+        in->window = (uint32_t)cli_number(state, "--window", arg, SUBMIT_WINDOW_MAX);
+        return 0;
     case OPT_STREAM: in->stream = in->wait = true; return 0;
     case OPT_BODY: in->body_path = arg; return 0;
     case OPT_KEY: job->key = arg; return 0;
@@ -137,16 +143,26 @@ static int submit(struct submit *in, struct penstock *p) {
     return CLI_OK;
 }
 
-static int make_body(struct submit *in, struct buf *out) {
-    struct body b;
-    int code = body_init(&b, in->job.kind);
-    if (code == CLI_OK && in->body_path) code = body_load(&b, in->body_path);
+static int take_fields(struct submit *in, struct body *b) {
+    int code = body_init(b, in->job.kind);
+    if (code == CLI_OK && in->body_path) code = body_load(b, in->body_path);
     for (size_t i = 0; code == CLI_OK && i < in->n_sets; i++)
-        code = in->sets[i].take(&b, in->sets[i].arg);
-    if (code == CLI_OK) code = body_pack(&b, out);
-    in->job.body = out->data;
-    in->job.body_bytes = out->len;
-    body_fini(&b);
+        code = in->sets[i].take(b, in->sets[i].arg);
+    return code;
+}
+
+static int submit_one(struct submit *in, const struct body *b) {
+    struct buf packed = {0};
+    struct penstock *p;
+    int code = body_pack(b, 0, &packed);
+    in->job.body = packed.data;
+    in->job.body_bytes = packed.len;
+    if (code == CLI_OK) code = cli_open(&in->c, &p);
+    if (code == CLI_OK) {
+        code = submit(in, p);
+        penstock_close(p);
+    }
+    buf_fini(&packed);
     return code;
 }
 
@@ -154,22 +170,28 @@ int cli_verb_submit(int argc, char **argv) {
     static const struct argp argp = {
         .options = options,
         .parser = parse,
-        .args_doc = "KIND",
+        .args_doc = "KIND [FILE|DIR...]",
         .doc = "Submit a job and print its id, or its result with --wait. Kinds: text.embed, "
-               "text.generate, contract.analyze, and what `penstock schema` lists.",
+               "text.generate, contract.analyze, qc.inspect, and what `penstock schema` lists.\n\n"
+               "With files or folders: a job for each file, many under way at a time. A run that "
+               "was stopped, or is repeated, takes up where it was and does nothing twice: a job "
+               "is known by its content.",
         .children = cli_common};
     static struct submit in;
+    struct body b = {0};
     cli_parse(&argp, argc, argv, &in.c);
-    if (in.c.n != 1) return cli_usage("submit one kind of job; `penstock schema` lists the kinds");
+    if (in.c.n == 0)
+        return cli_usage("submit which kind of job? `penstock schema` lists the kinds");
     in.job.kind = in.c.args[0];
-    struct buf body = {0};
-    struct penstock *p;
-    int code = make_body(&in, &body);
-    if (code == CLI_OK) code = cli_open(&in.c, &p);
-    if (code == CLI_OK) {
-        code = submit(&in, p);
-        penstock_close(p);
-    }
-    buf_fini(&body);
+    int code = CLI_OK;
+    if (in.c.n == 1 && (in.out || in.glob || in.recursive || in.again || in.window))
+        code =
+            cli_usage("name files or folders: penstock submit %s DIR --out RESULTS", in.job.kind);
+    if (in.c.n > 1 && in.stream)
+        code = cli_usage("--stream is for one job: penstock submit %s --file %s --stream",
+                         in.job.kind, in.c.args[1]);
+    if (code == CLI_OK) code = take_fields(&in, &b);
+    if (code == CLI_OK) code = in.c.n > 1 ? submit_files(&in, &b) : submit_one(&in, &b);
+    body_fini(&b);
     return code;
 }

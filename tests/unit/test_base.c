@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/rng.h"
 
@@ -365,4 +366,21 @@ Test(file, folders_are_made_with_their_parents_for_the_owner_only) {
     cr_assert_eq(file_replace(path, "", 0, NULL, 0), 0);
     cr_assert_eq(file_mkdirs(path), -ENOTDIR);
     cr_assert_lt(file_mkdirs(""), 0);
+}
+
+/* ---- hash ---- */
+
+Test(hash, a_name_is_of_the_parts_and_of_where_they_end) {
+    const struct bytes one[] = {bytes_str("ab"), bytes_str("c")};
+    const struct bytes other[] = {bytes_str("a"), bytes_str("bc")};
+    const struct bytes none[] = {bytes_of(NULL, 0), bytes_str("abc")};
+    char a[HASH_HEX_BYTES], b[HASH_HEX_BYTES], c[HASH_HEX_BYTES];
+    hash_hex(one, 2, a);
+    hash_hex(one, 2, b);
+    cr_assert_str_eq(a, b);
+    cr_assert_eq(strspn(a, "0123456789abcdef"), HASH_HEX_BYTES - 1);
+    hash_hex(other, 2, b);
+    hash_hex(none, 2, c);
+    cr_assert_str_neq(a, b);
+    cr_assert_str_neq(a, c);
 }

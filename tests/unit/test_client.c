@@ -351,3 +351,125 @@ Test(client, arguments_that_no_broker_would_take_are_refused_here) {
     penstock_close(p);
     penstock_close(NULL);
 }
+
+/* ---- many at once ---- */
+
+struct bulk {
+    uint32_t given, n, accepted, ended, stop_after;
+    int rc[4];
+    char state[4][17], why[PENSTOCK_ERR_BYTES];
+};
+
+static int bulk_next(void *arg, struct penstock_job *j, uint64_t *tag) {
+    struct bulk *b = arg;
+    if (b->given == b->n) return 0;
+    *tag = b->given++;
+    *j = (struct penstock_job){.kind = "text.embed", .body_json = "{}", .key = "k"};
+    return 1;
+}
+
+static void bulk_accepted(void *arg, uint64_t tag, const struct penstock_accepted *a) {
+    struct bulk *b = arg;
+    cr_assert_lt(tag, b->n);
+    cr_assert_eq(strlen(a->job), 13);
+    b->accepted++;
+}
+
+static void bulk_ended(void *arg, uint64_t tag, int rc, const struct penstock_result *r,
+                       const char *why) {
+    struct bulk *b = arg;
+    b->rc[tag] = rc;
+    snprintf(b->state[tag], sizeof b->state[tag], "%s", r->state);
+    snprintf(b->why, sizeof b->why, "%s", why);
+    b->ended++;
+}
+
+static int bulk_tick(void *arg) {
+    struct bulk *b = arg;
+    return b->stop_after && b->accepted >= b->stop_after;
+}
+
+static int run_bulk(struct fake *f, const struct step *steps, int n_steps, struct bulk *b,
+                    uint32_t window, bool results, int silent_ms) {
+    struct penstock *p = fake_open(f, steps, n_steps);
+    struct penstock_bulk how = {.next = bulk_next,
+                                .accepted = bulk_accepted,
+                                .ended = bulk_ended,
+                                .tick = bulk_tick,
+                                .arg = b,
+                                .window = window,
+                                .results = results};
+    char err[PENSTOCK_ERR_BYTES] = "";
+    int rc = penstock_bulk(p, &how, silent_ms, err, sizeof err);
+    fake_close(f, p);
+    return rc;
+}
+
+Test(bulk, what_is_refused_for_now_is_submitted_again_and_its_result_comes) {
+    static const struct step steps[] = {{MSG_SUBMIT, {REFUSE}},
+                                        {MSG_SUBMIT, {STRANGE, ACCEPT}},
+                                        {MSG_WAIT, {STATE}},
+                                        {MSG_WAIT, {DONE}}};
+    struct fake f;
+    struct bulk b = {.n = 1};
+    cr_assert_eq(run_bulk(&f, steps, 4, &b, 0, true, 20000), 0);
+    cr_assert_eq(b.accepted, 1);
+    cr_assert_eq(b.ended, 1);
+    cr_assert_eq(b.rc[0], 0);
+    cr_assert_str_eq(b.state[0], "done");
+}
+
+Test(bulk, what_a_lost_connection_swallowed_is_said_again) {
+    static const struct step steps[] = {{MSG_SUBMIT, {NOTHING}},
+                                        {MSG_SUBMIT, {ACCEPT}},
+                                        {MSG_WAIT, {NOTHING}},
+                                        {MSG_WAIT, {FAILED}}};
+    struct fake f;
+    struct bulk b = {.n = 1};
+    cr_assert_eq(run_bulk(&f, steps, 4, &b, 0, true, 60000), 0);
+    cr_assert_eq(b.accepted, 1);
+    cr_assert_str_eq(b.state[0], "failed");
+}
+
+Test(bulk, no_more_than_the_window_is_under_way) {
+    static const struct step steps[] = {
+        {MSG_SUBMIT, {ACCEPT}}, {MSG_SUBMIT, {ACCEPT}}, {MSG_SUBMIT, {ACCEPT}}};
+    struct fake f;
+    struct bulk b = {.n = 3};
+    cr_assert_eq(run_bulk(&f, steps, 3, &b, 1, false, 20000), 0);
+    cr_assert_eq(b.ended, 3);
+    cr_assert_str_eq(b.state[2], "ready", "without results it has ended when it is accepted");
+}
+
+Test(bulk, it_stops_when_it_is_told_to) {
+    static const struct step steps[] = {{MSG_SUBMIT, {ACCEPT}}};
+    struct fake f;
+    struct bulk b = {.n = 1, .stop_after = 1};
+    cr_assert_eq(run_bulk(&f, steps, 1, &b, 0, true, 20000), PENSTOCK_STOPPED);
+    cr_assert_eq(b.ended, 0);
+}
+
+Test(bulk, a_broker_that_is_silent_is_unreachable) {
+    static const struct step steps[] = {{MSG_SUBMIT, {NOTHING}}};
+    struct fake f;
+    struct bulk b = {.n = 1};
+    cr_assert_eq(run_bulk(&f, steps, 1, &b, 0, true, 500), PENSTOCK_UNREACHABLE);
+}
+
+static int next_without_key(void *arg, struct penstock_job *j, uint64_t *tag) {
+    int more = bulk_next(arg, j, tag);
+    j->key = NULL;
+    return more;
+}
+
+Test(bulk, a_job_without_a_key_is_no_job_of_a_bulk) {
+    struct fake f;
+    struct bulk b = {.n = 2};
+    struct penstock *p = fake_open(&f, NULL, 0);
+    struct penstock_bulk how = {.next = next_without_key, .ended = bulk_ended, .arg = &b};
+    cr_assert_eq(penstock_bulk(p, &how, 1000, NULL, 0), 0);
+    cr_assert_eq(b.ended, 2);
+    cr_assert_eq(b.rc[1], PENSTOCK_INVALID);
+    cr_assert(strstr(b.why, "idempotency key"));
+    fake_close(&f, p);
+}
