@@ -53,8 +53,8 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
     }
     CHECK(r->stage >= was->stage || job_state_terminal(r->state) || c->unsure,
           "%s goes back on disk", name(c->id));
-    CHECK(r->deaths >= was->deaths && r->deaths <= 3 && r->tries <= 3, "deaths %u tries %u",
-          r->deaths, r->tries);
+    CHECK((r->deaths >= was->deaths || c->unsure) && r->deaths <= 3 && r->tries <= 3,
+          "deaths %u tries %u", r->deaths, r->tries);
     if (job_state_terminal(r->state)) {
         check_end(c, r);
     } else if (r->stage > was->stage) {
