@@ -71,8 +71,7 @@ PROGRAMS  := $(foreach p,penstock-broker penstock-worker penstock,$(if $(wildcar
 SRC_tests := $(sort $(wildcard tests/*/*.c tests/bench/*/*.c))
 SRC_all   := $(foreach l,$(LAYERS),$(SRC_$(l)))
 TESTS     := $(filter-out bench fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.c)))))
-BENCHES   := $(sort $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)) \
-                    $(patsubst tests/bench/%/,%,$(dir $(wildcard tests/bench/*/*.c))))
+BENCHES   := $(patsubst tests/bench/%.c,%,$(sort $(wildcard tests/bench/*.c)))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 SHARE     := $(B)/share/penstock/pipelines# the programs look for them where they are installed
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
@@ -212,7 +211,8 @@ endef
 tester = $(eval $(call program,$(B)/$(1),$(2),$(USES_test),$(3)))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(B)/bin/$(p),$(MAIN_$(p)),$(USES_$(p)))))
 $(foreach t,$(TESTS),$(call tester,test/$(t),$(wildcard tests/$(t)/*.c),-lcriterion))
-$(foreach b,$(BENCHES),$(call tester,bench/$(b),$(wildcard tests/bench/$(b).c tests/bench/$(b)/*.c)))
+$(foreach b,$(BENCHES),$(call tester,bench/$(b),$(wildcard tests/bench/$(b).c \
+    tests/bench/$(b)/*.c tests/bench/report/*.c)))
 $(foreach f,$(FUZZERS),$(call tester,bin/$(f),tests/fuzz/$(f).c,-fsanitize=fuzzer))
 
 -include $(patsubst %.c,$(B)/obj/%.d,$(SRC_all) $(SRC_tests))

@@ -20,7 +20,16 @@
 #include "schemas/msg.h"
 #include "schemas/pack.h"
 
-enum { BODY_BYTES = 256, CONNECTIONS_MAX = 64, ANSWER_MS = 10000, CREDIT = 64 };
+enum {
+    RECORD_BYTES = 256,
+    BODY_BYTES_MAX = 1 << 20,
+    CONNECTIONS_MAX = 64,
+    OUTSTANDING_MAX = 64,
+    ANSWER_MS = 10000,
+    CREDIT = 64,
+    WARM_MS = 200,
+    SAMPLES_MAX = 1 << 20
+};
 
 void die(const char *format, ...) {
     va_list args;
@@ -53,18 +62,20 @@ static void send_message(void *socket, const struct message *m) {
         die("sending: %s", zmq_strerror(errno));
 }
 
-static struct bytes body(void) {
-    static uint8_t text[BODY_BYTES];
-    static struct buf b;
+/* A body of text.embed that takes exactly so many bytes. */
+static struct bytes body(struct buf *b, uint32_t bytes) {
+    static char text[BODY_BYTES_MAX];
     memset(text, 'x', sizeof text);
-    buf_clear(&b);
-    struct packer p = packer_of(&b);
-    pack_map(&p, 1);
-    pack_str(&p, "texts");
-    pack_array(&p, 1);
-    pack_strn(&p, bytes_of(text, BODY_BYTES - 10)); /* map, key, list and length take 10 bytes */
-    if (b.len != BODY_BYTES) die("the body has %zu bytes", b.len);
-    return buf_bytes(&b);
+    for (uint32_t n = bytes - 16; n < bytes; n++) { /* the map around it takes 10 to 14 bytes */
+        buf_clear(b);
+        struct packer p = packer_of(b);
+        pack_map(&p, 1);
+        pack_str(&p, "texts");
+        pack_array(&p, 1);
+        pack_strn(&p, bytes_of(text, n));
+        if (b->len == bytes) return buf_bytes(b);
+    }
+    die("no body takes %u bytes", bytes);
 }
 
 /* Receives one message if one is there: its type, and its header in h. */
@@ -112,53 +123,107 @@ static int answered(void *socket, enum load_what what, int type, zmq_msg_t *head
     return 0;
 }
 
-double load_run(const char *endpoint, enum load_what what, uint32_t connections,
-                uint32_t outstanding, int ms) {
-    void *ctx = zmq_ctx_new();
-    zmq_pollitem_t item[CONNECTIONS_MAX];
-    struct message submit = {.payload = body()}, wait = {0};
-    struct msg_submit s = {.req = 1,
-                           .kind = bytes_str("text.embed"),
-                           .pipeline = bytes_str("echo"),
-                           .has_seed = true,
-                           .seed = 7};
+/* Answers to one connection's requests come in their order. */
+struct connection {
+    void *socket;
+    int64_t sent_ns[OUTSTANDING_MAX];
+    uint32_t oldest;
+};
+
+struct samples {
+    uint32_t *us10; /* tenths of a microsecond */
+    size_t n;
+};
+
+static void take_sample(struct samples *s, int64_t ns) {
+    if (s->n < SAMPLES_MAX) s->us10[s->n++] = (uint32_t)(ns / 100);
+}
+
+static int by_time(const void *a, const void *b) {
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Takes what has come and begins as much anew; returns how many requests came to their end. */
+static uint32_t turn(struct connection *c, const struct load *l, const struct message *submit,
+                     struct message *wait, zmq_msg_t *header, struct samples *samples) {
+    uint32_t ended = 0;
+    for (int type; (type = receive(c->socket, header)) != 0;) {
+        if (!answered(c->socket, l->what, type, header, wait)) continue;
+        int64_t now = clock_mono_ns();
+        take_sample(samples, now - c->sent_ns[c->oldest]);
+        c->sent_ns[c->oldest] = now;
+        c->oldest = (c->oldest + 1) % l->outstanding;
+        send_message(c->socket, submit);
+        ended++;
+    }
+    return ended;
+}
+
+static double measure(struct connection *c, zmq_pollitem_t *item, const struct load *l,
+                      const struct message *submit, struct samples *samples) {
+    struct message wait = {0};
     zmq_msg_t header;
     zmq_msg_init(&header);
-    encode(&submit, MSG_SUBMIT, &s);
-    for (uint32_t c = 0; c < connections; c++) {
-        item[c] = (zmq_pollitem_t){.socket = client_socket(ctx, endpoint), .events = ZMQ_POLLIN};
-        for (uint32_t i = 0; i < outstanding; i++) send_message(item[c].socket, &submit);
-    }
     uint64_t ended = 0;
-    int64_t began = 0, now = clock_mono_ns(), warm = now + INT64_C(200000000);
-    int64_t end = warm + ms * INT64_C(1000000);
+    int64_t began = 0, now = clock_mono_ns(), warm = now + INT64_C(1000000) * WARM_MS;
+    int64_t end = warm + l->ms * INT64_C(1000000);
     while (now < end) {
-        if (zmq_poll(item, (int)connections, ANSWER_MS) <= 0) die("no answer from %s", endpoint);
-        for (uint32_t c = 0; c < connections; c++) {
-            if (!(item[c].revents & ZMQ_POLLIN)) continue;
-            for (int type; (type = receive(item[c].socket, &header)) != 0;)
-                if (answered(item[c].socket, what, type, &header, &wait)) {
-                    ended++;
-                    send_message(item[c].socket, &submit);
-                }
-        }
+        if (zmq_poll(item, (int)l->connections, ANSWER_MS) <= 0)
+            die("no answer from %s", l->endpoint);
+        for (uint32_t i = 0; i < l->connections; i++)
+            if (item[i].revents & ZMQ_POLLIN)
+                ended += turn(&c[i], l, submit, &wait, &header, samples);
         now = clock_mono_ns();
         if (!began && now >= warm) {
             began = now;
-            ended = 0;
+            ended = samples->n = 0;
         }
     }
-    for (uint32_t c = 0; c < connections; c++) zmq_close(item[c].socket);
     zmq_msg_close(&header);
-    zmq_ctx_term(ctx);
-    buf_fini(&submit.header);
     buf_fini(&wait.header);
     return (double)ended * 1e9 / (double)(now - began);
 }
 
+struct load_result load_run(const struct load *l) {
+    void *ctx = zmq_ctx_new();
+    struct connection c[CONNECTIONS_MAX] = {0};
+    zmq_pollitem_t item[CONNECTIONS_MAX];
+    struct buf b = {0};
+    struct message submit = {.payload = body(&b, l->body_bytes)};
+    struct msg_submit s = {.req = 1,
+                           .kind = bytes_str("text.embed"),
+                           .pipeline = bytes_str(l->pipeline),
+                           .has_seed = true,
+                           .seed = 7};
+    struct samples samples = {.us10 = malloc(SAMPLES_MAX * sizeof *samples.us10)};
+    if (!samples.us10) die("out of memory");
+    encode(&submit, MSG_SUBMIT, &s);
+    for (uint32_t i = 0; i < l->connections; i++) {
+        c[i].socket = client_socket(ctx, l->endpoint);
+        item[i] = (zmq_pollitem_t){.socket = c[i].socket, .events = ZMQ_POLLIN};
+        for (uint32_t k = 0; k < l->outstanding; k++) {
+            c[i].sent_ns[k] = clock_mono_ns();
+            send_message(c[i].socket, &submit);
+        }
+    }
+    struct load_result r = {.rate = measure(c, item, l, &submit, &samples)};
+    if (samples.n && l->what != LOAD_DONE) {
+        qsort(samples.us10, samples.n, sizeof *samples.us10, by_time);
+        r.p50_us = samples.us10[samples.n / 2] / 10.0;
+        r.p99_us = samples.us10[samples.n * 99 / 100] / 10.0;
+    }
+    for (uint32_t i = 0; i < l->connections; i++) zmq_close(c[i].socket);
+    zmq_ctx_term(ctx);
+    free(samples.us10);
+    buf_fini(&submit.header);
+    buf_fini(&b);
+    return r;
+}
+
 /* ---- servers ---- */
 
-static pid_t child(void) {
+pid_t child_start(void) {
     pid_t parent = getpid(), pid = fork();
     if (pid < 0) die("fork: %s", strerror(errno));
     if (pid == 0) {
@@ -182,24 +247,34 @@ static void echo_main(const char *endpoint) {
 }
 
 pid_t echo_start(const char *endpoint) {
-    pid_t pid = child();
+    pid_t pid = child_start();
     if (pid == 0) echo_main(endpoint);
     return pid;
 }
 
+static void write_file(const char *dir, const char *name, const char *text) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/pipelines/%s", dir, name);
+    FILE *f = fopen(path, "we");
+    if (!f || fputs(text, f) < 0 || fclose(f) != 0) die("%s cannot be written", path);
+}
+
 pid_t broker_start(const char *dir) {
-    static const char pipeline[] = "name: echo\nkind: text.embed\nstages:\n"
-                                   "  - {name: only, run: test.echo}\nqueue_max: 1000000\n";
     char path[512], program[512];
     const char *bin = getenv("PENSTOCK_BIN");
     snprintf(path, sizeof path, "%s/pipelines", dir);
     mkdir(path, 0700);
-    snprintf(path, sizeof path, "%s/pipelines/echo.yaml", dir);
-    FILE *f = fopen(path, "we");
-    if (!f || fputs(pipeline, f) < 0 || fclose(f) != 0) die("%s cannot be written", path);
+    write_file(dir, "echo.yaml",
+               "name: echo\nkind: text.embed\nqueue_max: 1000000\nstages:\n"
+               "  - {name: only, run: test.echo}\n");
+    write_file(dir, "echo3.yaml",
+               "name: echo3\nkind: text.embed\nqueue_max: 1000000\nstages:\n"
+               "  - {name: a, run: test.echo, checkpoint: true}\n"
+               "  - {name: b, run: test.echo, checkpoint: true}\n"
+               "  - {name: c, run: test.echo}\n");
     snprintf(path, sizeof path, "%s/pipelines", dir);
     snprintf(program, sizeof program, "%s/penstock-broker", bin ? bin : "build/bin");
-    pid_t pid = child();
+    pid_t pid = child_start();
     if (pid == 0) {
         execl(program, program, "--dir", dir, "--pipelines", path, "--log-level", "warn",
               (char *)NULL);
@@ -218,6 +293,7 @@ void child_stop(pid_t pid) {
 struct worker_thread {
     pthread_t thread;
     const char *endpoint;
+    uint32_t output_bytes;
     atomic_bool stop;
 };
 
@@ -225,6 +301,13 @@ static void worker_beats(void *socket, struct message *m, uint64_t epoch) {
     struct msg_heartbeat beat = {.session = bytes_str("bench"), .epoch = epoch};
     encode(m, MSG_HEARTBEAT, &beat);
     send_message(socket, m);
+}
+
+/* How many stages a lease's plan has: a list of fewer than sixteen. */
+static uint32_t plan_stages(struct bytes plan) {
+    uint8_t head = plan.len ? *(const uint8_t *)plan.data : 0;
+    if ((head & 0xf0) != 0x90) die("a plan is not a short list");
+    return head & 0x0f;
 }
 
 static void worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t *epoch,
@@ -238,17 +321,24 @@ static void worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t *ep
     } else if (type == MSG_LEASE) {
         struct msg_lease m;
         if (msg_decode(msg_desc(MSG_LEASE), document, &m, &why) != 0) die("%s", why.message);
-        struct msg_stage_done d = {
-            .job = m.job, .stage = m.stage, .attempt = m.attempt, .run_us = 1};
-        encode(done, MSG_STAGE_DONE, &d);
-        send_message(socket, done);
+        uint32_t stages = plan_stages(m.plan);
+        for (uint32_t k = 0; k < stages; k++) {
+            struct msg_stage_done d = {.job = m.job,
+                                       .stage = m.stage + k,
+                                       .attempt = m.attempt,
+                                       .more = k + 1 < stages,
+                                       .run_us = 1};
+            encode(done, MSG_STAGE_DONE, &d);
+            send_message(socket, done);
+        }
     }
 }
 
 static void *worker_thread_main(void *arg) {
     struct worker_thread *w = arg;
     static const uint8_t runs[] = "\x91\xa9test.echo";
-    struct message out = {0}, done = {.payload = body()};
+    struct buf b = {0};
+    struct message out = {0}, done = {.payload = body(&b, w->output_bytes)};
     struct msg_register r = {.session = bytes_str("bench"),
                              .name = bytes_str("bench"),
                              .runs = {.raw = bytes_of(runs, sizeof runs - 1), .count = 1},
@@ -276,13 +366,15 @@ static void *worker_thread_main(void *arg) {
     zmq_ctx_term(ctx);
     buf_fini(&out.header);
     buf_fini(&done.header);
+    buf_fini(&b);
     return NULL;
 }
 
-struct worker_thread *worker_start(const char *endpoint) {
+struct worker_thread *worker_start(const char *endpoint, uint32_t output_bytes) {
     struct worker_thread *w = calloc(1, sizeof *w);
     if (!w) die("out of memory");
     w->endpoint = endpoint;
+    w->output_bytes = output_bytes;
     if (pthread_create(&w->thread, NULL, worker_thread_main, w) != 0) die("no thread");
     return w;
 }
@@ -320,7 +412,7 @@ double flush_rate(const char *dir, int ms) {
 
 double lmdb_rate(const char *dir, int ms) {
     char path[512];
-    static uint8_t record[BODY_BYTES];
+    static uint8_t record[RECORD_BYTES];
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi dbi;

@@ -8,6 +8,7 @@
 #ifndef PENSTOCK_TESTS_BENCH_BROKER_LOAD_H
 #define PENSTOCK_TESTS_BENCH_BROKER_LOAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -18,17 +19,28 @@ enum load_what {
     LOAD_ACCEPT, /* SUBMIT to ACCEPTED */
     LOAD_DONE    /* SUBMIT, ACCEPTED, WAIT, RESULT */
 };
-/* Keeps `outstanding` requests on each of `connections` for `ms`; returns how many ended a
- * second. */
-double load_run(const char *endpoint, enum load_what what, uint32_t connections,
-                uint32_t outstanding, int ms);
+struct load {
+    const char *endpoint, *pipeline;
+    enum load_what what;
+    uint32_t connections, outstanding; /* requests on each connection at any time */
+    uint32_t body_bytes;
+    int ms;
+};
+struct load_result {
+    double rate;           /* requests that ended, a second */
+    double p50_us, p99_us; /* LOAD_ECHO and LOAD_ACCEPT: from request to answer */
+};
+struct load_result load_run(const struct load *l);
 
 pid_t echo_start(const char *endpoint); /* a ROUTER that sends every message back */
-pid_t broker_start(const char *dir);    /* its sockets are ipc://DIR/clients and /workers */
+/* Its sockets are ipc://DIR/clients and /workers; pipelines: echo, of one stage, and echo3, of
+ * three that are all checkpointed. */
+pid_t broker_start(const char *dir);
+pid_t child_start(void); /* a fork that dies with this program; 0 in the child */
 void child_stop(pid_t pid);
 
-struct worker_thread;
-struct worker_thread *worker_start(const char *endpoint); /* runs test.echo at once, in a thread */
+struct worker_thread; /* runs test.echo at once, in a thread */
+struct worker_thread *worker_start(const char *endpoint, uint32_t output_bytes);
 void worker_stop(struct worker_thread *w);
 
 double flush_rate(const char *dir, int ms); /* pwrite of 4 KiB and fdatasync */
