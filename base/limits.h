@@ -26,7 +26,8 @@
 #define LIMIT_NAME_BYTES 64u /* kinds, pipelines, stages, models, worker names, tenants */
 #define LIMIT_KEY_BYTES 256u /* idempotency keys */
 #define LIMIT_REASON_BYTES 512u
-#define LIMIT_STAGES 16u /* a pipeline */
+#define LIMIT_BATCH_JOBS 1024u /* submitted in one message */
+#define LIMIT_STAGES 16u       /* a pipeline */
 #define LIMIT_PIPELINES 64u
 #define LIMIT_ATTEMPTS 16u       /* kept in a job's record */
 #define LIMIT_INLINE_BYTES 1024u /* payloads up to this sit in the job's record */

@@ -54,6 +54,7 @@ struct broker {
 
     uint64_t commit_bytes;      /* held by operations that are not on disk yet */
     struct commit_list outbox;  /* to push at the end of this turn */
+    struct verdicts *verdicts;  /* answers that are being gathered (verdicts.h) */
     struct commit_list retries; /* came back with a disk error: again after a reopen */
     int disk_error;             /* 0: the disk takes writes */
     bool reopening, store_full;
@@ -93,6 +94,8 @@ void reply_owed(struct broker *b); /* tries again what is owed */
 void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op);
 /* The same for events that carry no payload and no answer. */
 void effects_event(struct broker *b, struct job *j, const struct job_event *e);
+/* Completes the operation that writes j, which outbox_add then sends off. */
+void effects_prepare(struct broker *b, struct job *j, struct commit_op *op);
 /* Takes a lease away from its worker and tells it, when the job ends or moves without it. */
 void effects_revoke(struct broker *b, struct job *j);
 void effects_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
@@ -120,6 +123,7 @@ struct request { /* one message, decoded */
 void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const struct sock_msg *m);
 
 void on_submit(struct broker *b, const struct request *r);
+void on_submit_many(struct broker *b, const struct request *r);
 void on_wait(struct broker *b, const struct request *r);
 void on_result_get(struct broker *b, const struct request *r);
 void on_show(struct broker *b, const struct request *r);

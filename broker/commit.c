@@ -29,9 +29,11 @@ struct commit_op *commit_op_new(enum commit_type type) {
 }
 
 void commit_op_free(struct commit_op *op) {
-    if (!op) return;
-    arena_fini(&op->arena);
-    free(op);
+    for (struct commit_op *also; op; op = also) {
+        also = op->also;
+        arena_fini(&op->arena);
+        free(op);
+    }
 }
 
 uint64_t commit_op_bytes(const struct commit_op *op) {
@@ -78,11 +80,12 @@ static int run_batch(struct committer *c, struct commit_op **ops, uint32_t n) {
     struct store_write *w;
     int e = store_write_begin(c->store, &w);
     if (e) return e;
-    for (uint32_t i = 0; i < n; i++) {
-        if ((e = apply(w, ops[i])) == 0) continue;
-        store_abort(w);
-        return e;
-    }
+    for (uint32_t i = 0; i < n; i++)
+        for (struct commit_op *op = ops[i]; op; op = op->also) {
+            if ((e = apply(w, op)) == 0) continue;
+            store_abort(w);
+            return e;
+        }
     return store_commit(w);
 }
 
@@ -100,8 +103,10 @@ static int reopen(struct committer *c) {
 static uint32_t batch_of(struct commit_op **ops, uint32_t n) {
     uint32_t to = 0;
     uint64_t bytes = 0;
-    do bytes += commit_op_bytes(ops[to++]);
-    while (to < n && ops[to]->type != COMMIT_REOPEN && bytes < COMMIT_BATCH_BYTES);
+    do {
+        for (const struct commit_op *op = ops[to++]; op; op = op->also)
+            bytes += commit_op_bytes(op);
+    } while (to < n && ops[to]->type != COMMIT_REOPEN && bytes < COMMIT_BATCH_BYTES);
     return to;
 }
 
@@ -120,13 +125,14 @@ static void work(struct committer *c, struct commit_op **ops, uint32_t n) {
         atomic_store_explicit(&c->last_us, (uint64_t)(clock_mono_ns() - begin_ns) / 1000,
                               memory_order_relaxed);
         atomic_fetch_add_explicit(&c->commits, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&c->ops, to - from, memory_order_relaxed);
+        uint64_t n_ops = 0;
         for (; from < to; from++) {
-            ops[from]->error = e;
+            for (struct commit_op *op = ops[from]; op; op = op->also, n_ops++) op->error = e;
             int full = ring_push(&c->done, ops[from]);
             assert(full == 0); /* both rings hold everything that may be outstanding */
             (void)full;
         }
+        atomic_fetch_add_explicit(&c->ops, n_ops, memory_order_relaxed);
     }
 }
 

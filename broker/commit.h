@@ -25,6 +25,8 @@
 /* A transaction ends when it holds so much: what waits behind it waits no longer than its flush. */
 #define COMMIT_BATCH_BYTES (64ull * 1024 * 1024)
 
+struct verdicts;
+
 enum commit_type {
     COMMIT_ADD,    /* a new job with its body */
     COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
@@ -33,6 +35,7 @@ enum commit_type {
 };
 struct commit_op {
     struct commit_op *next; /* in a list of the loop */
+    struct commit_op *also; /* written in the same transaction as this one; NULL: no more */
     enum commit_type type;
     struct arena arena;
     struct job_record record;
@@ -51,13 +54,15 @@ struct commit_op {
     uint64_t req, job, attempt;
     uint64_t held; /* bytes of parts that the loop counts as on their way to the disk */
     uint32_t stage;
+    struct verdicts *verdicts; /* ADD: the answer goes to place `index` there, not by itself */
+    uint32_t index;
     bool answer; /* ADD: ACCEPTED; UPDATE: STAGE_ACK or STATE, by for_worker */
     bool for_worker;
     bool terminal;
 };
 struct commit_op *commit_op_new(enum commit_type type); /* NULL: no memory */
-void commit_op_free(struct commit_op *op);
-uint64_t commit_op_bytes(const struct commit_op *op); /* of its parts */
+void commit_op_free(struct commit_op *op);              /* with those that hang on it */
+uint64_t commit_op_bytes(const struct commit_op *op);   /* of its parts */
 
 struct committer;
 int committer_start(struct committer **out, struct store *s);

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/verdicts.h"
 #include "schemas/pack.h"
 
 enum { REOPEN_EVERY_MS = 1000 };
@@ -136,8 +137,7 @@ static void drop_handed(struct broker *b, struct job *j) {
     j->in_memory = false;
 }
 
-static void commit(struct broker *b, struct job *j, struct commit_op *op) {
-    if (!op) op = commit_op_new(COMMIT_UPDATE);
+void effects_prepare(struct broker *b, struct job *j, struct commit_op *op) {
     int e = op ? job_record_make(j, &op->arena, &op->record) : -ENOMEM;
     if (e) {
         /* Without memory for 2 KiB there is nothing left to promise; the store still has the last
@@ -149,6 +149,11 @@ static void commit(struct broker *b, struct job *j, struct commit_op *op) {
     op->job = j->id;
     op->terminal = job_state_terminal(j->state);
     j->commits++;
+}
+
+static void commit(struct broker *b, struct job *j, struct commit_op *op) {
+    if (!op) op = commit_op_new(COMMIT_UPDATE);
+    effects_prepare(b, j, op);
     outbox_add(b, op);
 }
 
@@ -218,6 +223,15 @@ static void conclude(struct broker *b, struct job *j) {
     forget(b, j);
 }
 
+static void refuse_submit(struct broker *b, const struct commit_op *op, const struct refusal *why) {
+    if (!op->verdicts) {
+        reply_refused(b, b->clients, &op->peer, op->req, why);
+        return;
+    }
+    verdict_refused(op->verdicts, op->index, why);
+    verdicts_answer(b, op->verdicts);
+}
+
 static void answer_submit(struct broker *b, struct commit_op *op, struct job *j) {
     if (op->existing && op->conflict) {
         struct refusal why;
@@ -226,7 +240,7 @@ static void answer_submit(struct broker *b, struct commit_op *op, struct job *j)
         refusal_set(&why, "key_conflict", "key", "one kind and body a key",
                     "use another key, or send what the first submit sent",
                     "the key belongs to job %s, which has another kind or body", id);
-        reply_refused(b, b->clients, &op->peer, op->req, &why);
+        refuse_submit(b, op, &why);
         return;
     }
     struct job *known = op->existing ? job_table_find(&b->jobs, op->existing) : j;
@@ -236,7 +250,12 @@ static void answer_submit(struct broker *b, struct commit_op *op, struct job *j)
                              .state = bytes_str(job_state_name(state)),
                              .seed = known ? known->seed : op->existing_seed,
                              .existing = op->existing != 0};
-    reply_client(b, &op->peer, MSG_ACCEPTED, &m);
+    if (!op->verdicts) {
+        reply_client(b, &op->peer, MSG_ACCEPTED, &m);
+        return;
+    }
+    verdict_accepted(op->verdicts, op->index, &m);
+    verdicts_answer(b, op->verdicts);
 }
 
 static void added(struct broker *b, struct commit_op *op) {
@@ -276,7 +295,7 @@ static void refuse_disk(struct broker *b, struct commit_op *op) {
                 "free space or repair the disk; the broker tries again by itself",
                 "the job could not be written: %s", err_text(op->error));
     why.retry_after_ms = REOPEN_EVERY_MS;
-    reply_refused(b, b->clients, &op->peer, op->req, &why);
+    refuse_submit(b, op, &why);
 }
 
 static void release(struct broker *b, struct commit_op *op) {
@@ -330,11 +349,7 @@ void effects_reopen(struct broker *b) {
     b->reopening = true;
 }
 
-void effects_committed(struct broker *b, struct commit_op *op) {
-    if (op->type == COMMIT_REOPEN) {
-        reopened(b, op);
-        return;
-    }
+static void committed(struct broker *b, struct commit_op *op) {
     if (op->error) {
         failed(b, op);
         return;
@@ -345,4 +360,16 @@ void effects_committed(struct broker *b, struct commit_op *op) {
         updated(b, op);
     release(b, op);
     commit_op_free(op);
+}
+
+void effects_committed(struct broker *b, struct commit_op *op) {
+    if (op->type == COMMIT_REOPEN) {
+        reopened(b, op);
+        return;
+    }
+    for (struct commit_op *also; op; op = also) {
+        also = op->also;
+        op->also = NULL;
+        committed(b, op);
+    }
 }

@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "broker/broker.h"
 #include "broker/verb_store.h"
+#include "broker/verdicts.h"
 #include "schemas/endpoint.h"
 
 static int open_socket(struct broker *b, struct sock **out, const char *endpoint, char *err,
@@ -56,6 +57,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
 
 static void close_all(struct broker *b) {
     committer_stop(b->committer);
+    verdicts_fini(b);
     sock_close(b->clients);
     sock_close(b->workers);
     sock_ctx_close(b->ctx);

@@ -6,6 +6,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "broker/broker.h"
+#include "broker/submit.h"
+#include "broker/verdicts.h"
+#include "schemas/batch.h"
 
 enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000 };
 
@@ -44,7 +47,7 @@ static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t ind
     return true;
 }
 
-static const struct pipeline *choose_pipeline(struct broker *b, const struct msg_submit *m,
+static const struct pipeline *choose_pipeline(const struct broker *b, const struct msg_submit *m,
                                               const struct kind_desc *kind, uint32_t *index,
                                               struct refusal *why) {
     struct bytes name = m->pipeline.len ? m->pipeline : m->kind;
@@ -66,21 +69,16 @@ static const struct pipeline *choose_pipeline(struct broker *b, const struct msg
     return NULL;
 }
 
-/* Everything that a submit can be refused for before it is a job. */
-static const struct pipeline *check_submit(struct broker *b, const struct request *r,
-                                           uint32_t *index, const struct kind_desc **kind,
-                                           struct refusal *why) {
-    const struct msg_submit *m = r->header;
-    *kind = kind_find(m->kind);
-    if (!*kind) {
+int draft_choose(struct broker *b, struct draft *d, struct refusal *why) {
+    d->kind = kind_find(d->m->kind);
+    if (!d->kind) {
         refusal_set(why, "unknown_kind", "kind", "one of the kinds of this broker",
-                    "`penstock schema` lists the kinds", "no kind is named %.*s", (int)m->kind.len,
-                    (const char *)m->kind.data);
-        return NULL;
+                    "`penstock schema` lists the kinds", "no kind is named %.*s",
+                    (int)d->m->kind.len, (const char *)d->m->kind.data);
+        return ERR_UNKNOWN;
     }
-    const struct pipeline *p = choose_pipeline(b, m, *kind, index, why);
-    if (!p || refuse_load(b, p, *index, why)) return NULL;
-    return kind_decode(*kind, r->payload[0], NULL, why) == 0 ? p : NULL;
+    d->pipeline = choose_pipeline(b, d->m, d->kind, &d->index, why);
+    return d->pipeline ? 0 : ERR_UNKNOWN;
 }
 
 static uint64_t draw_seed(void) {
@@ -90,57 +88,129 @@ static uint64_t draw_seed(void) {
     return seed >> 1; /* fits the signed integers of every client language */
 }
 
-static struct job *make_job(struct broker *b, const struct request *r, const struct pipeline *p,
-                            const struct kind_desc *kind) {
-    const struct msg_submit *m = r->header;
-    struct job *j = job_new(p);
+static struct job *make_job(struct broker *b, const struct draft *d) {
+    const struct msg_submit *m = d->m;
+    struct job *j = job_new(d->pipeline);
     if (!j) return NULL;
     j->id = b->last_id = job_id_next(b->last_id, b->now_wall_ms);
-    j->kind = kind;
-    j->tenant = r->tenant;
+    j->kind = d->kind;
+    j->tenant = d->tenant;
     j->seed = m->has_seed ? m->seed : draw_seed();
     j->priority = (uint32_t)m->priority;
     j->accepted_ms = b->now_wall_ms;
     j->ready_ms = b->now_wall_ms + (int64_t)m->delay_ms;
     j->expires_ms = m->ttl_ms ? b->now_wall_ms + (int64_t)m->ttl_ms : 0;
-    if (m->key.len) {
-        void *key = malloc(m->key.len);
+    if (d->key.len) {
+        void *key = malloc(d->key.len);
         if (!key) goto fail;
-        memcpy(key, m->key.data, m->key.len);
-        j->key = bytes_of(key, m->key.len);
+        memcpy(key, d->key.data, d->key.len);
+        j->key = bytes_of(key, d->key.len);
     }
-    if (job_payload_set(&j->body, r->payload, 1) != 0) goto fail;
+    if (job_payload_set(&j->body, &d->body, 1) != 0) goto fail;
     return j;
 fail:
     job_free(j);
     return NULL;
 }
 
-void on_submit(struct broker *b, const struct request *r) {
-    const struct msg_submit *m = r->header;
-    struct refusal why;
-    const struct kind_desc *kind;
-    uint32_t index;
-    const struct pipeline *p = check_submit(b, r, &index, &kind, &why);
-    if (!p) {
-        reply_refused(b, r->sock, &r->peer, m->req, &why);
-        return;
-    }
-    struct job *j = make_job(b, r, p, kind);
+struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct refusal *why) {
+    if (refuse_load(b, d->pipeline, d->index, why) || kind_decode(d->kind, d->body, NULL, why) != 0)
+        return NULL;
+    struct job *j = make_job(b, d);
     struct commit_op *op = commit_op_new(COMMIT_ADD);
-    if (!j || !op || effects_keep_parts(op, JOB_SLOT_BODY, r->payload, 1) ||
+    if (!j || !op || effects_keep_parts(op, JOB_SLOT_BODY, &d->body, 1) ||
         job_table_insert(&b->jobs, j)) {
         job_free(j);
         commit_op_free(op);
+        refusal_set(why, "full", "", "memory", "submit again later", "the broker is out of memory");
+        why->retry_after_ms = RETRY_FULL_MS;
+        return NULL;
+    }
+    b->queued[d->index]++;
+    op->answer = true;
+    effects_prepare(b, j, op);
+    return op;
+}
+
+void on_submit(struct broker *b, const struct request *r) {
+    const struct msg_submit *m = r->header;
+    struct draft d = {.m = m, .tenant = r->tenant, .key = m->key, .body = r->payload[0]};
+    struct refusal why;
+    struct commit_op *op = draft_choose(b, &d, &why) == 0 ? draft_admit(b, &d, &why) : NULL;
+    if (!op) {
+        reply_refused(b, r->sock, &r->peer, m->req, &why);
+        return;
+    }
+    op->peer = r->peer;
+    op->req = m->req;
+    outbox_add(b, op);
+}
+
+/* ---- many in one message ---- */
+
+static bool count_items(const struct request *r, uint32_t *n, struct refusal *why) {
+    *n = 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+        struct batch_it it;
+        if (batch_begin(&it, r->payload[i], why) != 0) return false;
+        *n += it.left;
+    }
+    if (*n > 0 && *n <= LIMIT_BATCH_JOBS) return true;
+    char limit[64];
+    snprintf(limit, sizeof limit, "1 to %u jobs", LIMIT_BATCH_JOBS);
+    refusal_set(why, "limit", "payload", limit, "send several messages", "the message has %u jobs",
+                *n);
+    return false;
+}
+
+/* What all jobs of the message have in common, as the header of one submit. */
+static struct msg_submit common(const struct msg_submit_many *m) {
+    return (struct msg_submit){.kind = m->kind,
+                               .pipeline = m->pipeline,
+                               .priority = m->priority,
+                               .delay_ms = m->delay_ms,
+                               .ttl_ms = m->ttl_ms,
+                               .has_seed = m->has_seed,
+                               .seed = m->seed};
+}
+
+void on_submit_many(struct broker *b, const struct request *r) {
+    const struct msg_submit_many *m = r->header;
+    struct msg_submit one = common(m);
+    struct draft d = {.m = &one, .tenant = r->tenant};
+    struct refusal why;
+    uint32_t n, i = 0;
+    if (!count_items(r, &n, &why) || draft_choose(b, &d, &why) != 0) {
+        reply_refused(b, r->sock, &r->peer, m->req, &why);
+        return;
+    }
+    struct verdicts *v = verdicts_new(b, &r->peer, m->req, n);
+    if (!v) {
         refusal_set(&why, "full", "", "memory", "submit again later",
                     "the broker is out of memory");
         why.retry_after_ms = RETRY_FULL_MS;
         reply_refused(b, r->sock, &r->peer, m->req, &why);
         return;
     }
-    b->queued[index]++;
-    op->peer = r->peer;
-    op->req = m->req;
-    op->answer = true;
-    effects_apply(b, j, JOB_FX_COMMIT, op);
+    struct commit_op *first = NULL, **last = &first;
+    for (uint32_t frame = 0; frame < r->n; frame++) {
+        struct batch_it it;
+        struct batch_item item;
+        batch_begin(&it, r->payload[frame], &why);
+        for (int e; (e = batch_next(&it, &item, &why)) != 0; i++, one.seed++) {
+            d.key = item.key;
+            d.body = item.body;
+            struct commit_op *op = e > 0 ? draft_admit(b, &d, &why) : NULL;
+            if (!op) {
+                verdict_refused(v, i, &why);
+                continue;
+            }
+            op->verdicts = v;
+            op->index = i;
+            *last = op;
+            last = &op->also;
+        }
+    }
+    if (first) outbox_add(b, first); /* one operation to the store thread: one commit */
+    verdicts_answer(b, v);
 }

@@ -19,24 +19,33 @@ static void say(uint32_t conn, enum msg_type type, const void *header) {
 
 static const char *const pipeline_names[] = {"one", "chain", "late"};
 
+/* The body of job n; the same n gives the same body, as a key needs it. */
+static void pack_body(struct packer *p, uint64_t n) {
+    static char padding[1500];
+    char text[32];
+    memset(padding, 'x', sizeof padding);
+    snprintf(text, sizeof text, "text %llu", (unsigned long long)n);
+    pack_map(p, 1);
+    pack_str(p, "texts");
+    pack_array(p, 2);
+    pack_str(p, text);
+    pack_strn(p, bytes_of(padding, n % 7 ? n % 100 : sizeof padding));
+}
+
+static uint64_t body_of(const struct client *c, uint64_t req, int key) {
+    return key >= 0 ? (uint64_t)key : req + (uint64_t)(c - W->clients) * 1000000;
+}
+
 static void send_submit(struct client *c, struct request_out *o) {
     struct buf body = {0};
     struct packer p = packer_of(&body);
-    char text[32], pipeline[8], key[16];
-    uint64_t n = o->key >= 0 ? (uint64_t)o->key : o->req + (uint64_t)(c - W->clients) * 1000000;
-    static char padding[1500];
-    memset(padding, 'x', sizeof padding);
-    snprintf(text, sizeof text, "text %llu", (unsigned long long)n);
+    char key[16];
+    uint64_t n = body_of(c, o->req, o->key);
     snprintf(key, sizeof key, "key-%d", o->key);
-    pack_map(&p, 1);
-    pack_str(&p, "texts");
-    pack_array(&p, 2);
-    pack_str(&p, text);
-    pack_strn(&p, bytes_of(padding, n % 7 ? n % 100 : sizeof padding));
-    snprintf(pipeline, sizeof pipeline, "%s", pipeline_names[n % 3]);
+    pack_body(&p, n);
     struct msg_submit m = {.req = o->req,
                            .kind = bytes_str("text.embed"),
-                           .pipeline = bytes_str(pipeline),
+                           .pipeline = bytes_str(pipeline_names[n % 3]),
                            .priority = draw(10)};
     if (o->key >= 0) m.key = bytes_str(key);
     if (toss(150)) m.delay_ms = draw(3000);
@@ -47,6 +56,37 @@ static void send_submit(struct client *c, struct request_out *o) {
     o->sent_ms = W->mono_ms;
     net_send(c->conn, MSG_SUBMIT, &m, &payload, 1);
     buf_fini(&body);
+}
+
+/* Some jobs in one message, keys twice among them, and now and then something that is no job. */
+static void send_many(struct client *c) {
+    struct buf list = {0};
+    struct packer p = packer_of(&list);
+    uint32_t n = 1 + (uint32_t)draw(6);
+    pack_array(&p, n);
+    for (uint32_t i = 0; i < n; i++) {
+        int key = toss(400) ? (int)draw(KEYS) : -1;
+        char text[16];
+        snprintf(text, sizeof text, "key-%d", key);
+        if (toss(20)) {
+            pack_u64(&p, i);
+            continue;
+        }
+        if (key >= 0) {
+            pack_array(&p, 2);
+            pack_str(&p, text);
+        }
+        pack_body(&p, body_of(c, ++c->req, key));
+    }
+    struct msg_submit_many m = {.req = ++c->req,
+                                .kind = bytes_str("text.embed"),
+                                .pipeline = bytes_str(pipeline_names[draw(3)]),
+                                .priority = draw(10),
+                                .ttl_ms = toss(150) ? 1 + draw(1500) : 0};
+    struct bytes payload = buf_bytes(&list);
+    net_send(c->conn, MSG_SUBMIT_MANY, &m, &payload, 1);
+    W->submitted += n;
+    buf_fini(&list);
 }
 
 static void ask_about(struct client *c, uint64_t job) {
@@ -117,6 +157,7 @@ static void client_step(struct client *c) {
         send_submit(c, o);
         W->submitted++;
     }
+    if (W->submitted < W->jobs_wanted && toss(60)) send_many(c);
     if (c->n_known && toss(400)) ask_about(c, c->known[draw(c->n_known)]);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "schemas/pack.h"
 #include "tests/sim/world.h"
 
 bool output_read(struct bytes data, struct output *out) {
@@ -88,6 +89,28 @@ static void sent_accepted(const struct msg_accepted *m) {
     state_is_durable(m->job, m->state);
 }
 
+static void sent_accepted_many(const struct msg_accepted_many *m) {
+    struct pack_doc *d;
+    char err[256] = "";
+    uint64_t accepted = 0, refused = 0;
+    CHECK(pack_parse(&d, m->jobs, err, sizeof err) == 0, "%s", err);
+    const struct pack_val *list = pack_root(d);
+    for (uint32_t i = 0; i < pack_len(list); i++) {
+        const struct pack_val *v = pack_at(list, i);
+        struct msg_accepted one = {.state = pack_as_bytes(pack_get(v, "state")),
+                                   .seed = pack_as_u64(pack_get(v, "seed"), 0)};
+        if (pack_get(v, "code")) {
+            refused++;
+            continue;
+        }
+        CHECK(job_id_parse(pack_as_bytes(pack_get(v, "job")), &one.job) == 0, "a job without id");
+        sent_accepted(&one);
+        accepted++;
+    }
+    CHECK(accepted == m->accepted && refused == m->refused, "the verdicts do not add up");
+    pack_free(d);
+}
+
 static void sent_result(const struct msg_result *m, const struct sock_msg *raw) {
     struct cell *c = disk_cell(m->job);
     struct job_record r;
@@ -170,6 +193,7 @@ static void sent_stage_ack(const struct msg_stage_ack *m) {
 void oracle_sent(bool to_worker, const struct sock_msg *raw) {
     union {
         struct msg_accepted accepted;
+        struct msg_accepted_many accepted_many;
         struct msg_result result;
         struct msg_state state;
         struct msg_event event;
@@ -183,6 +207,7 @@ void oracle_sent(bool to_worker, const struct sock_msg *raw) {
     CHECK(msg_open(raw->frame, raw->frames, from, &d, &why) == 0, "%s", why.message);
     CHECK(msg_decode(d, raw->frame[1], &m, &why) == 0, "%s: %s", d->name, why.message);
     if (d->type == MSG_ACCEPTED) sent_accepted(&m.accepted);
+    if (d->type == MSG_ACCEPTED_MANY) sent_accepted_many(&m.accepted_many);
     if (d->type == MSG_RESULT) sent_result(&m.result, raw);
     if (d->type == MSG_STATE) state_is_durable(m.state.job, m.state.state);
     if (d->type == MSG_EVENT) sent_event(&m.event);

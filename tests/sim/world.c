@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "broker/verdicts.h"
 
 enum { KILLED = 1, ENDED = 2, PATIENCE_MS = 600000 };
 
@@ -73,6 +74,7 @@ static void broker_drop(void) {
     drop_list(&b->retries);
     net_drop_store();
     committer_stop(b->committer);
+    verdicts_fini(b);
     watches_fini(&b->watches);
     job_table_fini(&b->jobs);
     tenants_fini(&b->tenants);

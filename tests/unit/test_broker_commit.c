@@ -104,6 +104,39 @@ Test(broker_commit, what_comes_back_without_an_error_is_in_the_store) {
     rig_close(&r);
 }
 
+Test(broker_commit, what_hangs_on_an_operation_is_in_its_transaction) {
+    enum { JOBS = 1000 };
+    struct rig r;
+    rig_open(&r);
+    struct commit_op *first = NULL, **last = &first;
+    for (uint64_t id = 1; id <= JOBS; id++) {
+        *last = submit(id, id % 10 == 3 ? "same" : NULL, bytes_str("b"));
+        last = &(*last)->also;
+    }
+    commit_push(r.committer, first);
+    cr_assert_eq(commit_outstanding(r.committer), 1);
+    first = done(&r);
+    uint64_t id = 0;
+    for (struct commit_op *op = first; op; op = op->also) {
+        cr_assert(op->error == 0 && op->job == ++id, "in their order");
+        bool again = id % 10 == 3 && id != 3;
+        cr_assert_eq(op->existing, again ? 3 : 0, "a key counts within the batch too");
+        cr_assert_eq(stored(&r, id, NULL), again ? -ENOENT : 0);
+    }
+    cr_assert_eq(id, JOBS);
+    commit_op_free(first);
+    struct commit_stats s = commit_stats(r.committer);
+    cr_assert(s.commits == 1 && s.ops == JOBS);
+    store_fail_commit(r.store, 1, -EIO);
+    first = submit(JOBS + 1, NULL, bytes_str("b"));
+    first->also = submit(JOBS + 2, NULL, bytes_str("b"));
+    commit_push(r.committer, first);
+    first = done(&r);
+    cr_assert(first->error == -EIO && first->also->error == -EIO, "it fails as a whole");
+    commit_op_free(first);
+    rig_close(&r);
+}
+
 Test(broker_commit, a_transaction_ends_when_it_holds_many_bytes) {
     enum { OPS = 20, PARTS = 15, BYTES = 64 << 20 };
     struct rig r;

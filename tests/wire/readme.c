@@ -254,6 +254,7 @@ static void print_limits(struct buf *out) {
         {"nesting of a msgpack document", LIMIT_PACK_DEPTH, "levels"},
         {"values in a msgpack document, all levels together", LIMIT_PACK_ITEMS, ""},
         {"a job's body", LIMIT_BODY_BYTES, "bytes"},
+        {"jobs of a SUBMIT_MANY", LIMIT_BATCH_JOBS, ""},
         {"one text of a job", LIMIT_TEXT_BYTES, "bytes"},
         {"texts in a `text.embed` job", LIMIT_TEXTS, ""},
         {"names of kinds, pipelines, stages, models, workers", LIMIT_NAME_BYTES, "bytes"},

@@ -1,0 +1,23 @@
+/* verdicts.h - the answer to a request for many jobs, gathered while they reach the disk.
+ *
+ * Each job of the request has a place. When the last one is filled, ACCEPTED_MANY leaves and the
+ * verdicts are freed.
+ *
+ * Units: jobs.  Owner: verdicts_new gives them to the operations that name them; whoever fills the
+ * last place frees them.  Memory: some bytes a job, and the refusals.  Errors: NULL: no memory.
+ * Threads: the loop thread. */
+#ifndef PENSTOCK_BROKER_VERDICTS_H
+#define PENSTOCK_BROKER_VERDICTS_H
+
+#include "broker/broker.h"
+
+struct verdicts;
+struct verdicts *verdicts_new(struct broker *b, const struct sock_peer *peer, uint64_t req,
+                              uint32_t n);
+void verdict_accepted(struct verdicts *v, uint32_t i, const struct msg_accepted *m);
+void verdict_refused(struct verdicts *v, uint32_t i, const struct refusal *why);
+/* Answers and frees them when no place is open any more. */
+void verdicts_answer(struct broker *b, struct verdicts *v);
+void verdicts_fini(struct broker *b); /* the broker ends, and nobody is answered any more */
+
+#endif
