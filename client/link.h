@@ -23,6 +23,7 @@ struct link_answer {
     const struct msg_desc *desc;
     union { /* decoded by desc, borrows from msg */
         struct msg_accepted accepted;
+        struct msg_accepted_many accepted_many;
         struct msg_result result;
         struct msg_state state;
         struct msg_job job;

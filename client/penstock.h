@@ -95,6 +95,26 @@ struct penstock_accepted {
 int penstock_submit(struct penstock *p, const struct penstock_job *job,
                     struct penstock_accepted *out, int timeout_ms, char *err, size_t err_bytes);
 
+struct penstock_item { /* one of many jobs; the rest is common to them */
+    const void *body;  /* as in struct penstock_job */
+    size_t body_bytes;
+    const char *body_json;
+    const char *key;
+};
+struct penstock_verdict {
+    bool refused;
+    struct penstock_accepted accepted; /* unless refused */
+    struct penstock_refusal refusal;   /* when refused */
+};
+/* Submits n jobs with the kind, pipeline, priority, times and seed of `common` (whose body and key
+ * do not count; each further job has a seed one higher), in as few messages as the frames allow, up
+ * to 1024 jobs each: one commit a message. 0: out[0..n) has a verdict for each. On failure the
+ * messages that were answered count: *answered jobs have theirs. Repeated on a lost connection only
+ * when every job of the message has a key. */
+int penstock_submit_many(struct penstock *p, const struct penstock_job *common,
+                         const struct penstock_item *items, size_t n, struct penstock_verdict *out,
+                         size_t *answered, int timeout_ms, char *err, size_t err_bytes);
+
 /* ---- results ---- */
 
 struct penstock_result {

@@ -9,6 +9,7 @@
 #include "base/sock.h"
 #include "base/thread.h"
 #include "client/penstock.h"
+#include "schemas/batch.h"
 #include "schemas/job.h"
 #include "schemas/msg.h"
 #include "schemas/pack.h"
@@ -17,6 +18,7 @@
 enum answer {
     NOTHING,
     ACCEPT,
+    ACCEPT_MANY,
     REFUSE,
     STATE,
     DONE,
@@ -39,6 +41,7 @@ struct fake {
     struct sock *router;
     pthread_t thread;
     char dir[32], endpoint[64];
+    uint64_t ids;
     int wrong; /* messages that were not expected */
 };
 
@@ -91,6 +94,32 @@ static void answer_job(struct fake *f, const struct sock_msg *m, enum answer a, 
     if (a == EVENT_LAST) send_answer(f, m, MSG_EVENT, &event, bytes_of(NULL, 0));
 }
 
+/* Refuses every third job; the others get ids that count up. */
+static void answer_many(struct fake *f, const struct sock_msg *m, uint64_t req) {
+    struct batch_it it;
+    struct batch_item item;
+    struct refusal why;
+    struct buf list = {0};
+    struct packer p = packer_of(&list);
+    batch_begin(&it, m->frame[2], &why);
+    uint32_t n = it.left;
+    pack_array(&p, n);
+    for (uint32_t i = 0; batch_next(&it, &item, &why) > 0; i++) {
+        char id[JOB_ID_CHARS + 1];
+        job_id_text(++f->ids, id);
+        pack_map(&p, 2);
+        pack_kv_str(&p, i % 3 == 2 ? "code" : "job", i % 3 == 2 ? "full" : id);
+        if (i % 3 == 2)
+            pack_kv_u64(&p, "retry_after_ms", 5);
+        else
+            pack_kv_bool(&p, "existing", item.key.len > 0);
+    }
+    struct msg_accepted_many answer = {
+        .req = req, .accepted = n - n / 3, .refused = n / 3, .jobs = buf_bytes(&list)};
+    send_answer(f, m, MSG_ACCEPTED_MANY, &answer, bytes_of(NULL, 0));
+    buf_fini(&list);
+}
+
 static void answer(struct fake *f, const struct sock_msg *m, enum answer a) {
     uint64_t req = msg_req(m->frame[1]);
     struct msg_refused refused = {.req = req,
@@ -109,6 +138,7 @@ static void answer(struct fake *f, const struct sock_msg *m, enum answer a) {
     pack_kv_str(&p, "state", "failed");
     pack_kv_u64(&p, "accepted_ms", 77);
     jobs.jobs = buf_bytes(&rows);
+    if (a == ACCEPT_MANY) answer_many(f, m, req);
     if (a == REFUSE) send_answer(f, m, MSG_REFUSED, &refused, bytes_of(NULL, 0));
     if (a == PONG_) send_answer(f, m, MSG_PONG, &pong, bytes_of(NULL, 0));
     if (a == ROWS) send_answer(f, m, MSG_JOBS, &jobs, bytes_of(NULL, 0));
@@ -196,6 +226,68 @@ Test(client, a_refusal_comes_in_parts_and_in_words) {
     cr_assert_eq(penstock_ping(p, &pong, 10000, err, sizeof err), 0);
     cr_assert_str_eq(pong.version, "9");
     cr_assert_eq(penstock_refusal(p)->code[0], '\0', "only of the last call");
+    fake_close(&f, p);
+}
+
+Test(client, many_jobs_go_in_few_messages_and_each_has_its_verdict) {
+    enum { N = 2500 };
+    static const struct step steps[] = {{MSG_SUBMIT_MANY, {ACCEPT_MANY}},
+                                        {MSG_SUBMIT_MANY, {ACCEPT_MANY}},
+                                        {MSG_SUBMIT_MANY, {ACCEPT_MANY}}};
+    static struct penstock_item items[N];
+    struct penstock_verdict *v = calloc(N, sizeof *v);
+    struct fake f;
+    struct penstock *p = fake_open(&f, steps, 3);
+    char err[PENSTOCK_ERR_BYTES] = "";
+    size_t answered;
+    for (int i = 0; i < N; i++)
+        items[i] = (struct penstock_item){.body_json = "{\"texts\": [\"x\"]}",
+                                          .key = i % 2 ? "key" : NULL};
+    struct penstock_job common = {.kind = "text.embed"};
+    cr_assert_eq(penstock_submit_many(p, &common, items, N, v, &answered, 10000, err, sizeof err),
+                 0, "%s", err);
+    cr_assert_eq(answered, N);
+    for (int i = 0; i < N; i++) {
+        uint64_t id;
+        cr_assert_eq(v[i].refused, i % 1024 % 3 == 2);
+        if (v[i].refused) {
+            cr_assert_str_eq(v[i].refusal.code, "full");
+            cr_assert_eq(v[i].refusal.retry_after_ms, 5);
+            continue;
+        }
+        cr_assert_eq(job_id_parse(bytes_str(v[i].accepted.job), &id), 0);
+        cr_assert(id == (uint64_t)i + 1 && v[i].accepted.existing == (i % 2 == 1));
+    }
+    fake_close(&f, p);
+    free(v);
+}
+
+Test(client, many_large_jobs_are_cut_into_frames) {
+    static const struct step steps[] = {{MSG_SUBMIT_MANY, {ACCEPT_MANY}},
+                                        {MSG_SUBMIT_MANY, {ACCEPT_MANY}}};
+    static uint8_t body[400000], whole[1 << 20];
+    struct penstock_item items[4];
+    struct penstock_verdict v[4];
+    struct fake f;
+    struct penstock *p = fake_open(&f, steps, 2);
+    char err[PENSTOCK_ERR_BYTES] = "";
+    size_t answered;
+    struct buf b = {0};
+    struct packer q = packer_of(&b);
+    pack_map(&q, 1);
+    pack_str(&q, "text");
+    memset(body, 'x', sizeof body);
+    pack_strn(&q, bytes_of(body, sizeof body));
+    for (int i = 0; i < 4; i++) items[i] = (struct penstock_item){b.data, b.len, NULL, NULL};
+    struct penstock_job common = {.kind = "text.embed"};
+    cr_assert_eq(penstock_submit_many(p, &common, items, 4, v, &answered, 10000, err, sizeof err),
+                 0, "%s", err);
+    cr_assert(answered == 4 && v[2].accepted.job[0]);
+    items[0] = (struct penstock_item){whole, sizeof whole, NULL, NULL};
+    cr_assert_eq(penstock_submit_many(p, &common, items, 1, v, &answered, 100, err, sizeof err),
+                 PENSTOCK_INVALID);
+    cr_assert_not_null(strstr(err, "submit it alone"));
+    buf_fini(&b);
     fake_close(&f, p);
 }
 
