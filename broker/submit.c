@@ -1,3 +1,5 @@
+#include "broker/submit.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +8,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "broker/broker.h"
-#include "broker/submit.h"
 #include "broker/verdicts.h"
 #include "schemas/batch.h"
 
