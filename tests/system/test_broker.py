@@ -5,7 +5,7 @@ import time
 import msgpack
 import pytest
 
-from broker_fake import (ACCEPTED, CANCEL, CANCEL_LEASE, CHAIN, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT,
+from real_broker import (ACCEPTED, CANCEL, CANCEL_LEASE, CHAIN, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT,
                          JOBS, LEASE, LIST, PING, PONG, PROGRESS, REFUSED, REGISTER, REGISTERED,
                          REREGISTER, RESULT_GET, RETURN, SHOW, STAGE_ACK, STAGE_DONE, STATE, SUBMIT,
                          TERMINAL, WAIT, WORKER_LIST, WORKERS, Broker, Client, EchoWorker, Worker,

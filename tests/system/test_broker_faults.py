@@ -12,7 +12,7 @@ import msgpack
 import pytest
 import zmq
 
-from broker_fake import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, PING, REFUSED, REGISTER, RESULT, RESULT_GET,
+from real_broker import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, PING, REFUSED, REGISTER, RESULT, RESULT_GET,
                          STAGE_ACK, STAGE_DONE, SUBMIT, WAIT, Broker, Client, EchoWorker, Worker, body, echo,
                          frames, tag)
 
@@ -211,7 +211,7 @@ class Load:
 
 
 def start_worker(broker, runs, ledger):
-    return subprocess.Popen([sys.executable, str(pathlib.Path(__file__).with_name("broker_fake.py")),
+    return subprocess.Popen([sys.executable, str(pathlib.Path(__file__).with_name("real_broker.py")),
                              broker.workers, runs, str(ledger)])
 
 

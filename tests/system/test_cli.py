@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from broker_fake import Broker, EchoWorker, Worker, echo
+from real_broker import Broker, EchoWorker, Worker, echo
 
 os.environ.setdefault("PENSTOCK_PIPELINES", os.path.abspath("pipelines"))
 PROGRAM = os.path.join(os.environ["PENSTOCK_BIN"], "penstock")

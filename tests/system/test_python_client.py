@@ -8,7 +8,7 @@ import time
 import msgpack
 import penstock
 import pytest
-from broker_fake import PROGRESS, STAGE_DONE, Broker, EchoWorker, Worker, echo
+from real_broker import PROGRESS, STAGE_DONE, Broker, EchoWorker, Worker, echo
 
 GENERATE = echo(name="text.generate").replace("kind: text.embed", "kind: text.generate")
 CONTRACT = echo(name="contract.analyze").replace("kind: text.embed", "kind: contract.analyze")

@@ -8,7 +8,7 @@ import time
 import msgpack
 import pytest
 
-from fake_broker import FakeBroker
+from scripted_broker import FakeBroker
 
 WORKER = pathlib.Path(os.environ["PENSTOCK_BIN"]) / "penstock-worker"
 STAGES = "test.echo,test.sleep,test.crash,test.fail"

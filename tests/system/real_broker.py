@@ -2,7 +2,7 @@
 
 Nothing here uses the project's client library: messages are built from schemas/README.md with pyzmq
 and msgpack alone, so that they can be wrong on purpose. Run as a program it is a worker process that
-can be killed: broker_fake.py ENDPOINT RUN[,RUN...] LEDGER
+can be killed: real_broker.py ENDPOINT RUN[,RUN...] LEDGER
 """
 import os
 import pathlib
