@@ -180,8 +180,8 @@ void on_events(struct broker *b, const struct request *r) {
 
 void on_events_stop(struct broker *b, const struct request *r) {
     const struct msg_events_stop *m = r->header;
-    struct watch *w = watch_find(&b->watches, &r->peer, m->req);
-    if (w) watch_drop(&b->watches, w);
+    for (struct watch *w; (w = watch_find(&b->watches, &r->peer, m->req));)
+        watch_drop(&b->watches, w);
 }
 
 /* ---- the broker as a whole ---- */

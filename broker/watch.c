@@ -71,6 +71,6 @@ void watch_drop(struct watches *t, struct watch *w) {
 
 struct watch *watch_find(struct watches *t, const struct sock_peer *peer, uint64_t req) {
     for (struct watch *w = *bucket(t, peer); w; w = w->peer_next)
-        if (w->type == WATCH_EVENTS && w->req == req && sock_peer_eq(&w->peer, peer)) return w;
+        if (w->req == req && sock_peer_eq(&w->peer, peer)) return w;
     return NULL;
 }

@@ -39,7 +39,7 @@ void watches_fini(struct watches *t);
 int watch_add(struct watches *t, struct job *j, enum watch_type type, const struct sock_peer *peer,
               uint64_t req, int64_t until_ms);
 void watch_drop(struct watches *t, struct watch *w); /* unlinks and frees */
-/* The event stream of this client with this request number; NULL: none. */
+/* A stream or wait of this client with this request number; NULL: none. */
 struct watch *watch_find(struct watches *t, const struct sock_peer *peer, uint64_t req);
 
 #endif
