@@ -1,13 +1,24 @@
 """Client of the Penstock job engine: submit jobs, wait for them, read their results.
 
     with penstock.Client() as client:
-        job = client.submit("text.embed", {"texts": ["hello"]})
-        print(client.wait(job, timeout=60).value["embeddings"])
-"""
-from .client import Client, default_endpoint
-from .errors import Error, Invalid, JobFailed, Refused, Timeout, Unreachable
-from .types import Accepted, Event, Job, Pong, Result
+        vectors = client.run(penstock.embed(["The pump is loud."]))
+        print(vectors["embeddings"][0][:4])
 
-__all__ = ["Client", "default_endpoint", "Accepted", "Event", "Job", "Pong", "Result",
-           "Error", "Invalid", "JobFailed", "Refused", "Timeout", "Unreachable"]
+AsyncClient has the same verbs for asyncio; penstock.worker runs stages that are written in Python.
+"""
+from .aio import AsyncClient, AsyncStream
+from .client import Client, Stream
+from .endpoint import default_endpoint
+from .errors import (Error, Invalid, JobCancelled, JobExpired, JobFailed, JobNotDone, Refused,
+                     SomeRefused, Timeout, Unreachable)
+from .kinds import (Clause, ContractAnalysis, Embeddings, Entity, Generation, Inspection, Risk,
+                    contract, embed, generate, inspect)
+from .types import Accepted, Event, Job, Pong, Result, Retry, Submission, TextPiece
+
 __version__ = "0.1.0"
+__all__ = ["AsyncClient", "AsyncStream", "Client", "Stream", "default_endpoint",
+           "Error", "Invalid", "JobCancelled", "JobExpired", "JobFailed", "JobNotDone", "Refused",
+           "SomeRefused", "Timeout", "Unreachable",
+           "Clause", "ContractAnalysis", "Embeddings", "Entity", "Generation", "Inspection", "Risk",
+           "contract", "embed", "generate", "inspect",
+           "Accepted", "Event", "Job", "Pong", "Result", "Retry", "Submission", "TextPiece"]

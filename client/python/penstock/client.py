@@ -1,248 +1,271 @@
-"""The client: one connection, one call at a time."""
+"""The client that blocks: it carries out what core.py says, on one socket."""
 from __future__ import annotations
 
-import os
-import random
 import time
-from typing import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Generic, TypeVar, overload
 
 import zmq
 
-from . import wire
-from .errors import Error, JobFailed, Refused, Timeout, Unreachable
-from .types import Accepted, Event, Job, Pong, Result, take
+from . import flows
+from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
+from .endpoint import connect, default_endpoint
+from .errors import Error
+from .types import (Accepted, Event, Job, JobLike, Pong, Result, Retry, Submission, TextPiece)
 
-ANSWER_S = 2.0       # a living broker answers sooner; then the question is repeated
-WAIT_SLICE_S = 10.0  # one WAIT; a broker that was restarted has forgotten it
-QUIET_S = 5.0        # a stream without events for so long is begun anew
-
-
-def default_endpoint() -> str:
-    """$PENSTOCK_ENDPOINT, else where `penstock up` puts the broker."""
-    named = os.environ.get("PENSTOCK_ENDPOINT")
-    if named:
-        return named
-    run = os.environ.get("XDG_RUNTIME_DIR", "")
-    folder = f"{run}/penstock" if run.startswith("/") else f"/tmp/penstock-{os.getuid()}"
-    return f"ipc://{folder}/clients"
+T = TypeVar("T")
+V = TypeVar("V")
+JOB_S = 900.0  # how long calls wait for the end of a job unless told otherwise
 
 
 class Client:
-    """A connection to a broker. Not for several threads at a time; each may have its own.
+    """A connection to a broker.
 
-    Times are seconds. `timeout` is how long calls wait for what a broker answers at once.
+    Times are seconds. `timeout` is how long calls wait for what a broker answers at once; those that
+    wait for the end of a job have their own, 15 minutes unless given; None waits for ever. `retry`
+    says what to do about a refusal that may pass.
+
+    Threads: a client is for one thread at a time; give each thread its own. Several streams of one
+    client may be under way at a time, and other calls between their items.
     """
 
-    def __init__(self, endpoint: str | None = None, timeout: float = 5.0):
-        self.endpoint = endpoint or default_endpoint()
-        self.timeout = timeout
-        self._context = zmq.Context()
-        self._socket = None
-        self._req = random.getrandbits(40) << 20
-        self._connect()
+    def __init__(self, endpoint: str | None = None, timeout: float = 5.0,
+                 retry: Retry | None = None):
+        self._core = Core(endpoint or default_endpoint(), timeout, retry)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        try:
+            self._socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
+        except Error:
+            self._context.term()
+            raise
+
+    @property
+    def endpoint(self) -> str:
+        return self._core.endpoint
+
+    @property
+    def timeout(self) -> float:
+        return self._core.timeout
 
     def close(self) -> None:
+        """Closes the connection; what was accepted goes on."""
         if self._socket is not None:
+            self._bid_farewell()
             self._socket.close()
             self._socket = None
             self._context.term()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
         self.close()
 
     # ---- jobs ----
 
-    def submit(self, kind: str, body: dict, *, pipeline: str | None = None, key: str | None = None,
-               priority: int | None = None, delay: float = 0, ttl: float = 0,
-               seed: int | None = None, timeout: float | None = None) -> Accepted:
+    @overload
+    def submit(self, kind: Submission[V], body: None = None, *, pipeline: str | None = None,
+               key: str | None = None, priority: int | None = None, delay: float | None = None,
+               ttl: float | None = None, seed: int | None = None, timeout: float | None = None,
+               retry: Retry | None = None) -> Accepted[V]: ...
+
+    @overload
+    def submit(self, kind: str, body: Mapping[str, Any], *, pipeline: str | None = None,
+               key: str | None = None, priority: int | None = None, delay: float | None = None,
+               ttl: float | None = None, seed: int | None = None, timeout: float | None = None,
+               retry: Retry | None = None) -> Accepted[Any]: ...
+
+    def submit(self, kind: Any, body: Any = None, *, timeout: float | None = None,
+               retry: Retry | None = None, **options: Any) -> Accepted[Any]:
         """Submit a job; when this returns it is on disk. With a key it may be repeated."""
-        fields = {"kind": kind, "pipeline": pipeline, "key": key, "priority": priority,
-                  "delay_ms": round(delay * 1000) or None, "ttl_ms": round(ttl * 1000) or None,
-                  "has_seed": True if seed is not None else None, "seed": seed}
-        _, header, _ = self._ask(wire.SUBMIT, fields, (wire.ACCEPTED,), timeout,
-                                 payload=wire.pack(body), once=key is None)
-        return take(Accepted, header)
+        return self._run(self._core.submit(submission(kind, body, options), timeout, retry))
 
-    def wait(self, job, timeout: float | None = None) -> Result:
-        """Wait until a job is terminal; raises Timeout when it is not in time. None: for ever."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while True:
-            left = WAIT_SLICE_S if end is None else max(0.0, end - time.monotonic())
-            part = min(left, WAIT_SLICE_S)
-            result = self._outcome(wire.WAIT, {"job": str(job), "timeout_ms": round(part * 1000)},
-                                   left + 2 * ANSWER_S, part + ANSWER_S)
-            if result.terminal:
-                return result
-            if end is not None and time.monotonic() >= end:
-                raise Timeout(f"job {result.job} is still {result.state} after {timeout:g} s")
+    def submit_many(self, jobs: Iterable[Submission[V]], *, timeout: float | None = 60.0,
+                    retry: Retry | None = None) -> list[Accepted[V]]:
+        """Submit many jobs, many at a time; raises SomeRefused when not all were taken."""
+        return self._run(flows.submit_many(self._core, jobs, timeout, retry))
 
-    def result(self, job, timeout: float | None = None) -> Result:
+    @overload
+    def wait(self, job: Accepted[V], timeout: float | None = JOB_S) -> Result[V]: ...
+
+    @overload
+    def wait(self, job: JobLike, timeout: float | None = JOB_S) -> Result[Any]: ...
+
+    def wait(self, job: JobLike, timeout: float | None = JOB_S) -> Result[Any]:
+        """Wait until a job is terminal; raises Timeout when it is not in time."""
+        return self._run(self._core.wait(job, timeout))
+
+    def as_completed(self, jobs: Iterable[JobLike],
+                     timeout: float | None = JOB_S) -> Stream[Result[Any]]:
+        """The results of many jobs as they end."""
+        return Stream(self, flows.CompletedFlow(self._core, jobs, timeout))
+
+    @overload
+    def gather(self, jobs: Iterable[Accepted[V]],
+               timeout: float | None = JOB_S) -> list[Result[V]]: ...
+
+    @overload
+    def gather(self, jobs: Iterable[JobLike],
+               timeout: float | None = JOB_S) -> list[Result[Any]]: ...
+
+    def gather(self, jobs: Iterable[JobLike], timeout: float | None = JOB_S) -> list[Result[Any]]:
+        """The results of many jobs, in the order of the jobs."""
+        return self._run(flows.gather(self._core, jobs, timeout))
+
+    @overload
+    def run(self, kind: Submission[V], body: None = None, *, timeout: float | None = JOB_S,
+            pipeline: str | None = None, key: str | None = None, priority: int | None = None,
+            delay: float | None = None, ttl: float | None = None, seed: int | None = None,
+            retry: Retry | None = None) -> V: ...
+
+    @overload
+    def run(self, kind: str, body: Mapping[str, Any], *, timeout: float | None = JOB_S,
+            pipeline: str | None = None, key: str | None = None, priority: int | None = None,
+            delay: float | None = None, ttl: float | None = None, seed: int | None = None,
+            retry: Retry | None = None) -> Any: ...
+
+    def run(self, kind: Any, body: Any = None, *, timeout: float | None = JOB_S,
+            retry: Retry | None = None, **options: Any) -> Any:
+        """Submit, wait, and return the result's value; raises JobNotDone when it is not done."""
+        return self._run(self._core.run(submission(kind, body, options), timeout, retry))
+
+    def result(self, job: JobLike, timeout: float | None = None) -> Result[Any]:
         """How a job ended, or where it stands, at once."""
-        return self._outcome(wire.RESULT_GET, {"job": str(job)}, timeout, ANSWER_S)
+        return self._run(self._core.result(job, timeout))
 
-    def run(self, kind: str, body: dict, *, timeout: float | None = None, **options) -> dict:
-        """Submit, wait, and return the result's value; raises JobFailed when it is not done."""
-        result = self.wait(self.submit(kind, body, **options), timeout)
-        if not result.done:
-            raise JobFailed(result)
-        return result.value
-
-    def cancel(self, job, reason: str | None = None, timeout: float | None = None) -> str:
+    def cancel(self, job: JobLike, reason: str | None = None, timeout: float | None = None) -> str:
         """Cancel a job that is not terminal; returns its state after that."""
-        _, header, _ = self._ask(wire.CANCEL, {"job": str(job), "reason": reason}, (wire.STATE,),
-                                 timeout)
-        return header["state"]
+        return self._run(self._core.cancel(job, reason, timeout))
 
-    def events(self, job, timeout: float | None = None) -> Iterator[Event]:
-        """The events of a job until its last one. None: as long as it takes."""
-        end = None if timeout is None else time.monotonic() + timeout
-        known, quiet = None, 0
-        req = self._begin(wire.EVENTS, {"job": str(job)}, self.timeout)
-        fresh = True
-        try:
-            while True:
-                left = QUIET_S if end is None else min(QUIET_S, end - time.monotonic())
-                answer = self._receive(req, time.monotonic() + max(0.0, left))
-                if answer is None:
-                    if end is not None and time.monotonic() >= end:
-                        raise Timeout(f"job {job} was not over after {timeout:g} s")
-                    quiet += 1
-                    req, fresh = self._begin_again(req, job, quiet), True
-                    continue
-                quiet = 0
-                event = take(Event, answer[1])
-                state = (event.stage, (event.data or {}).get("state")) if event.type == "state" else None
-                again = fresh and state is not None and state == known and not event.last
-                known, fresh = state or known, False
-                if not again:
-                    yield event
-                if event.last:
-                    return
-        finally:
-            if self._socket is not None:
-                self._send(wire.EVENTS_STOP, {"req": req}, None, 0)
+    def events(self, job: JobLike, timeout: float | None = JOB_S) -> Stream[Event]:
+        """The events of a job until its last one."""
+        return Stream(self, flows.EventFlow(self._core, job, timeout))
+
+    def stream_text(self, job: JobLike | Submission[Any],
+                    timeout: float | None = JOB_S) -> Stream[TextPiece]:
+        """The text that a job generates, as it is written; a submission is submitted first."""
+        return Stream(self, flows.TextFlow(self._core, job, timeout))
 
     # ---- looking ----
 
-    def show(self, job, timeout: float | None = None) -> dict:
+    def show(self, job: JobLike, timeout: float | None = None) -> dict[str, Any]:
         """Everything known of a job."""
-        return self._ask(wire.SHOW, {"job": str(job)}, (wire.JOB,), timeout)[1]["job"]
+        return self._run(self._core.show(job, timeout))
 
     def list(self, *, state: str | None = None, kind: str | None = None,
-             limit: int | None = None) -> Iterator[Job]:
+             limit: int | None = None) -> Stream[Job]:
         """Jobs, the newest first; asks for further pages as it goes."""
-        before, n = None, 0
-        while limit is None or n < limit:
-            page = 100 if limit is None else min(100, limit - n)
-            fields = {"state": state, "kind": kind, "before": before, "limit": page}
-            header = self._ask(wire.LIST, fields, (wire.JOBS,), None)[1]
-            for row in header["jobs"]:
-                yield take(Job, row)
-            n += len(header["jobs"])
-            before = header.get("next")
-            if not before:
-                return
+        return Stream(self, flows.RowFlow(self._core, state, kind, limit))
 
-    def workers(self, timeout: float | None = None) -> list[dict]:
+    def workers(self, timeout: float | None = None) -> _Dicts:
         """The workers that are registered."""
-        return self._ask(wire.WORKERS, {}, (wire.WORKER_LIST,), timeout)[1]["workers"]
+        return self._run(self._core.workers(timeout))
 
-    def status(self, timeout: float | None = None) -> dict:
+    def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts and gauges of the broker."""
-        return self._ask(wire.STATUS, {}, (wire.STATS,), timeout)[1]["stats"]
+        return self._run(self._core.status(timeout))
 
     def ping(self, timeout: float | None = None) -> Pong:
         """Ask whether the broker is there."""
-        return take(Pong, self._ask(wire.PING, {}, (wire.PONG,), timeout)[1])
+        return self._run(self._core.ping(timeout))
 
     # ---- the connection ----
 
-    def _connect(self) -> None:
-        if self._socket is not None:
+    def _run(self, steps: Steps[T]) -> T:
+        try:
+            op = next(steps)
+            while True:
+                op = steps.send(self._do(op))
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        finally:
+            steps.close()
+            self._bid_farewell()
+
+    def _do(self, op: Op) -> object:
+        if self._socket is None:
+            raise Error("this client is closed")
+        if isinstance(op, Send):
+            return self._send(self._socket, op)
+        if isinstance(op, Receive):
+            return self._receive(self._socket, op)
+        if isinstance(op, Sleep):
+            time.sleep(op.seconds)
+        elif isinstance(op, Reconnect) and op.generation == self._core.generation:
             self._socket.close()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.set(zmq.LINGER, 200)
-        self._socket.set(zmq.IMMEDIATE, 1)
-        self._socket.set(zmq.RECONNECT_IVL, 100)
-        self._socket.set(zmq.RECONNECT_IVL_MAX, 2000)
-        try:
-            self._socket.connect(self.endpoint)
-        except zmq.ZMQError as error:
-            raise Unreachable(f"'{self.endpoint}' is not an endpoint: {error}") from error
+            self._socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
+            self._core.connected_anew()
+        return None
 
-    def _send(self, code: int, header: dict, payload, timeout: float) -> bool:
-        """Send when the connection is there; False when it is not in time."""
-        parts = wire.frames(code, header, payload)
-        if not self._socket.poll(max(0, round(timeout * 1000)), zmq.POLLOUT):
-            return False
-        try:
-            self._socket.send_multipart(parts, zmq.DONTWAIT)
-        except zmq.Again:
-            return False
-        return True
-
-    def _begin(self, code: int, fields: dict, timeout: float, payload=None) -> int:
-        """Send a request under a new number; returns the number."""
-        self._req += 1
-        if not self._send(code, {"req": self._req, **fields}, payload, timeout):
-            raise Unreachable(f"no broker at {self.endpoint}; start one with `penstock up`, or name "
-                              "the right one with PENSTOCK_ENDPOINT")
-        return self._req
-
-    def _begin_again(self, req: int, job, quiet: int) -> int:
-        """Begin a stream anew that has fallen silent: the broker may be another process now."""
-        if quiet > 2:
-            raise Unreachable(f"the broker at {self.endpoint} has fallen silent")
-        if quiet == 1:
-            self._send(wire.EVENTS_STOP, {"req": req}, None, 0)
-        else:
-            self._connect()
-        return self._begin(wire.EVENTS, {"job": str(job)}, 2 * QUIET_S)
-
-    def _receive(self, req: int, until: float):
-        """The next answer to this request, or None; what answers earlier ones is dropped."""
-        while True:
-            left = until - time.monotonic()
-            if not self._socket.poll(max(0, round(left * 1000)), zmq.POLLIN):
-                if time.monotonic() >= until:
-                    return None
-                continue
-            code, header, payload = wire.parse(self._socket.recv_multipart())
-            if header.get("req") != req:
-                continue
-            if code == wire.REFUSED:
-                raise Refused(header)
-            return code, header, payload
-
-    def _ask(self, code: int, fields: dict, want: tuple, timeout: float | None, payload=None,
-             once: bool = False, patience: float = ANSWER_S):
-        """Send a request and return its answer; repeats it unless it may be sent only once."""
-        timeout = self.timeout if timeout is None else timeout
-        end = time.monotonic() + timeout
-        sent = False
+    def _send(self, socket: zmq.Socket[bytes], op: Send) -> bool:
         while True:
             try:
-                req = self._begin(code, fields, end - time.monotonic(), payload)
-            except Unreachable:
-                if not sent:
-                    raise
-                break
-            sent = True
-            answer = self._receive(req, end if once else min(end, time.monotonic() + patience))
-            if answer is not None:
-                if answer[0] not in want:
-                    raise Error(f"the broker answers with message 0x{answer[0]:02X}")
-                return answer
-            if time.monotonic() >= end:
-                break
-            self._connect()
-        hint = "; the job may have been accepted, submit with a key to be able to repeat" if once else ""
-        raise Timeout(f"the broker at {self.endpoint} did not answer in {timeout:g} s{hint}")
+                socket.send_multipart(op.frames, zmq.DONTWAIT)
+                return True
+            except zmq.Again:
+                left = op.until - time.monotonic()
+                if left <= 0:
+                    return False
+                socket.poll(1 + int(left * 1000), zmq.POLLOUT)
 
-    def _outcome(self, code: int, fields: dict, timeout: float | None, patience: float) -> Result:
-        _, header, payload = self._ask(code, fields, (wire.RESULT, wire.STATE), timeout,
-                                       patience=patience)
-        return take(Result, {**header, "value": wire.document(payload)})
+    def _receive(self, socket: zmq.Socket[bytes], op: Receive) -> object:
+        while not op.box.ready:
+            left = op.until - time.monotonic()
+            if socket.poll(1 + int(left * 1000) if left > 0 else 0, zmq.POLLIN):
+                self._core.deliver(socket.recv_multipart(zmq.DONTWAIT))
+            elif left <= 0:
+                return None
+        return op.box.take()
+
+    def _bid_farewell(self) -> None:
+        while self._socket is not None and self._core.farewells:
+            try:
+                self._socket.send_multipart(self._core.farewells.popleft(), zmq.DONTWAIT)
+            except zmq.ZMQError:
+                return  # it is not there: then nobody keeps anything for us either
+
+
+_Dicts = list[dict[str, Any]]  # Client.list hides the name
+
+
+class Stream(Generic[T]):
+    """An iterator over what comes; close it, or use it with `with`, to end it before its end."""
+
+    def __init__(self, client: Client, flow: flows.Flow[T]):
+        self._client, self._flow = client, flow
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        item = self._client._run(self._flow.next())
+        if item is None:
+            self.close()
+            raise StopIteration
+        return item
+
+    def close(self) -> None:
+        self._flow.close()
+        self._client._bid_farewell()
+
+    def __enter__(self) -> Stream[T]:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._flow.close()
+
+
+def submission(kind: str | Submission[V], body: Mapping[str, Any] | None,
+               options: dict[str, Any]) -> Submission[V]:
+    """What the arguments of submit() and run() stand for."""
+    if isinstance(kind, str):
+        return Submission[V](kind, body or {}).having(**options)
+    return kind.having(**options)

@@ -1,14 +1,50 @@
-"""What calls return."""
+"""What calls take and return."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from .errors import Invalid, not_done
 
 TERMINAL = ("done", "failed", "cancelled", "expired")
 
+V = TypeVar("V")
+D = TypeVar("D")
+
 
 @dataclass(frozen=True)
-class Accepted:
+class Submission(Generic[V]):
+    """A job to submit. penstock.embed, generate, contract and inspect make typed ones.
+
+    Times are seconds. With a `key` the same submission returns the same job, however often it is
+    repeated. `delay`: not before so long from now; `ttl`: expires when not done after so long.
+    """
+
+    kind: str
+    body: Mapping[str, Any]
+    pipeline: str | None = None  # default: the one named like the kind
+    key: str | None = None
+    priority: int | None = None  # 0 is served first, 4 is usual, 9 last
+    delay: float = 0
+    ttl: float = 0
+    seed: int | None = None
+
+    def having(self, **options: Any) -> Submission[V]:
+        """The same with other options; those that are None stay as they are."""
+        return dataclasses.replace(self, **{k: v for k, v in options.items() if v is not None})
+
+    def fields(self) -> dict[str, object]:
+        """The header of SUBMIT."""
+        return {"kind": self.kind, "pipeline": self.pipeline, "key": self.key,
+                "priority": self.priority, "delay_ms": round(self.delay * 1000) or None,
+                "ttl_ms": round(self.ttl * 1000) or None,
+                "has_seed": True if self.seed is not None else None, "seed": self.seed}
+
+
+@dataclass(frozen=True)
+class Accepted(Generic[V]):
     """A job that is on disk."""
 
     job: str
@@ -21,13 +57,13 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Generic[V]):
     """How a job ended, or where it stands when it has not."""
 
     job: str
     state: str
     kind: str = ""
-    value: dict | None = None  # the result of a job that is done
+    value: V | None = None     # the result of a job that is done
     error_class: str = ""      # failed: permanent, transient, worker_died or timeout
     reason: str = ""
     attempt: int = 0
@@ -42,6 +78,15 @@ class Result:
     def terminal(self) -> bool:
         return self.state in TERMINAL
 
+    def unwrap(self) -> V:
+        """The value; raises JobFailed, JobCancelled or JobExpired when the job is not done."""
+        if not self.done or self.value is None:
+            raise not_done(self)
+        return self.value
+
+    def __str__(self) -> str:
+        return self.job
+
 
 @dataclass(frozen=True)
 class Event:
@@ -53,7 +98,24 @@ class Event:
     stage: int = 0
     attempt: int = 0       # when it changes, drop what the earlier one streamed
     last: bool = False
-    data: Any = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """A piece of a text that is being generated.
+
+    When `restarted` is true, all that came before is void: a worker was lost and another began
+    anew, and the text starts again with this piece. What is left after the last piece is exactly
+    the result's text; that piece is `last` and has the `result`.
+    """
+
+    text: str
+    tokens: int = 0        # written so far in this attempt
+    attempt: int = 0
+    restarted: bool = False
+    last: bool = False
+    result: Result[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +130,9 @@ class Job:
     finished_ms: int = 0
     reason: str = ""
 
+    def __str__(self) -> str:
+        return self.job
+
 
 @dataclass(frozen=True)
 class Pong:
@@ -78,6 +143,26 @@ class Pong:
     accepting: bool = True
 
 
-def take(cls, mapping: dict):
-    """Make cls from those keys of a mapping that it has; newer keys are ignored."""
-    return cls(**{key: mapping[key] for key in cls.__dataclass_fields__ if key in mapping})
+@dataclass(frozen=True)
+class Retry:
+    """Try again what was refused with a hint when it is worth trying: a full queue, a drain.
+
+    At most `tries` times, and not once the pauses together would pass `wait_max` seconds. Without
+    such a policy a refusal is raised at once.
+    """
+
+    tries: int = 5
+    wait_max: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.tries < 0 or self.wait_max < 0:
+            raise Invalid("a retry policy has no negative numbers")
+
+
+JobLike = str | Accepted[Any] | Result[Any] | Job
+
+
+def take(cls: type[D], mapping: Mapping[str, Any]) -> D:
+    """Make the dataclass from those keys of a mapping that it has; newer keys are ignored."""
+    names = [f.name for f in dataclasses.fields(cls)]
+    return cls(**{name: mapping[name] for name in names if mapping.get(name) is not None})

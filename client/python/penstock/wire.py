@@ -1,43 +1,79 @@
 """Frames and message codes of protocol 1 (schemas/README.md)."""
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import msgpack
 
 from .errors import Error, Invalid
 
 MAJOR = 1
 FRAME_BYTES = 1024 * 1024
+PARTS = 16                        # payload frames of an output or a result
+OUTPUT_BYTES = PARTS * FRAME_BYTES
+HEADER_BYTES = 64 * 1024
+REASON_BYTES = 512
+NAME_BYTES = 64
 
-SUBMIT, WAIT, RESULT_GET, SHOW, CANCEL, EVENTS, EVENTS_STOP, LIST, WORKERS, PING, STATUS = range(1, 12)
-ACCEPTED, REFUSED, RESULT, STATE, JOB, EVENT, JOBS, WORKER_LIST, PONG, STATS = range(0x41, 0x4B)
+(SUBMIT, WAIT, RESULT_GET, SHOW, CANCEL, EVENTS, EVENTS_STOP,
+ LIST, WORKERS, PING, STATUS) = range(0x01, 0x0C)
+(ACCEPTED, REFUSED, RESULT, STATE, JOB, EVENT,
+ JOBS, WORKER_LIST, PONG, STATS) = range(0x41, 0x4B)
+REGISTER, HEARTBEAT, PROGRESS, STAGE_DONE, STAGE_FAILED, RETURN, GOODBYE = range(0x81, 0x88)
+REGISTERED, REREGISTER, HEARTBEAT_ACK, LEASE, STAGE_ACK, CANCEL_LEASE = range(0xC1, 0xC7)
 
 
-def pack(value) -> bytes:
+def pack(value: object) -> bytes:
+    """A msgpack document."""
     try:
-        return msgpack.packb(value, use_bin_type=True)
+        packed: bytes = msgpack.packb(value, use_bin_type=True)
     except (TypeError, ValueError, OverflowError) as error:
         raise Invalid(f"not something that msgpack can carry: {error}") from error
+    return packed
 
 
-def frames(code: int, header: dict, payload: bytes | None = None) -> list[bytes]:
+def unpack(document: bytes) -> Any:
+    """What a msgpack document holds."""
+    try:
+        return msgpack.unpackb(document)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise Error(f"not one msgpack document: {error}") from error
+
+
+def frames(code: int, header: Mapping[str, object], *payload: bytes) -> list[bytes]:
     """The frames of a message; fields that are None are left out."""
     head = pack({key: value for key, value in header.items() if value is not None})
-    if payload is not None and len(payload) > FRAME_BYTES:
-        raise Invalid(f"the body has {len(payload)} bytes, at most {FRAME_BYTES} are possible; "
+    return [bytes((0x50, 0x53, MAJOR, code)), head, *payload]
+
+
+def body(document: object) -> bytes:
+    """A job's body, which is one frame."""
+    packed = pack(document)
+    if len(packed) > FRAME_BYTES:
+        raise Invalid(f"the body has {len(packed)} bytes, at most {FRAME_BYTES} are possible; "
                       "split the input into several jobs")
-    return [bytes((0x50, 0x53, MAJOR, code)), head] + ([] if payload is None else [payload])
+    return packed
 
 
-def parse(parts: list[bytes]) -> tuple[int, dict, list[bytes]]:
+def cut(document: bytes) -> list[bytes]:
+    """A document in parts of at most FRAME_BYTES."""
+    return [document[at:at + FRAME_BYTES] for at in range(0, len(document), FRAME_BYTES)]
+
+
+def parse(parts: Sequence[bytes]) -> tuple[int, dict[str, Any], list[bytes]]:
     """Code, header and payload of a message; raises Error for one of another major version."""
     if len(parts) < 2 or len(parts[0]) != 4 or parts[0][:2] != b"PS":
         raise Error("what answers is not a Penstock broker")
     if parts[0][2] != MAJOR:
         raise Error(f"the broker speaks protocol {parts[0][2]}, this client {MAJOR}; "
                     "use a client of the broker's version")
-    return parts[0][3], msgpack.unpackb(parts[1], strict_map_key=True), parts[2:]
+    header = unpack(parts[1])
+    if not isinstance(header, dict):
+        raise Error("the broker sent a header that is not a map")
+    return parts[0][3], header, list(parts[2:])
 
 
-def document(payload: list[bytes]):
+def document(payload: Sequence[bytes]) -> Any:
     """The document whose parts the payload frames are; None without any."""
-    return msgpack.unpackb(b"".join(payload)) if payload else None
+    return unpack(b"".join(payload)) if payload else None

@@ -1,0 +1,143 @@
+"""The four kinds of job: submissions that read files, and what their results hold."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from .errors import Invalid
+from .types import Submission
+
+File = str | os.PathLike[str]
+
+
+class Embeddings(TypedDict):
+    """The result of text.embed: a row of unit length for each text."""
+
+    model: str
+    dim: int
+    embeddings: list[list[float]]
+    tokens: list[int]
+    truncated: list[bool]
+
+
+class Generation(TypedDict):
+    """The result of text.generate."""
+
+    model: str
+    text: str
+    tokens: list[int]
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reason: str
+    seed: int
+
+
+class Risk(TypedDict):
+    level: str
+    rule: str
+    why: str
+
+
+class RiskOf(Risk):
+    clause: int | None  # an index into clauses; None for what is absent
+
+
+class Entity(TypedDict):
+    type: str
+    value: str
+    normalized: Any
+    charspan: list[int]
+    prov: list[dict[str, Any]]
+    score: float
+
+
+class Clause(TypedDict):
+    type: str
+    also: list[dict[str, Any]]
+    heading: str | None
+    number: str | None
+    level: int
+    text: str
+    charspan: list[int]
+    prov: list[dict[str, Any]]
+    score: float
+    cosine: float
+    cue: Any
+    truncated: bool
+    risk: Risk | None
+
+
+class ContractAnalysis(TypedDict):
+    """The result of contract.analyze; a charspan is [begin, end) in characters of the text."""
+
+    language: str
+    title: str | None
+    entities: list[Entity]
+    clauses: list[Clause]
+    risks: list[RiskOf]
+    summary: dict[str, Any]
+    method: str
+    model: str
+    taxonomy: dict[str, Any]
+    policy: dict[str, Any]
+    pages_in: int
+    pages_ok: int
+    pages_failed: int
+    notices: list[str]
+
+
+Inspection = dict[str, Any]  # the result of qc.inspect: its names are those of OPC 40100-1
+
+
+def embed(texts: str | Sequence[str]) -> Submission[Embeddings]:
+    """text.embed of one text or several."""
+    return Submission("text.embed", {"texts": [texts] if isinstance(texts, str) else list(texts)})
+
+
+def generate(prompt: str, *, max_tokens: int | None = None, temperature: float | None = None,
+             top_k: int | None = None, top_p: float | None = None,
+             stop: Sequence[str] | None = None, seed: int | None = None) -> Submission[Generation]:
+    """text.generate: continue a prompt."""
+    body = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k,
+                 top_p=top_p, stop=None if stop is None else list(stop))
+    return Submission("text.generate", body, seed=seed)
+
+
+def contract(path: File | None = None, *, text: str | None = None, language: str | None = None,
+             title: str | None = None) -> Submission[ContractAnalysis]:
+    """contract.analyze of a file, or of a text that is at hand. The title is the file's name."""
+    if (path is None) == (text is None):
+        raise Invalid("a contract is given as a path or as text=, one of them")
+    if path is not None:
+        try:
+            text = read(path).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Invalid(f"{path} is not UTF-8 text: {error}") from error
+        title = Path(path).name if title is None else title
+    return Submission("contract.analyze", given(text=text, language=language, title=title))
+
+
+def inspect(image: File | bytes, recipe: str, part_id: str, *, log: File | bytes | None = None,
+            log_format: str | None = None, reference: File | bytes | None = None,
+            meas_id: str | None = None, simulated: bool | None = None) -> Submission[Inspection]:
+    """qc.inspect of a part: its image and its device log are files, or bytes that are at hand.
+
+    `recipe` is the name of one that the workers have, or a whole recipe as YAML.
+    """
+    body = given(image=read(image), recipe=recipe, part_id=part_id,
+                 log=None if log is None else read(log), log_format=log_format,
+                 reference=None if reference is None else read(reference), meas_id=meas_id,
+                 simulated=simulated)
+    return Submission("qc.inspect", body)
+
+
+def read(source: File | bytes) -> bytes:
+    """The bytes of a file; bytes are themselves."""
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
