@@ -142,6 +142,10 @@ fuzz: ## run every fuzz program of tests/fuzz, for MINUTES in all
 
 fuzz-programs: $(FUZZERS:%=$(B)/bin/%)
 
+python: ## build the Python client: a wheel and a source package in build/python
+	@ops/setup python
+	@ops/wheel $(BUILD)/python
+
 install: all ## install under PREFIX (default /usr/local), with DESTDIR in front
 	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) \
 	  LIBS='$(call libs,$(PKG_base) $(PKG_schemas))' ops/install
@@ -157,7 +161,7 @@ ifneq ($$(strip $$(file <$(B)/$(1))),$$(strip $(2)))
 $$(shell mkdir -p $(B))$$(file >$(B)/$(1),$(strip $(2)))
 endif
 endef
-ifeq ($(filter help clean run test setup format layers,$(MAKECMDGOALS)),)
+ifeq ($(filter help clean run test setup format layers python,$(MAKECMDGOALS)),)
 $(eval $(call remember,flags,$(CC) $(FLAGS)))
 $(eval $(call remember,files,files: $(SRC_all) $(SRC_tests)))
 endif
