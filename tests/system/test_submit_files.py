@@ -11,7 +11,7 @@ import time
 
 import msgpack
 import pytest
-from broker_fake import Broker, EchoWorker, Worker, echo
+from real_broker import Broker, EchoWorker, Worker, echo
 
 PROGRAM = os.path.join(os.environ["PENSTOCK_BIN"], "penstock")
 
