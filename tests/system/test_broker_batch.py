@@ -2,7 +2,7 @@
 import msgpack
 import pytest
 
-from broker_fake import (ACCEPTED, ACCEPTED_MANY, SUBMIT, SUBMIT_MANY, Broker, Client, EchoWorker, body, echo)
+from real_broker import (ACCEPTED, ACCEPTED_MANY, SUBMIT, SUBMIT_MANY, Broker, Client, EchoWorker, body, echo)
 
 
 @pytest.fixture(scope="module")
