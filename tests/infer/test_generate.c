@@ -256,6 +256,12 @@ Test(generate, a_stop_string_ends_the_text_before_it_wherever_the_tokens_cut_it)
     free(w);
 }
 
+Test(generate, what_ended_a_text_is_stop_or_length_as_the_specification_says) {
+    cr_assert_str_eq(gen_finish_name(GEN_EOS), "stop");
+    cr_assert_str_eq(gen_finish_name(GEN_STOP), "stop");
+    cr_assert_str_eq(gen_finish_name(GEN_LENGTH), "length");
+}
+
 Test(generate, a_text_that_only_begins_a_stop_string_comes_out_whole) {
     struct writing *w = calloc(1, sizeof *w);
     const char *full = golden[0].text;

@@ -47,7 +47,7 @@ Test(verbs, run_prints_the_text_and_json_tells_the_rest) {
     cr_assert_eq(json_parse(&j, out, n, err, sizeof err), 0, "%s: %s", err, out);
     const char *text = json_str(json_get(j, "text"));
     cr_assert(text && strncmp(text, "The camera found a cold joint", 29) == 0, "%s", out);
-    cr_assert_str_eq(json_str(json_get(j, "finish")), "eos");
+    cr_assert_str_eq(json_str(json_get(j, "finish_reason")), "stop");
     cr_assert_eq(json_int(json_get(j, "prompt_tokens"), 0), 1);
     cr_assert_eq((int64_t)json_len(json_get(j, "ids")), json_int(json_get(j, "tokens"), -1));
     cr_assert(json_str(json_get(j, "numerics_id")));

@@ -34,7 +34,7 @@ struct run {
 };
 
 const char *gen_finish_name(enum gen_finish f) {
-    static const char *const names[] = {"running", "eos", "stop", "length", "failed"};
+    static const char *const names[] = {"running", "stop", "stop", "length", "failed"};
     return names[f];
 }
 

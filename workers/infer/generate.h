@@ -29,7 +29,7 @@ struct tokenizer; /* workers/encode/tokenizer.h */
 
 enum gen_finish {
     GEN_RUNNING,
-    GEN_EOS,    /* "eos": the model ended its text */
+    GEN_EOS,    /* "stop": the model ended its text */
     GEN_STOP,   /* "stop": a stop string */
     GEN_LENGTH, /* "length": tokens_max, or the end of the context */
     GEN_FAILED  /* error and err say why; ERR_CANCELLED among others */

@@ -110,7 +110,7 @@ static int print_json(const struct session *s, const struct options *o, const st
     json_set(root, "prompt_tokens", json_new_int(g->prompt_tokens));
     json_set(root, "tokens", json_new_int(g->tokens));
     json_set(root, "ids", ids);
-    json_set(root, "finish",
+    json_set(root, "finish_reason",
              json_new_str(gen_finish_name(g->finish), strlen(gen_finish_name(g->finish))));
     json_set(root, "text",
              json_new_str(g->text.data ? (const char *)g->text.data : "", g->text.len));
@@ -164,7 +164,7 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
         putchar('\n');
     }
     if (rc == 0)
-        fprintf(stderr, "%u prompt tokens, %u tokens in %.2f s (%.1f a second), finish %s, %s\n",
+        fprintf(stderr, "%u prompt tokens, %u tokens in %.2f s (%.1f a second), ended by %s, %s\n",
                 g.prompt_tokens, g.tokens, seconds, g.tokens / seconds, gen_finish_name(g.finish),
                 model_numerics_id(s->model));
     gen_fini(&g);
