@@ -274,10 +274,9 @@ static int unknown(const char *dir, struct bytes name, char *err, size_t err_byt
         free(names[i]);
     }
     free(names);
-    return err_set(
-        err, err_bytes, ERR_UNKNOWN,
-        "there is no recipe %.*s in %s (set PENSTOCK_RECIPES to their folder); there %s%s",
-        (int)name.len, (const char *)name.data, dir, n > 0 ? "are: " : "is none", known);
+    return err_set(err, err_bytes, ERR_UNKNOWN,
+                   "there is no recipe %.*s in %s (name their folder with --recipes); there %s%s",
+                   (int)name.len, (const char *)name.data, dir, n > 0 ? "are: " : "is none", known);
 }
 
 int recipe_load(struct recipe **out, const char *dir, struct bytes name, char *err,
@@ -300,18 +299,18 @@ int recipe_load(struct recipe **out, const char *dir, struct bytes name, char *e
     return code;
 }
 
-int recipes_dir(char *out, size_t out_bytes, char *err, size_t err_bytes) {
+int recipes_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes) {
     static const char *const beside[] = {"/../../examples/qc", "/../share/penstock/recipes"};
-    const char *named = getenv("PENSTOCK_RECIPES");
+    const char *named = given && given[0] ? given : getenv("PENSTOCK_RECIPES");
     if (named && named[0]) {
         int n = snprintf(out, out_bytes, "%s", named);
         if (n >= 0 && (size_t)n < out_bytes && file_is_folder(named)) return 0;
-        return err_set(err, err_bytes, -ENOENT,
-                       "PENSTOCK_RECIPES is %s: there is no such folder of recipes", named);
+        return err_set(err, err_bytes, -ENOENT, "%s: there is no such folder of recipes", named);
     }
     if (file_beside_program(beside, 2, out, out_bytes) == 0) return 0;
-    return err_set(err, err_bytes, -ENOENT,
-                   "no folder of recipes at %s%s or %s%s; set PENSTOCK_RECIPES, or send the recipe "
-                   "in the job",
-                   out, beside[0], out, beside[1]);
+    return err_set(
+        err, err_bytes, -ENOENT,
+        "no folder of recipes at %s%s or %s%s; name one with --recipes DIR, or send the recipe "
+        "in the job",
+        out, beside[0], out, beside[1]);
 }

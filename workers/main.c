@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "schemas/endpoint.h"
@@ -23,6 +24,7 @@ const char *argp_program_version = "penstock-worker " PENSTOCK_VERSION;
 enum {
     OPT_MODELS = 256,
     OPT_MODEL,
+    OPT_RECIPES,
     OPT_THREADS,
     OPT_BACKEND,
     OPT_NAME,
@@ -36,6 +38,7 @@ static const struct argp_option options[] = {
     {"stages", 's', "all|A,B,...", 0, "stages to offer (default: all)", 0},
     {"models", OPT_MODELS, "DIR", 0, "a folder of models; may be given again", 0},
     {"model", OPT_MODEL, "NAME=DIR", 0, "one model under a name; may be given again", 0},
+    {"recipes", OPT_RECIPES, "DIR", 0, "recipes of qc.inspect (default: the installed ones)", 0},
     {"threads", OPT_THREADS, "N", 0, "to compute with; 0 (the default): one a core", 0},
     {"backend", OPT_BACKEND, "NAME", 0, "auto (the default), ref or cpu", 0},
     {"name", OPT_NAME, "NAME", 0, "how people see it (default: HOST-PID)", 0},
@@ -133,6 +136,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case 's': take_stages(state, c, text); return 0;
     case OPT_MODELS: add_folder(state, a, text); return 0;
     case OPT_MODEL: add_model(state, c, text); return 0;
+    case OPT_RECIPES:
+        if (!file_is_folder(text)) argp_error(state, "--recipes %s: there is no such folder", text);
+        c->recipes = text;
+        return 0;
     case OPT_THREADS: c->threads = number(state, "threads", text, 0, 1024); return 0;
     case OPT_BACKEND: c->backend = text; return 0;
     case OPT_NAME:

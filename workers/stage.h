@@ -75,6 +75,7 @@ void item_emit(struct stage_item *i, const char *type, struct bytes data);
 struct models;
 struct stage_context {
     struct models *models; /* workers/infer/models.h */
+    const char *recipes;   /* the folder that --recipes names; NULL: none was */
 };
 
 struct stage_program {

@@ -24,6 +24,7 @@ struct worker_config {
     const char *models_dir; /* or NULL */
     const char *models[WORKER_MODELS_MAX]; /* "NAME=DIR" */
     uint32_t n_models;
+    const char *recipes; /* a folder of them; NULL: recipes_dir finds it */
     const char *backend; /* of the operations: auto, ref, cpu */
     uint32_t threads;    /* 0: one a core */
     uint32_t credit_jobs;

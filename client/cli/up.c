@@ -32,6 +32,7 @@ enum {
     OPT_MODELS,
     OPT_MODEL,
     OPT_PIPELINES,
+    OPT_RECIPES,
     OPT_THREADS,
     OPT_STAGES,
     OPT_LOG,
@@ -45,7 +46,7 @@ enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
 
 struct up {
     struct cli c;
-    char *dir, *pipelines, *threads, *stages, *log_level, *lease_ms, *heartbeat_ms;
+    char *dir, *pipelines, *recipes, *threads, *stages, *log_level, *lease_ms, *heartbeat_ms;
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
     uint32_t n_models, n_model, n_workers;
     int64_t drain_ms;
@@ -66,6 +67,8 @@ static const struct argp_option options[] = {
     {"model", OPT_MODEL, "NAME=DIR", 0, "One model under a name; may be given again", 1},
     {"pipelines", OPT_PIPELINES, "DIR", 0,
      "A folder of pipeline files (default: the installed ones)", 1},
+    {"recipes", OPT_RECIPES, "DIR", 0,
+     "A folder of qc.inspect's recipes (default: the installed ones)", 1},
     {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
     {"threads", OPT_THREADS, "N", 0, "Compute threads a worker", 2},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error", 2},
@@ -91,6 +94,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         in->model[in->n_model++] = arg;
         return 0;
     case OPT_PIPELINES: in->pipelines = arg; return 0;
+    case OPT_RECIPES: in->recipes = arg; return 0;
     case OPT_THREADS: in->threads = arg; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
     case OPT_LOG: in->log_level = arg; return 0;
@@ -203,6 +207,7 @@ static int set_commands(struct up *in) {
         add(&worker, "--stages", in->stages ? in->stages : "all");
         for (uint32_t m = 0; m < in->n_models; m++) add(&worker, "--models", in->models[m]);
         for (uint32_t m = 0; m < in->n_model; m++) add(&worker, "--model", in->model[m]);
+        add(&worker, "--recipes", in->recipes);
         add(&worker, "--threads", in->threads);
         add(&worker, "--log-level", in->log_level);
         code = set_command(&in->child[i], "penstock-worker", &worker);

@@ -168,10 +168,13 @@ Test(recipe, recipes_are_found_by_name_and_others_are_listed) {
                      err);
     char found[200];
     setenv("PENSTOCK_RECIPES", dir, 1);
-    cr_assert_eq(recipes_dir(found, sizeof found, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(recipes_dir(NULL, found, sizeof found, err, sizeof err), 0, "%s", err);
+    cr_assert_str_eq(found, dir);
+    setenv("PENSTOCK_RECIPES", "/nowhere", 1);
+    cr_assert_eq(recipes_dir(dir, found, sizeof found, err, sizeof err), 0, "named: %s", err);
     cr_assert_str_eq(found, dir);
     unlink(path);
     rmdir(dir);
-    cr_assert_eq(recipes_dir(found, sizeof found, err, sizeof err), -ENOENT);
+    cr_assert_eq(recipes_dir(NULL, found, sizeof found, err, sizeof err), -ENOENT);
     unsetenv("PENSTOCK_RECIPES");
 }

@@ -72,6 +72,12 @@ def test_all_offers_what_can_run_here_and_no_test_stage(broker):
         assert process.wait(20) == 0
 
 
+def test_recipes_names_a_folder_that_is_there():
+    done = subprocess.run([WORKER, "--connect", "ipc:///nowhere/w", "--recipes", "/nowhere"],
+                          stderr=subprocess.PIPE, timeout=30, check=False)
+    assert done.returncode == 2 and b"--recipes /nowhere" in done.stderr
+
+
 def test_a_named_stage_that_cannot_open_ends_the_worker_with_the_reason(broker):
     run = subprocess.run([WORKER, "--connect", broker.endpoint, "--stages", "infer.embed"],
                          stderr=subprocess.PIPE, timeout=30, check=False)

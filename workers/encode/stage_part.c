@@ -35,7 +35,8 @@ static int part_open(void **self, const struct stage_context *c, char *err, size
         free(s);
         return rc;
     }
-    if (recipes_dir(s->recipes, sizeof s->recipes, s->no_recipes, sizeof s->no_recipes) != 0)
+    if (recipes_dir(c->recipes, s->recipes, sizeof s->recipes, s->no_recipes,
+                    sizeof s->no_recipes) != 0)
         s->recipes[0] = '\0';
     *self = s;
     return 0;
