@@ -37,12 +37,14 @@ static void pack_stage(struct packer *p, const struct job_record *r, const struc
     const struct job_stage_record *s = &r->stages[i];
     struct bytes worker = s->worker;
     if (live && live->worker && i == live->stage) worker = bytes_str(live->worker->name);
-    pack_map(p, pl ? 11 : 9);
+    const char *model = pl ? pl->stages[i].model : NULL;
+    pack_map(p, 9u + (pl ? 2u : 0u) + (model ? 1u : 0u));
     kv_bytes(p, "name", s->name);
     if (pl) {
         pack_kv_str(p, "run", pl->stages[i].run);
         pack_kv_bool(p, "checkpoint", pl->stages[i].checkpoint);
     }
+    if (model) pack_kv_str(p, "model", model);
     pack_kv_str(p, "state", stage_state(r, live, i));
     kv_bytes(p, "worker", worker);
     pack_kv_u64(p, "attempt", s->attempt);

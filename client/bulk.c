@@ -14,7 +14,7 @@
 #include "schemas/job.h"
 
 #define WINDOW_DEFAULT 64u
-#define WINDOW_MAX 1024u
+#define WINDOW_MAX LIMIT_PEER_WATCHES /* a WAIT each */
 #define TICK_MS 100
 #define ANSWER_MS 4000     /* a living broker answers a submit far sooner */
 #define WAIT_SLICE_MS 2000 /* one WAIT; its STATE answer shows that the broker still knows of it */

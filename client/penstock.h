@@ -160,7 +160,7 @@ struct penstock_bulk {
                   const char *why);
     int (*tick)(void *arg); /* several times a second; other than 0 stops. NULL: none */
     void *arg;
-    uint32_t window; /* jobs under way at a time; 0: 64, at most 1024 */
+    uint32_t window; /* jobs under way at a time; 0: 64, at most 256 */
     bool results;    /* wait for the results too */
 };
 /* Submits all that `next` gives, many under way at a time. What the broker refuses for now (it is

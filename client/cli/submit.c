@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/cli/missing.h"
 #include "client/cli/outcome.h"
 
 enum {
@@ -112,12 +113,14 @@ static int wait_for(struct submit *in, struct penstock *p, const char *job) {
     struct tokens t = {0};
     char err[PENSTOCK_ERR_BYTES];
     int rc = 0;
-    if (in->stream)
+    if (in->stream) {
+        missing_tell(p, job);
         rc = penstock_events(p, job, print_token, &t, in->c.timeout_ms, err, sizeof err);
+    }
     if (t.any) putchar('\n');
     if (rc < 0) return cli_fail(rc, err);
     int wait_ms = in->c.timeout_ms < 0 ? INT_MAX : in->c.timeout_ms;
-    rc = penstock_wait(p, job, wait_ms, &r, err, sizeof err);
+    rc = missing_wait(p, job, wait_ms, &r, err, sizeof err);
     if (rc < 0) return cli_fail(rc, err);
     if (!t.any || in->c.json) outcome_print(&in->c, &r);
     int code = outcome_code(&r);

@@ -10,7 +10,7 @@
 #include "client/cli/cli.h"
 
 #define SUBMIT_SETS_MAX 1024
-#define SUBMIT_WINDOW_MAX 1024
+#define SUBMIT_WINDOW_MAX 256
 
 struct submit {
     struct cli c; /* args: the kind, then files and folders */

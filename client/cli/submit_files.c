@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "client/cli/feed.h"
 #include "client/cli/files.h"
+#include "client/cli/missing.h"
 #include "client/cli/outcome.h"
 #include "client/cli/progress.h"
 #include "client/cli/submit.h"
@@ -29,7 +30,8 @@
 #define SILENT_MS 60000              /* a broker that is restarted gets so long */
 #define RESULT_BYTES_MAX (64u << 20) /* of a file in --out */
 #define ROWS_MAX 20                  /* failures in the summary */
-#define AGAIN_MAX 16                 /* earlier failures of one file that --again steps over */
+#define LOOK_EVERY_MS 10000
+#define AGAIN_MAX 16 /* earlier failures of one file that --again steps over */
 
 enum item_state { UNSEEN, UNDER_WAY, DONE, FAILED, SKIPPED };
 struct item {
@@ -50,8 +52,8 @@ struct run {
     uint32_t *again, n_again;
     struct progress progress;
     uint64_t existing, skipped;
-    bool disk_full; /* nothing more can be written */
-    int64_t began_ms;
+    bool disk_full;                      /* nothing more can be written */
+    int64_t began_ms, ended_ms, look_ms; /* look_ms: not before, for what is missing */
 };
 
 static volatile sig_atomic_t stopped;
@@ -218,15 +220,30 @@ static void ended(void *arg, uint64_t tag, int rc, const struct penstock_result 
     if (rc == 0 && !done) why = res->reason[0] ? res->reason : res->state;
     give_out(r, tag, rc == 0 ? res : NULL, why);
     r->existing += done && it->existing;
+    r->ended_ms = clock_mono_ms();
     if (done)
         count(r, it, DONE);
     else
         fail(r, it, why);
 }
 
+/* When nothing has ended for a while: may be no worker can run them. Told once. */
+static void look_missing(struct run *r, int64_t now_ms) {
+    if (!r->in->wait || now_ms < r->look_ms || now_ms - r->ended_ms < MISSING_AFTER_MS) return;
+    struct penstock *p;
+    uint32_t i = 0;
+    r->look_ms = now_ms + LOOK_EVERY_MS;
+    while (i < r->next && (r->items[i].state != UNDER_WAY || !r->items[i].job[0])) i++;
+    if (i == r->next || penstock_open(&p, r->in->c.endpoint, NULL, 0) < 0) return;
+    progress_clear(&r->progress);
+    if (missing_tell(p, r->items[i].job)) r->look_ms = INT64_MAX;
+    penstock_close(p);
+}
+
 static int tick(void *arg) {
     struct run *r = arg;
     int64_t now_ms = clock_mono_ms();
+    look_missing(r, now_ms);
     progress_show(&r->progress, now_ms);
     bool late = r->in->c.timeout_ms >= 0 && now_ms - r->began_ms > r->in->c.timeout_ms;
     return stopped || r->disk_full || late;
@@ -358,7 +375,7 @@ static int run(struct run *r, struct penstock *p) {
     if (rc < 0) return cli_fail(rc, err);
     sigaction(SIGINT, &catch, NULL);
     sigaction(SIGTERM, &catch, NULL);
-    r->began_ms = clock_mono_ms();
+    r->began_ms = r->ended_ms = clock_mono_ms();
     progress_init(&r->progress, r->files.n, r->in->quiet, r->began_ms);
     rc = penstock_bulk(p, &how, SILENT_MS, err, sizeof err);
     return sum_up(r, rc, err);

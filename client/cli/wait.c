@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "client/cli/missing.h"
 #include "client/cli/outcome.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -36,7 +37,7 @@ static int each(struct cli *c, bool wait) {
         char err[PENSTOCK_ERR_BYTES];
         int64_t left_ms = end_ms == INT64_MAX ? INT_MAX : end_ms - clock_mono_ms();
         if (left_ms < 0) left_ms = 0;
-        int rc = wait ? penstock_wait(p, c->args[i], (int)left_ms, &r, err, sizeof err)
+        int rc = wait ? missing_wait(p, c->args[i], (int)left_ms, &r, err, sizeof err)
                       : penstock_result(p, c->args[i], &r, cli_answer_ms(c), err, sizeof err);
         int one = rc < 0 ? cli_fail(rc, err) : outcome_code(&r);
         if (rc == 0) outcome_print(c, &r);

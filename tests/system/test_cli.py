@@ -322,3 +322,34 @@ def test_without_dir_jobs_are_kept_in_the_state_folder_and_sockets_in_the_runtim
             assert (tmp_path / "run/penstock/clients").exists()
         finally:
             process.terminate()
+
+
+# ---- what a job waits for ----
+
+def test_a_wait_says_what_no_worker_can_run(tmp_path):
+    pipeline = echo(name="text.embed").replace("run: test.echo", "run: test.echo, model: tiny")
+    with Broker(tmp_path, pipeline, lease_ms=60000) as b:
+        job = submit(b)
+        done = run(b, "wait", job, "--timeout", "2.5")
+        assert done.returncode == 1 and b"no worker is registered" in done.stderr, done
+        with Worker(b, "test.other"):
+            done = run(b, "submit", "text.embed", "--text", "x", "--wait", "--timeout", "2.5")
+            assert b"no worker runs test.echo" in done.stderr, done
+        with Worker(b, models=["other"]):
+            done = run(b, "submit", "text.embed", "--text", "x", "--stream", "--timeout", "0.5")
+            assert b"test.echo with model tiny" in done.stderr, done
+            assert b"penstock up --model tiny=DIR" in done.stderr
+            (tmp_path / "x.txt").write_text("x")
+            done = run(b, "submit", "text.embed", str(tmp_path / "x.txt"), "--wait", "--timeout", "4")
+            assert done.stderr.count(b"has that model") == 1 and b"1 not finished" in done.stderr
+
+
+def test_a_wait_is_silent_when_a_worker_is_only_busy(tmp_path):
+    with Broker(tmp_path, echo(name="text.embed"), lease_ms=60000) as b, Worker(b, credit=1) as w:
+        first = submit(b)
+        w.lease()
+        job = submit(b)
+        done = run(b, "wait", job, "--timeout", "2.5")
+        assert done.stderr.count(b"\n") == 1 and b"still ready" in done.stderr, done
+        ok(b, "job", "cancel", first)
+        ok(b, "job", "cancel", job)
