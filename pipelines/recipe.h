@@ -98,8 +98,8 @@ int recipe_parse(struct recipe **out, struct bytes yaml, const char *dir, const 
 int recipe_load(struct recipe **out, const char *dir, struct bytes name, char *err,
                 size_t err_bytes);
 void recipe_free(struct recipe *r); /* NULL is fine */
-/* Where recipes are: given (NULL: not), else $PENSTOCK_RECIPES, else beside the program: the repository's examples/qc, or
- * share/penstock/recipes of an installation. -ENOENT with err. */
+/* Where recipes are: given (NULL: not), else $PENSTOCK_RECIPES, else beside the program: the
+ * repository's examples/qc, or share/penstock/recipes of an installation. -ENOENT with err. */
 int recipes_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes);
 /* A text of several lines is a recipe; else it names one. */
 bool recipe_is_inline(struct bytes text);

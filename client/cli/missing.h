@@ -11,7 +11,8 @@
 
 #define MISSING_AFTER_MS 2000 /* so long a job may wait before the question is asked */
 
-/* Asks, and tells on stderr the stage, its model, and the command that would help; whether it did. */
+/* Asks, and tells on stderr the stage, its model, and the command that would help; whether it
+ * did. */
 bool missing_tell(struct penstock *p, const char *job);
 /* penstock_wait, with the above after MISSING_AFTER_MS. */
 int missing_wait(struct penstock *p, const char *job, int timeout_ms, struct penstock_result *out,
