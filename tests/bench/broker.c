@@ -141,10 +141,10 @@ static void run_once(int i) {
 }
 
 static double middle(enum value v, int runs) {
-    return v == NONE ? 0 : bench_median(value[v], runs);
+    return v == NONE ? 0 : report_median(value[v], runs);
 }
 
-static void report(int runs) {
+static void tell(int runs) {
     static const struct {
         const char *name, *unit, *limit_of;
         enum value value, limit;
@@ -171,30 +171,30 @@ static void report(int runs) {
         {"done.c64.64KiB", "jobs/s", "libzmq round trips of 64 KiB", DONE_64_LARGE, ZMQ_64_LARGE, 1,
          &peer_redis, REDIS_DONE_LARGE},
     };
-    struct bench *b = bench_open("broker", runs);
+    struct report *b = report_open("broker", runs);
     for (uint32_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        bench_row(b, &(struct bench_row){.name = rows[i].name,
-                                         .unit = rows[i].unit,
-                                         .value = middle(rows[i].value, runs),
-                                         .limit_of = rows[i].limit_of,
-                                         .limit = middle(rows[i].limit, runs) / rows[i].share,
-                                         .peer = rows[i].peer ? rows[i].peer->name : NULL,
-                                         .peer_value = middle(rows[i].peer_value, runs)});
+        report_add(b, &(struct report_row){.name = rows[i].name,
+                                           .unit = rows[i].unit,
+                                           .value = middle(rows[i].value, runs),
+                                           .limit_of = rows[i].limit_of,
+                                           .limit = middle(rows[i].limit, runs) / rows[i].share,
+                                           .peer = rows[i].peer ? rows[i].peer->name : NULL,
+                                           .peer_value = middle(rows[i].peer_value, runs)});
     /* A single client waits for one round trip and one commit; 64 of them for a few commits. */
     double commit_us = 1e6 / middle(LMDB, runs);
-    bench_row(b, &(struct bench_row){.name = "accept.c1.256B.p50",
-                                     .unit = "us",
-                                     .value = middle(ACCEPT_1_P50, runs),
-                                     .less_is_better = true,
-                                     .limit_of = "one round trip and one LMDB commit",
-                                     .limit = middle(ZMQ_1_P50, runs) + commit_us});
-    bench_row(b, &(struct bench_row){.name = "accept.c64.256B.p99",
-                                     .unit = "us",
-                                     .value = middle(ACCEPT_64_P99, runs),
-                                     .less_is_better = true,
-                                     .limit_of = "four LMDB commits of one record",
-                                     .limit = 4 * commit_us});
-    bench_close(b);
+    report_add(b, &(struct report_row){.name = "accept.c1.256B.p50",
+                                       .unit = "us",
+                                       .value = middle(ACCEPT_1_P50, runs),
+                                       .less_is_better = true,
+                                       .limit_of = "one round trip and one LMDB commit",
+                                       .limit = middle(ZMQ_1_P50, runs) + commit_us});
+    report_add(b, &(struct report_row){.name = "accept.c64.256B.p99",
+                                       .unit = "us",
+                                       .value = middle(ACCEPT_64_P99, runs),
+                                       .less_is_better = true,
+                                       .limit_of = "four LMDB commits of one record",
+                                       .limit = 4 * commit_us});
+    report_close(b);
     const struct peer *peers[] = {&peer_redis, &peer_beanstalkd};
     for (uint32_t i = 0; i < 2; i++)
         if (!peer_installed(peers[i]))
@@ -208,6 +208,6 @@ int main(int argc, char **argv) {
             "least to quote",
             RUNS_MIN);
     for (int i = 0; i < runs; i++) run_once(i);
-    report(runs);
+    tell(runs);
     return 0;
 }

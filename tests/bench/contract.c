@@ -15,9 +15,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/json.h"
 #include "kernels/ops.h"
 #include "tests/bench/contract/cuad.h"
+#include "tests/bench/report/report.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/model.h"
 #include "workers/infer/models.h"
@@ -38,7 +38,7 @@ struct bench {
     struct grammar *grammar;
     struct cuad cuad;
     bool all;
-    struct json *rows;
+    struct report *report;
 };
 
 static void die(const char *what) {
@@ -48,19 +48,12 @@ static void die(const char *what) {
 
 static void put_row(struct bench *b, const char *name, uint32_t right, uint32_t of) {
     double share = of ? (double)right / of : 0;
-    printf("%-44s %6.3f  of %u\n", name, share, of);
-    struct json *row = json_new_object();
-    json_set(row, "case", json_new_str(name, strlen(name)));
-    json_set(row, "value", json_new_real(share));
-    json_set(row, "unit", json_new_str("share", 5));
-    json_set(row, "peer", json_new_null());
-    json_set(row, "peer_value", json_new_null());
-    json_set(row, "ratio", json_new_null());
-    json_set(row, "limit", json_new_int(1));
-    json_set(row, "limit_of", json_new_str("all right", 9));
-    json_set(row, "fraction", json_new_real(share));
-    json_set(row, "runs", json_new_int(of));
-    json_push(b->rows, row);
+    report_add(b->report, &(struct report_row){.name = name,
+                                               .unit = "share",
+                                               .value = share,
+                                               .limit_of = "all right",
+                                               .limit = 1,
+                                               .runs = (int)of});
 }
 
 /* ---- clause types ---- */
@@ -286,46 +279,13 @@ static void open_all(struct bench *b, const char *model, const char *threads) {
         if (strcmp(b->taxonomy->types[k].name, b->cuad.names[k]) != 0) die(b->cuad.names[k]);
 }
 
-static void first_line(FILE *f, const char *key, char *to, size_t bytes) {
-    char line[256];
-    snprintf(to, bytes, "unknown");
-    while (f && fgets(line, sizeof line, f)) {
-        if (strncmp(line, key, strlen(key)) != 0) continue;
-        const char *value = *key ? strchr(line, ':') : line;
-        if (value && *key) value += 2;
-        if (value) snprintf(to, bytes, "%.*s", (int)strcspn(value, "\n"), value);
-        return;
-    }
-}
-
-static void write_report(struct bench *b) {
-    char machine[128], commit[64];
-    FILE *cpu = fopen("/proc/cpuinfo", "re"), *git = popen("git rev-parse --short=12 HEAD", "r");
-    first_line(cpu, "model name", machine, sizeof machine);
-    first_line(git, "", commit, sizeof commit);
-    if (cpu) fclose(cpu);
-    if (git) pclose(git);
-    struct json *report = json_new_object();
-    json_set(report, "bench", json_new_str("contract", 8));
-    json_set(report, "machine", json_new_str(machine, strlen(machine)));
-    json_set(report, "commit", json_new_str(commit, strlen(commit)));
-    json_set(report, "rows", b->rows);
-    char *text = json_text(report, 2);
-    mkdir("build", 0777);
-    mkdir("build/bench", 0777);
-    FILE *f = fopen("build/bench/contract.json", "we");
-    if (!f || !text || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
-        die("cannot write build/bench/contract.json");
-    free(text);
-    json_free(report);
-}
-
 int main(int argc, char **argv) {
-    struct bench b = {.rows = json_new_array()};
+    struct bench b = {0};
     for (int i = 1; i < argc; i++) b.all |= strcmp(argv[i], "--all") == 0;
     open_all(&b, option(argc, argv, "--model"), option(argc, argv, "--threads"));
     printf("%u contracts of CUAD, %u labelled texts; measured on %s\n", b.cuad.contracts,
            b.cuad.n_texts, b.all ? "all" : "every second contract");
+    b.report = report_open("contract", 1);
     clause_types(&b);
     entity_case(&b, "agreement date, normalized", "Agreement Date", ENTITY_DATE);
     entity_case(&b, "effective date, normalized", "Effective Date", ENTITY_DATE);
@@ -333,7 +293,7 @@ int main(int argc, char **argv) {
     entity_case(&b, "renewal notice period, normalized", "Notice Period To Terminate Renewal",
                 ENTITY_DURATION);
     entity_case(&b, "governing law", "Governing Law", ENTITY_LAW);
-    write_report(&b);
+    report_close(b.report);
     grammar_close(b.grammar);
     classifier_close(b.classifier);
     taxonomy_free(b.taxonomy);

@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/rng.h"
 #include "kernels/ops.h"
 #include "tests/bench/embed/peak.h"
+#include "tests/bench/report/report.h"
 #include "workers/infer/model.h"
 
 enum { RUNS = 7, TOKENS = 128, BATCH_MAX = 32, RUN_NS = 400000000 };
@@ -31,22 +31,12 @@ struct bench {
     FILE *ask, *answer; /* the peer's stdin and stdout; NULL: there is none */
     uint32_t begin[BATCH_MAX + 1], ids[BATCH_MAX * TOKENS];
     float *out;
-    struct json *rows;
+    struct report *report;
 };
 
 static void die(const char *what) {
     fprintf(stderr, "embed: %s\n", what);
     exit(1);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v) {
-    qsort(v, RUNS, sizeof *v, by_value);
-    return v[RUNS / 2];
 }
 
 /* Multiply-adds of the layers, and of q k^T and its product with v, for one sentence. */
@@ -108,14 +98,6 @@ static double theirs(struct bench *b, uint32_t batch) {
     return strtod(line, NULL);
 }
 
-static void put_text(struct json *row, const char *key, const char *text) {
-    json_set(row, key, text ? json_new_str(text, strlen(text)) : json_new_null());
-}
-
-static void put_number(struct json *row, const char *key, double v, bool known) {
-    json_set(row, key, known ? json_new_real(v) : json_new_null());
-}
-
 static void run_case(struct bench *b, uint32_t batch) {
     double value[RUNS], peer[RUNS], limit[RUNS];
     double gflop = sentence_gflop(model_info(b->model));
@@ -127,59 +109,14 @@ static void run_case(struct bench *b, uint32_t batch) {
         value[i] = ours(b, batch);
         peer[i] = theirs(b, batch);
     }
-    double v = median(value), p = median(peer), l = median(limit);
     snprintf(name, sizeof name, "minilm.t%u.b%u", TOKENS, batch);
-    printf("%-18s %8.1f %-12s ", name, v, "sentences/s");
-    if (b->ask)
-        printf("%8.1f %6.2f ", p, v / p);
-    else
-        printf("%8s %6s ", "-", "-");
-    printf("%8.1f %6.0f %%\n", l, 100 * v / l);
-    fflush(stdout);
-    struct json *row = json_new_object();
-    put_text(row, "case", name);
-    put_number(row, "value", v, true);
-    put_text(row, "unit", "sentences/s");
-    put_text(row, "peer", b->ask ? "transformers on PyTorch, float32" : NULL);
-    put_number(row, "peer_value", p, b->ask);
-    put_number(row, "ratio", b->ask ? v / p : 0, b->ask);
-    put_number(row, "limit", l, true);
-    put_text(row, "limit_of", "peak multiply-adds of float32");
-    put_number(row, "fraction", v / l, true);
-    json_set(row, "runs", json_new_int(RUNS));
-    json_push(b->rows, row);
-}
-
-static void machine_name(char *to, size_t bytes) {
-    char line[256], *colon;
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    snprintf(to, bytes, "unknown processor");
-    while (f && fgets(line, sizeof line, f)) {
-        if (strncmp(line, "model name", 10) != 0 || !(colon = strchr(line, ':'))) continue;
-        snprintf(to, bytes, "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-        break;
-    }
-    if (f) fclose(f);
-}
-
-static void write_report(struct bench *b, const char *machine) {
-    char commit[64] = "unknown";
-    FILE *f = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r");
-    if (f && fgets(commit, sizeof commit, f)) commit[strcspn(commit, "\n")] = '\0';
-    if (f) pclose(f);
-    struct json *report = json_new_object();
-    put_text(report, "bench", "embed");
-    put_text(report, "machine", machine);
-    put_text(report, "commit", commit);
-    json_set(report, "rows", b->rows);
-    char *text = json_text(report, 2);
-    mkdir("build", 0777);
-    mkdir("build/bench", 0777);
-    f = fopen("build/bench/embed.json", "we");
-    if (!f || !text || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
-        die("cannot write build/bench/embed.json");
-    free(text);
-    json_free(report);
+    report_add(b->report, &(struct report_row){.name = name,
+                                               .unit = "sentences/s",
+                                               .value = report_median(value, RUNS),
+                                               .peer = b->ask ? "transformers, float32" : NULL,
+                                               .peer_value = report_median(peer, RUNS),
+                                               .limit_of = "peak multiply-adds of float32",
+                                               .limit = report_median(limit, RUNS)});
 }
 
 static const char *option(int argc, char **argv, const char *name) {
@@ -208,8 +145,8 @@ int main(int argc, char **argv) {
     const char *dir = model_dir(option(argc, argv, "--model"));
     struct ops_config c = {"auto", level ? level : "auto",
                            threads ? (uint32_t)strtoul(threads, NULL, 10) : 0};
-    struct bench b = {.rows = json_new_array()};
-    char err[512] = "", machine[256];
+    struct bench b = {0};
+    char err[512] = "";
     uint64_t state = 1;
     if (ops_open(&b.ops, &c, err, sizeof err) != 0) die(err);
     if (model_open(&b.model, dir, b.ops, NULL, err, sizeof err) != 0) die(err);
@@ -222,14 +159,12 @@ int main(int argc, char **argv) {
     for (uint32_t i = 0; i < BATCH_MAX * TOKENS; i++)
         b.ids[i] = (uint32_t)(rng_next(&state) % info->vocab);
     peer_start(&b, dir, b.ops->threads);
-    machine_name(machine, sizeof machine);
-    printf("%s, %u threads, %s\n", machine, b.ops->threads, model_numerics_id(b.model));
+    printf("%u threads, %s\n", b.ops->threads, model_numerics_id(b.model));
     if (!b.ask) printf("no peer: set PEERS to a virtual environment with torch and transformers\n");
-    printf("%-18s %8s %-12s %8s %6s %8s %8s\n", "case", "ours", "unit", "PyTorch", "ratio", "limit",
-           "reached");
+    b.report = report_open("embed", RUNS);
     run_case(&b, 1);
     run_case(&b, BATCH_MAX);
-    write_report(&b, machine);
+    report_close(b.report);
     if (b.ask) fclose(b.ask);
     free(b.out);
     model_close(b.model);

@@ -13,10 +13,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/json.h"
 #include "kernels/ops.h"
 #include "tests/bench/kernels/machine.h"
 #include "tests/bench/kernels/peer.h"
+#include "tests/bench/report/report.h"
 
 enum { RUNS = 7, RUN_NS = 15000000, COPIES_MAX = 512 };
 #define COLD_BYTES ((size_t)512 << 20) /* beyond what a cache keeps */
@@ -27,7 +27,7 @@ struct bench {
     const char *level, *only;
     bool peer;
     float *cold;
-    struct json *rows;
+    struct report *report;
 };
 
 struct shape {
@@ -39,16 +39,6 @@ struct shape {
 static void die(const char *what) {
     fprintf(stderr, "kernels: %s\n", what);
     exit(1);
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *v) {
-    qsort(v, RUNS, sizeof *v, by_value);
-    return v[RUNS / 2];
 }
 
 static float *random_floats(struct ops *o, size_t n) {
@@ -112,39 +102,6 @@ static double rate(struct bench *b, struct gemm_case *c, bool peer, uint32_t *ne
     return calls * 1e9 / (double)(now - began);
 }
 
-static void put_number(struct json *row, const char *key, double v, bool known) {
-    json_set(row, key, known ? json_new_real(v) : json_new_null());
-}
-
-static void put_text(struct json *row, const char *key, const char *text) {
-    json_set(row, key, text ? json_new_str(text, strlen(text)) : json_new_null());
-}
-
-/* Medians: value, peer's value, their ratio, limit, fraction. Ratio and fraction are taken run
- * by run, between neighbours in time, because a shared machine is never the same for long. */
-static void report_case(struct bench *b, const char *name, bool cold, bool peer, const double *v) {
-    const char *unit = cold ? "GB/s" : "GFLOP/s";
-    printf("%-28s %8.1f %-8s ", name, v[0], unit);
-    if (peer)
-        printf("%8.1f %6.2f ", v[1], v[2]);
-    else
-        printf("%8s %6s ", "-", "-");
-    printf("%8.1f %5.0f %%\n", v[3], 100 * v[4]);
-    fflush(stdout);
-    struct json *row = json_new_object();
-    put_text(row, "case", name);
-    put_number(row, "value", v[0], true);
-    put_text(row, "unit", unit);
-    put_text(row, "peer", peer ? "OpenBLAS" : NULL);
-    put_number(row, "peer_value", v[1], peer);
-    put_number(row, "ratio", v[2], peer);
-    put_number(row, "limit", v[3], true);
-    put_text(row, "limit_of", cold ? "read bandwidth" : "peak multiply-adds");
-    put_number(row, "fraction", v[4], true);
-    json_set(row, "runs", json_new_int(RUNS));
-    json_push(b->rows, row);
-}
-
 static double measure_limit(struct bench *b, const struct shape *s) {
     if (s->m == 1) return machine_read(b->team, b->cold, COLD_BYTES / 2);
     return machine_peak(b->team, b->level, s->dtype == DTYPE_BF16);
@@ -174,25 +131,18 @@ static void run_case(struct bench *b, const struct shape *s) {
         fraction[i] = ours[i] / limit[i];
     }
     case_close(b, &c);
-    report_case(
-        b, name, cold, peer,
-        (double[]){median(ours), median(theirs), median(ratio), median(limit), median(fraction)});
-}
-
-static void write_report(struct bench *b, const char *machine, const char *commit) {
-    struct json *report = json_new_object();
-    put_text(report, "bench", "kernels");
-    put_text(report, "machine", machine);
-    put_text(report, "commit", commit);
-    json_set(report, "rows", b->rows);
-    char *text = json_text(report, 2);
-    mkdir("build", 0777);
-    mkdir("build/bench", 0777);
-    FILE *f = fopen("build/bench/kernels.json", "we");
-    if (!f || !text || fprintf(f, "%s\n", text) < 0 || fclose(f) != 0)
-        die("cannot write build/bench/kernels.json");
-    free(text);
-    json_free(report);
+    /* Ratio and fraction are taken run by run, between neighbours in time, because a shared machine
+     * is never the same for long. */
+    report_add(b->report,
+               &(struct report_row){.name = name,
+                                    .unit = cold ? "GB/s" : "GFLOP/s",
+                                    .value = report_median(ours, RUNS),
+                                    .peer = peer ? "OpenBLAS" : NULL,
+                                    .peer_value = report_median(theirs, RUNS),
+                                    .ratio = report_median(ratio, RUNS),
+                                    .limit_of = cold ? "read bandwidth" : "peak multiply-adds",
+                                    .limit = report_median(limit, RUNS),
+                                    .fraction = report_median(fraction, RUNS)});
 }
 
 static const char *option(int argc, char **argv, const char *name) {
@@ -209,10 +159,10 @@ int main(int argc, char **argv) {
                   {"896x896", 896, 896}, {"4864x896", 4864, 896}, {"896x4864", 896, 4864}};
     static const uint32_t rows[] = {1, 16, 128, 512};
     const char *threads = option(argc, argv, "--threads");
-    struct bench b = {.only = option(argc, argv, "--only"), .rows = json_new_array()};
+    struct bench b = {.only = option(argc, argv, "--only")};
     struct ops_config c = {"cpu", option(argc, argv, "--level"),
                            threads ? (uint32_t)strtoul(threads, NULL, 10) : 0};
-    char err[256] = "", machine[256], commit[64], level[64];
+    char err[256] = "", level[64];
     if (ops_open(&b.ops, &c, err, sizeof err)) die(err);
     if (team_new(&b.team, b.ops->threads)) die("no threads");
     b.cold = b.ops->alloc(b.ops, COLD_BYTES / 2);
@@ -221,21 +171,18 @@ int main(int argc, char **argv) {
              b.ops->numerics_id + 4);
     b.level = level;
     b.peer = peer_open(b.ops->threads);
-    machine_name(machine, sizeof machine);
-    machine_commit(commit, sizeof commit);
     bool processor =
         option(argc, argv, "--clock") && strcmp(option(argc, argv, "--clock"), "processor") == 0;
     machine_clock(processor, b.ops->threads);
-    printf("%s, %u threads, %s, %s time\n", machine, b.ops->threads, b.ops->numerics_id,
+    printf("%u threads, %s, %s time\n", b.ops->threads, b.ops->numerics_id,
            processor ? "processor" : "wall");
-    printf("%-28s %8s %-8s %8s %6s %8s %7s\n", "case (n x k)", "ours", "unit", "OpenBLAS", "ratio",
-           "limit", "reached");
+    b.report = report_open("kernels", RUNS);
     for (int bf16 = 0; bf16 < 2; bf16++)
         for (size_t l = 0; l < sizeof layers / sizeof *layers; l++)
             for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
                 run_case(&b, &(struct shape){layers[l].name, rows[r], layers[l].n, layers[l].k,
                                              bf16 ? DTYPE_BF16 : DTYPE_F32});
-    write_report(&b, machine, commit);
+    report_close(b.report);
     b.ops->free(b.ops, b.cold);
     team_free(b.team);
     ops_close(b.ops);

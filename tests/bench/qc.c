@@ -15,8 +15,8 @@
 #include <time.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/limits.h"
+#include "tests/bench/report/report.h"
 #include "workers/encode/image_inspect.h"
 
 enum { PAIRS_MAX = 400, EVERY = 5, LABELS_MAX = 64, TYPES = 7, RUNS = 5 };
@@ -47,7 +47,7 @@ struct score {
 struct bench {
     struct recipe *recipe;
     struct arena files, job;
-    struct json *rows;
+    struct report *report;
 };
 
 static void die(const char *what) {
@@ -112,11 +112,6 @@ static void score_pair(struct bench *b, const struct pair *p, struct score *s) {
     s->pairs++;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* The median time of a pair in each run, and the median of those, in the process's own time, which
  * other programs on the machine do not stretch as much. */
 static double time_pairs(struct bench *b, const struct pair *pairs, uint32_t n, bool compare) {
@@ -134,25 +129,9 @@ static double time_pairs(struct bench *b, const struct pair *pairs, uint32_t n, 
             each[i] =
                 (double)(t1.tv_sec - t0.tv_sec) * 1e3 + (double)(t1.tv_nsec - t0.tv_nsec) / 1e6;
         }
-        qsort(each, n, sizeof *each, by_value);
-        run[r] = each[n / 2];
+        run[r] = report_median(each, (int)n);
     }
-    qsort(run, RUNS, sizeof *run, by_value);
-    return run[RUNS / 2];
-}
-
-static void report(struct bench *b, const char *name, double value, const char *unit, int runs) {
-    static const char *const absent[] = {"peer",  "peer_value", "ratio",
-                                         "limit", "limit_of",   "fraction"};
-    printf("%-44s %10.4f %s\n", name, value, unit);
-    struct json *row = json_new_object();
-    json_set(row, "case", json_new_str(name, strlen(name)));
-    json_set(row, "value", json_new_real(value));
-    json_set(row, "unit", json_new_str(unit, strlen(unit)));
-    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
-        json_set(row, absent[i], json_new_null());
-    json_set(row, "runs", json_new_int(runs));
-    json_push(b->rows, row);
+    return report_median(run, RUNS);
 }
 
 static void measure(struct bench *b, const char *split, const struct pair *pairs, uint32_t n) {
@@ -162,10 +141,18 @@ static void measure(struct bench *b, const char *split, const struct pair *pairs
     for (int t = 0; t < TYPES; t++) {
         snprintf(name, sizeof name, "%s: found, %s (%u)", split, t ? type_names[t] : "all",
                  s.labels[t]);
-        report(b, name, (double)s.found[t] / s.labels[t], "share", 1);
+        report_add(b->report, &(struct report_row){.name = name,
+                                                   .unit = "share",
+                                                   .value = (double)s.found[t] / s.labels[t],
+                                                   .limit_of = "all",
+                                                   .limit = 1,
+                                                   .runs = (int)s.labels[t]});
     }
     snprintf(name, sizeof name, "%s: false boxes", split);
-    report(b, name, (double)s.wrong / s.pairs, "an image", 1);
+    report_add(b->report, &(struct report_row){.name = name,
+                                               .unit = "an image",
+                                               .value = (double)s.wrong / s.pairs,
+                                               .runs = (int)s.pairs});
 }
 
 static int is_label_file(const struct dirent *d) {
@@ -187,41 +174,9 @@ static uint32_t load_split(struct bench *b, const char *dir, int first, struct p
     return n;
 }
 
-/* The processor's name, as the kernel gives it. */
-static void machine_name(char *out, size_t bytes) {
-    char line[256];
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    snprintf(out, bytes, "unknown");
-    while (f && fgets(line, sizeof line, f)) {
-        const char *value = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !value) continue;
-        snprintf(out, bytes, "%.*s", (int)strcspn(value + 2, "\n"), value + 2);
-        break;
-    }
-    if (f) fclose(f);
-}
-
-static void write_json(struct bench *b) {
-    char machine[128];
-    machine_name(machine, sizeof machine);
-    struct json *root = json_new_object();
-    const char *commit = getenv("PENSTOCK_COMMIT");
-    char err[256];
-    json_set(root, "bench", json_new_str("qc", 2));
-    json_set(root, "machine", json_new_str(machine, strlen(machine)));
-    json_set(root, "commit", commit ? json_new_str(commit, strlen(commit)) : json_new_null());
-    json_set(root, "rows", b->rows);
-    char *text = json_text(root, 1);
-    file_mkdirs("build/bench");
-    if (!text || file_replace("build/bench/qc.json", text, strlen(text), err, sizeof err) != 0)
-        die("cannot write build/bench/qc.json");
-    free(text);
-    json_free(root);
-}
-
 int main(void) {
     static struct pair tuning[PAIRS_MAX], held_out[PAIRS_MAX];
-    struct bench b = {.rows = json_new_array()};
+    struct bench b = {0};
     const char *data = getenv("PENSTOCK_DATA");
     char dir[512], err[512];
     if (!data || !*data) {
@@ -235,13 +190,16 @@ int main(void) {
     arena_init(&b.job, LIMIT_ARENA_BYTES);
     uint32_t n = load_split(&b, dir, 0, tuning), m = load_split(&b, dir, 2, held_out);
     printf("DeepPCB, %u pairs to tune on, %u held out; %g is the least overlap\n", n, m, IOU_MIN);
+    b.report = report_open("qc", RUNS);
     measure(&b, "tuning", tuning, n);
     measure(&b, "held out", held_out, m);
-    report(&b, "decode, 640 x 640 at 1 bit, CPU time", time_pairs(&b, held_out, m, false), "ms",
-           RUNS);
-    report(&b, "inspect: decode both, align, compare", time_pairs(&b, held_out, m, true), "ms",
-           RUNS);
-    write_json(&b);
+    report_add(b.report, &(struct report_row){.name = "decode, 640 x 640 at 1 bit, CPU time",
+                                              .unit = "ms",
+                                              .value = time_pairs(&b, held_out, m, false)});
+    report_add(b.report, &(struct report_row){.name = "inspect: decode both, align, compare",
+                                              .unit = "ms",
+                                              .value = time_pairs(&b, held_out, m, true)});
+    report_close(b.report);
     recipe_free(b.recipe);
     arena_fini(&b.files);
     arena_fini(&b.job);

@@ -156,24 +156,3 @@ double machine_read(struct team *team, const void *buffer, size_t bytes) {
     team_run(team, read_part, &r);
     return (double)bytes / (double)(machine_ns() - began);
 }
-
-void machine_name(char *to, size_t bytes) {
-    char line[256];
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    snprintf(to, bytes, "unknown processor");
-    while (f && fgets(line, sizeof line, f)) {
-        char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || !colon) continue;
-        line[strcspn(line, "\n")] = 0;
-        snprintf(to, bytes, "%s", colon + 2);
-        break;
-    }
-    if (f) fclose(f);
-}
-
-void machine_commit(char *to, size_t bytes) {
-    FILE *f = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r");
-    if (!f || !fgets(to, (int)bytes, f)) snprintf(to, bytes, "unknown");
-    if (f) pclose(f);
-    to[strcspn(to, "\n")] = 0;
-}

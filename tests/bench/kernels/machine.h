@@ -25,8 +25,4 @@ double machine_peak(struct team *team, const char *level, int bf16);
 /* Every thread reads its share of the buffer once. */
 double machine_read(struct team *team, const void *buffer, size_t bytes);
 
-/* "model name" of /proc/cpuinfo, and the checked-out commit or "unknown". */
-void machine_name(char *to, size_t bytes);
-void machine_commit(char *to, size_t bytes);
-
 #endif

@@ -8,9 +8,9 @@
 #include "base/file.h"
 #include "base/json.h"
 
-enum { RUNS_MAX = 64 };
+enum { VALUES_MAX = 1024 };
 
-struct bench {
+struct report {
     const char *name;
     char machine[300];
     struct json *rows;
@@ -31,12 +31,12 @@ static void machine_name(char *to, size_t bytes) {
     if (f) fclose(f);
 }
 
-struct bench *bench_open(const char *name, int runs) {
-    struct bench *b = calloc(1, sizeof *b);
+struct report *report_open(const char *name, int runs) {
+    struct report *b = calloc(1, sizeof *b);
     if (!b) exit(1);
-    *b = (struct bench){.name = name, .rows = json_new_array(), .runs = runs};
+    *b = (struct report){.name = name, .rows = json_new_array(), .runs = runs};
     machine_name(b->machine, sizeof b->machine);
-    printf("%s on %s, median of %d runs\n%-24s %12s %-14s %6s %6s  %s\n", name, b->machine, runs,
+    printf("%s on %s, median of %d runs\n%-40s %12s %-14s %6s %6s  %s\n", name, b->machine, runs,
            "case", "value", "unit", "ratio", "of it", "beside the peer; of the limit");
     fflush(stdout);
     return b;
@@ -50,7 +50,7 @@ static void put_number(struct json *to, const char *key, double v) {
     json_set(to, key, v > 0 ? json_new_real(v) : json_new_null());
 }
 
-void bench_row(struct bench *b, const struct bench_row *r) {
+void report_add(struct report *b, const struct report_row *r) {
     bool peer = r->peer && r->peer_value > 0, limited = r->limit > 0;
     double ratio = peer ? r->value / r->peer_value : 0,
            fraction = limited ? r->value / r->limit : 0;
@@ -59,12 +59,14 @@ void bench_row(struct bench *b, const struct bench_row *r) {
         ratio = peer ? r->peer_value / r->value : 0;
         fraction = limited ? r->limit / r->value : 0;
     }
+    if (r->ratio > 0) ratio = r->ratio;
+    if (r->fraction > 0) fraction = r->fraction;
     if (peer) snprintf(ratio_text, sizeof ratio_text, "%.2f", ratio);
     if (limited) snprintf(fraction_text, sizeof fraction_text, "%.0f %%", 100 * fraction);
-    printf("%-24s %12.*f %-14s %6s %6s ", r->name, r->value < 100 ? 2 : 0, r->value, r->unit,
+    printf("%-40s %12.*f %-14s %6s %6s ", r->name, r->value < 10 ? 3 : 1, r->value, r->unit,
            ratio_text, fraction_text);
-    if (peer) printf(" %s: %.*f;", r->peer, r->peer_value < 100 ? 2 : 0, r->peer_value);
-    if (limited) printf(" %s: %.*f", r->limit_of, r->limit < 100 ? 2 : 0, r->limit);
+    if (peer) printf(" %s: %.*f;", r->peer, r->peer_value < 10 ? 3 : 1, r->peer_value);
+    if (limited) printf(" %s: %.*f", r->limit_of, r->limit < 10 ? 3 : 1, r->limit);
     puts("");
     fflush(stdout);
     struct json *j = json_new_object();
@@ -81,15 +83,15 @@ void bench_row(struct bench *b, const struct bench_row *r) {
     json_push(b->rows, j);
 }
 
-void bench_close(struct bench *b) {
+void report_close(struct report *b) {
     const char *commit = getenv("PENSTOCK_COMMIT");
     char path[128], err[256] = "out of memory";
-    struct json *report = json_new_object();
-    put_text(report, "bench", b->name);
-    put_text(report, "machine", b->machine);
-    put_text(report, "commit", commit ? commit : "unknown");
-    json_set(report, "rows", b->rows);
-    char *text = json_text(report, 2);
+    struct json *all = json_new_object();
+    put_text(all, "bench", b->name);
+    put_text(all, "machine", b->machine);
+    put_text(all, "commit", commit ? commit : "unknown");
+    json_set(all, "rows", b->rows);
+    char *text = json_text(all, 2);
     snprintf(path, sizeof path, "build/bench/%s.json", b->name);
     if (!text || file_mkdirs("build/bench") != 0 ||
         file_replace(path, text, strlen(text), err, sizeof err) != 0) {
@@ -97,7 +99,7 @@ void bench_close(struct bench *b) {
         exit(1);
     }
     free(text);
-    json_free(report);
+    json_free(all);
     free(b);
 }
 
@@ -106,9 +108,9 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-double bench_median(const double *v, int n) {
-    double sorted[RUNS_MAX];
-    if (n < 1 || n > RUNS_MAX) return 0;
+double report_median(const double *v, int n) {
+    double sorted[VALUES_MAX];
+    if (n < 1 || n > VALUES_MAX) return 0;
     memcpy(sorted, v, (size_t)n * sizeof *v);
     qsort(sorted, (size_t)n, sizeof *sorted, by_value);
     return sorted[n / 2];
