@@ -28,6 +28,7 @@ PKG_schemas   := $(or $(call pkg_one,msgpack-c msgpackc msgpack),msgpack)# its n
 PKG_store     := lmdb
 PKG_pipelines := libcyaml
 PKG_workers   := libturbojpeg spng
+PKG_extract   := poppler-glib libseccomp
 PKG_all       := $(PKG_base) $(PKG_schemas) $(PKG_store) $(PKG_pipelines) $(PKG_workers)
 PKG_CFLAGS    := $(shell pkg-config --cflags $(PKG_all) 2>/dev/null || echo missing)
 libs           = $(shell pkg-config --libs $(1)) -lm
@@ -46,7 +47,7 @@ c_files = $(filter-out $(if $(X86),,%_avx2.c %_avx512.c),$(sort $(wildcard $(1:%
 objects = $(patsubst %.c,$(B)/obj/%.o,$(1))
 archive = $(patsubst %,$(B)/lib/libps-%.a,$(1))
 
-LAYERS := base schemas store pipelines kernels client cli broker workers
+LAYERS := base schemas store pipelines kernels client cli broker workers extract
 SRC_base      := $(call c_files,base)
 SRC_schemas   := $(call c_files,schemas)
 SRC_store     := $(call c_files,store)
@@ -56,6 +57,7 @@ SRC_client    := $(call c_files,client)
 SRC_cli       := $(call c_files,client/cli)
 SRC_broker    := $(call c_files,broker)
 SRC_workers   := $(call c_files,workers $(addprefix workers/,encode infer post train))
+SRC_extract   := $(call c_files,workers/extract)# the helper: GPL, because of Poppler
 
 # A program is its main file and its layers from top to bottom, which is also the order to link in.
 MAIN_penstock-broker := broker/main.c
@@ -64,9 +66,12 @@ MAIN_penstock-worker := workers/main.c
 USES_penstock-worker := workers kernels pipelines store schemas base
 MAIN_penstock        := client/cli/main.c
 USES_penstock        := cli client pipelines schemas base
-USES_test            := workers broker cli client kernels pipelines store schemas base
-MAINS     := $(wildcard broker/main.c workers/main.c client/cli/main.c)
-PROGRAMS  := $(foreach p,penstock-broker penstock-worker penstock,$(if $(wildcard $(MAIN_$(p))),$(p)))
+MAIN_penstock-extract := workers/extract/main.c
+USES_penstock-extract := extract base
+USES_test            := extract workers broker cli client kernels pipelines store schemas base
+MAINS     := $(wildcard broker/main.c workers/main.c workers/extract/main.c client/cli/main.c)
+PROGRAMS  := $(foreach p,$(addprefix penstock,-broker -worker -extract) penstock,\
+               $(if $(wildcard $(MAIN_$(p))),$(p)))
 
 SRC_tests := $(sort $(wildcard tests/*/*.c tests/bench/*/*.c))
 SRC_all   := $(foreach l,$(LAYERS),$(SRC_$(l)))
@@ -170,11 +175,12 @@ AVX512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16
 $(B)/obj/%_avx2.o:   EXTRA := -mavx2 -mfma -mf16c
 $(B)/obj/%_avx512.o: EXTRA := $(AVX512) -mfma -mf16c
 $(B)/obj/workers/encode/image_%.o: EXTRA := -O3
+$(B)/obj/workers/extract/%.o: EXTRA := $(shell pkg-config --cflags $(PKG_extract) 2>/dev/null || echo missing)
 $(call objects,$(SRC_base) $(SRC_schemas) $(SRC_client)): EXTRA := -fPIC
 
 # Each object leaves its line for compile_commands.json beside it.
 $(B)/obj/%.o: %.c $(B)/flags
-	$(if $(filter missing,$(PKG_CFLAGS)),$(error libraries are missing: run ops/setup))
+	$(if $(filter missing,$(PKG_CFLAGS) $(EXTRA)),$(error libraries are missing: run ops/setup))
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) $(EXTRA) -MMD -MP -c -o $@ $<
