@@ -78,7 +78,7 @@ SRC_all   := $(foreach l,$(LAYERS),$(SRC_$(l)))
 TESTS     := $(filter-out bench fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.c)))))
 BENCHES   := $(patsubst tests/bench/%.c,%,$(sort $(wildcard tests/bench/*.c)))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-SHARE     := $(B)/share/penstock/pipelines# the programs look for them where they are installed
+SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard examples),examples recipes))
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
 
 # --- targets --------------------------------------------------------------------------------------
@@ -191,8 +191,9 @@ $(B)/compile_commands.json: $(call objects,$(SRC_all)) $(B)/files
 	@{ echo '['; cat $(patsubst %.o,%.json,$(filter %.o,$^)) /dev/null | sed '$$!s/$$/,/'; \
 	  echo ']'; } >$@
 
+# The programs look for them where they are installed.
 $(SHARE):
-	@mkdir -p $(@D) && ln -sfnr pipelines $@
+	@mkdir -p $(@D) && ln -sfnr $(patsubst recipes,examples/qc,$(@F)) $@
 
 define library
 $(1): $(call objects,$(2)) $(B)/files

@@ -42,6 +42,7 @@ int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2))); /*
 
 int cli_verb_up(int argc, char **argv);
 int cli_verb_submit(int argc, char **argv);
+int cli_verb_demo(int argc, char **argv);
 int cli_verb_wait(int argc, char **argv);
 int cli_verb_result(int argc, char **argv);
 int cli_verb_job(int argc, char **argv);

@@ -11,7 +11,8 @@ static const struct verb {
     int (*run)(int argc, char **argv);
 } verbs[] = {
     {"up", "", "run a broker and workers on this machine until stopped", cli_verb_up},
-    {"submit", "KIND", "submit a job, and wait for it with --wait", cli_verb_submit},
+    {"submit", "KIND [FILE|DIR...]", "submit a job, or one for each file", cli_verb_submit},
+    {"demo", "text|contract|qc", "the shipped samples, shown for people", cli_verb_demo},
     {"wait", "JOB...", "wait until jobs are terminal and print their results", cli_verb_wait},
     {"result", "JOB...", "print the results that are there now", cli_verb_result},
     {"job", "show|cancel|events JOB", "look at one job, cancel it, follow it", cli_verb_job},

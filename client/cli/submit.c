@@ -2,12 +2,10 @@
 #include "client/cli/submit.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "client/cli/missing.h"
-#include "client/cli/outcome.h"
+#include "client/cli/follow.h"
 
 enum {
     OPT_BODY = 256,
@@ -90,43 +88,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-/* ---- the result ---- */
-
-struct tokens {
-    uint64_t attempt;
-    bool any;
-};
-
-static int print_token(void *arg, const struct penstock_event *e) {
-    struct tokens *t = arg;
-    if (strcmp(e->type, "token") != 0 || !e->text) return 0;
-    if (t->any && e->attempt != t->attempt)
-        fputs("\npenstock: the job began anew; what was printed before is void\n", stderr);
-    t->attempt = e->attempt;
-    t->any = true;
-    fputs(e->text, stdout);
-    return fflush(stdout);
-}
-
-static int wait_for(struct submit *in, struct penstock *p, const char *job) {
-    struct penstock_result r;
-    struct tokens t = {0};
-    char err[PENSTOCK_ERR_BYTES];
-    int rc = 0;
-    if (in->stream) {
-        missing_tell(p, job);
-        rc = penstock_events(p, job, print_token, &t, in->c.timeout_ms, err, sizeof err);
-    }
-    if (t.any) putchar('\n');
-    if (rc < 0) return cli_fail(rc, err);
-    int wait_ms = in->c.timeout_ms < 0 ? INT_MAX : in->c.timeout_ms;
-    rc = missing_wait(p, job, wait_ms, &r, err, sizeof err);
-    if (rc < 0) return cli_fail(rc, err);
-    if (!t.any || in->c.json) outcome_print(&in->c, &r);
-    int code = outcome_code(&r);
-    penstock_result_free(&r);
-    return code;
-}
+/* ---- one job ---- */
 
 static int submit(struct submit *in, struct penstock *p) {
     struct penstock_accepted a;
@@ -136,7 +98,7 @@ static int submit(struct submit *in, struct penstock *p) {
     if (in->wait) {
         fprintf(stderr, "job %s %s, seed %" PRIu64 "\n", a.job,
                 a.existing ? "was submitted before" : "accepted", a.seed);
-        return wait_for(in, p, a.job);
+        return follow_job(&in->c, p, a.job, in->stream);
     }
     if (in->c.json)
         printf("{\"job\": \"%s\", \"state\": \"%s\", \"seed\": %" PRIu64 ", \"existing\": %s}\n",

@@ -7,19 +7,25 @@
 #include <time.h>
 #include <wchar.h>
 
+#define GAP 2u        /* blanks between columns */
+#define NARROWEST 10u /* no column is cut below that */
+
 void table_init(struct table *t, const char *const *heads) {
     *t = (struct table){0};
     for (; heads[t->columns]; t->columns++) {
         const char *colon = strchr(heads[t->columns], ':');
         t->max[t->columns] = colon ? strtoul(colon + 1, NULL, 10) : SIZE_MAX;
     }
-    for (size_t i = 0; i < t->columns; i++)
+    for (size_t i = 0; i < t->columns; i++) {
         table_cell(t, "%.*s", (int)strcspn(heads[i], ":"), heads[i]);
+        table_style(t, TERM_BOLD);
+    }
 }
 
 void table_fini(struct table *t) {
     for (size_t i = 0; i < t->cells; i++) free(t->cell[i]);
     free(t->cell);
+    free(t->style);
     *t = (struct table){0};
 }
 
@@ -62,8 +68,10 @@ void table_cell(struct table *t, const char *format, ...) {
     if (t->cells == t->cap) {
         size_t cap = t->cap ? t->cap * 2 : 64;
         char **cell = realloc(t->cell, cap * sizeof *cell);
-        if (!cell) return;
-        t->cell = cell;
+        if (cell) t->cell = cell;
+        enum term_style *style = realloc(t->style, cap * sizeof *style);
+        if (style) t->style = style;
+        if (!cell || !style) return;
         t->cap = cap;
     }
     va_list args;
@@ -75,7 +83,12 @@ void table_cell(struct table *t, const char *format, ...) {
     for (char *p = text; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = ' ';
     if (t->cells >= t->columns) cut(text, t->max[t->cells % t->columns]);
+    t->style[t->cells] = TERM_PLAIN;
     t->cell[t->cells++] = text;
+}
+
+void table_style(struct table *t, enum term_style style) {
+    if (t->cells) t->style[t->cells - 1] = style;
 }
 
 void table_time(struct table *t, int64_t wall_ms) {
@@ -98,18 +111,35 @@ void table_duration(struct table *t, int64_t ms) {
         table_cell(t, "%lld min", (long long)(ms / 60000));
 }
 
+/* The widest column gives way, a column on the screen at a time. */
+static void fit(const struct table *t, size_t *width) {
+    size_t room = (size_t)term_columns(stdout), total = 0;
+    for (size_t c = 0; c < t->columns; c++) total += width[c] + (c ? GAP : 0);
+    while (total > room) {
+        size_t widest = 0;
+        for (size_t c = 1; c < t->columns; c++)
+            if (width[c] > width[widest]) widest = c;
+        if (width[widest] <= NARROWEST) break;
+        width[widest]--;
+        total--;
+    }
+    for (size_t i = 0; i < t->cells; i++) cut(t->cell[i], width[i % t->columns]);
+}
+
 void table_print(const struct table *t) {
     size_t width[TABLE_COLUMNS] = {0};
     for (size_t i = 0; i < t->cells; i++) {
         size_t w = text_width(t->cell[i]), c = i % t->columns;
         if (w > width[c]) width[c] = w;
     }
+    if (term_is(stdout)) fit(t, width);
     for (size_t i = 0; i < t->cells; i++) {
         size_t c = i % t->columns;
-        fputs(t->cell[i], stdout);
+        const char *on = term_on(stdout, t->style[i]);
+        printf("%s%s%s", on, t->cell[i], on[0] ? term_off(stdout) : "");
         if (c + 1 == t->columns || i + 1 == t->cells)
             putchar('\n');
         else
-            printf("%*s", (int)(width[c] - text_width(t->cell[i]) + 2), "");
+            printf("%*s", (int)(width[c] - text_width(t->cell[i]) + GAP), "");
     }
 }

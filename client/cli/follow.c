@@ -1,0 +1,44 @@
+#include "client/cli/follow.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client/cli/missing.h"
+#include "client/cli/outcome.h"
+
+struct tokens {
+    uint64_t attempt;
+    bool any;
+};
+
+static int print_token(void *arg, const struct penstock_event *e) {
+    struct tokens *t = arg;
+    if (strcmp(e->type, "token") != 0 || !e->text) return 0;
+    if (t->any && e->attempt != t->attempt)
+        fputs("\npenstock: the job began anew; what was printed before is void\n", stderr);
+    t->attempt = e->attempt;
+    t->any = true;
+    fputs(e->text, stdout);
+    return fflush(stdout);
+}
+
+int follow_job(const struct cli *c, struct penstock *p, const char *job, bool stream) {
+    struct penstock_result r;
+    struct tokens t = {0};
+    char err[PENSTOCK_ERR_BYTES];
+    int rc = 0;
+    if (stream) {
+        missing_tell(p, job);
+        rc = penstock_events(p, job, print_token, &t, c->timeout_ms, err, sizeof err);
+    }
+    if (t.any) putchar('\n');
+    if (rc < 0) return cli_fail(rc, err);
+    int wait_ms = c->timeout_ms < 0 ? INT_MAX : c->timeout_ms;
+    rc = missing_wait(p, job, wait_ms, &r, err, sizeof err);
+    if (rc < 0) return cli_fail(rc, err);
+    if (!t.any || c->json) outcome_print(c, &r);
+    int code = outcome_code(&r);
+    penstock_result_free(&r);
+    return code;
+}
