@@ -1,12 +1,15 @@
 /* broker.c - how many jobs a second the broker accepts durably and brings to their results.
  *
- * usage: broker [RUNS]
+ * usage: broker [RUNS] [million]
  *
  *   accept.c1.256B   one client, one SUBMIT at a time, to its ACCEPTED; and its p50
  *   accept.c64.256B  64 connections with 16 SUBMITs outstanding each; and its p99
  *   done.c64.256B    the same to the RESULT, through one stage of a worker that answers at once
  *   done3.c64.256B   through three stages, each of which is checkpointed
  *   done.c64.64KiB   one stage, bodies of 64 KiB and results of 256 bytes
+ *
+ *   *.1M             with `million`, once: a queue of a million jobs, its memory, the restart with it,
+ *                    and how fast a worker drains it beside an almost empty one
  *
  * beside Redis Streams and beanstalkd on the same disk with the same connections and window
  * (peers.h), and the limits of the same minute: pwrite+fdatasync and LMDB commits of one record,
@@ -22,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "tests/bench/broker/load.h"
 #include "tests/bench/broker/peers.h"
@@ -29,6 +33,7 @@
 
 enum { RUNS_MIN = 5, RUNS_MAX = 50, RUN_MS = 1000, LIMIT_MS = 500 };
 enum { SMALL = 256, LARGE = 64 * 1024 };
+enum { MILLION = 998000, FEW = 20000, DRAIN_MS = 1000 }; /* a million is the broker's limit */
 
 enum value {
     FLUSH,
@@ -75,7 +80,7 @@ static struct load_result with_echo(uint32_t connections, uint32_t outstanding, 
     fresh_dir(dir);
     snprintf(endpoint, sizeof endpoint, "ipc://%s/echo", dir);
     pid_t pid = echo_start(endpoint);
-    struct load l = {endpoint, "echo", LOAD_ECHO, connections, outstanding, bytes, LIMIT_MS};
+    struct load l = {endpoint, "echo", LOAD_ECHO, connections, outstanding, bytes, LIMIT_MS, 0};
     struct load_result r = load_run(&l);
     child_stop(pid);
     remove_dir(dir);
@@ -90,7 +95,7 @@ static struct load_result with_broker(enum load_what what, const char *pipeline,
     snprintf(workers, sizeof workers, "ipc://%s/workers", dir);
     pid_t pid = broker_start(dir);
     struct worker_thread *w = what == LOAD_DONE ? worker_start(workers, SMALL) : NULL;
-    struct load l = {clients, pipeline, what, connections, outstanding, bytes, RUN_MS};
+    struct load l = {clients, pipeline, what, connections, outstanding, bytes, RUN_MS, 0};
     struct load_result r = load_run(&l);
     if (w) worker_stop(w);
     child_stop(pid);
@@ -144,7 +149,7 @@ static double middle(enum value v, int runs) {
     return v == NONE ? 0 : report_median(value[v], runs);
 }
 
-static void tell(int runs) {
+static void tell(struct report *b, int runs) {
     static const struct {
         const char *name, *unit, *limit_of;
         enum value value, limit;
@@ -171,7 +176,6 @@ static void tell(int runs) {
         {"done.c64.64KiB", "jobs/s", "libzmq round trips of 64 KiB", DONE_64_LARGE, ZMQ_64_LARGE, 1,
          &peer_redis, REDIS_DONE_LARGE},
     };
-    struct report *b = report_open("broker", runs);
     for (uint32_t i = 0; i < sizeof rows / sizeof *rows; i++)
         report_add(b, &(struct report_row){.name = rows[i].name,
                                            .unit = rows[i].unit,
@@ -194,20 +198,100 @@ static void tell(int runs) {
                                        .less_is_better = true,
                                        .limit_of = "four LMDB commits of one record",
                                        .limit = 4 * commit_us});
-    report_close(b);
+}
+
+/* ---- a queue of a million ---- */
+
+static double resident_bytes(pid_t pid) {
+    char path[64], line[256];
+    double kib = 0;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "RssAnon: %lf", &kib) == 1) break;
+    if (f) fclose(f);
+    return kib * 1024;
+}
+
+/* Stages a second that a worker answers as soon as it is there, with so many jobs queued. */
+static double drain_rate(const char *workers) {
+    struct worker_thread *w = worker_start(workers, SMALL);
+    while (worker_done(w) == 0) usleep(1000);
+    uint64_t before = worker_done(w);
+    usleep(DRAIN_MS * 1000);
+    double rate = (double)(worker_done(w) - before) * 1000 / DRAIN_MS;
+    worker_stop(w);
+    return rate;
+}
+
+struct queue_figures {
+    double bytes_a_job, restart_ms, drain;
+};
+
+static struct queue_figures with_queue(uint64_t jobs) {
+    char dir[64], clients[128], workers[128];
+    struct queue_figures q;
+    fresh_dir(dir);
+    snprintf(clients, sizeof clients, "ipc://%s/clients", dir);
+    snprintf(workers, sizeof workers, "ipc://%s/workers", dir);
+    pid_t pid = broker_start(dir);
+    struct load one = {clients, "echo", LOAD_ACCEPT, 1, 1, SMALL, RUN_MS, 1};
+    struct load all = {clients, "echo", LOAD_ACCEPT, 64, 16, SMALL, RUN_MS, jobs};
+    load_run(&one);
+    double empty = resident_bytes(pid);
+    load_run(&all);
+    q.bytes_a_job = (resident_bytes(pid) - empty) / (double)jobs;
+    child_stop(pid);
+    int64_t began = clock_mono_ns();
+    pid = broker_start(dir);
+    load_run(&one); /* answered when it is ready */
+    q.restart_ms = (double)(clock_mono_ns() - began) / 1e6;
+    q.drain = drain_rate(workers);
+    child_stop(pid);
+    remove_dir(dir);
+    return q;
+}
+
+static void million(struct report *r) {
+    struct queue_figures few = with_queue(FEW), many = with_queue(MILLION);
+    report_add(r, &(struct report_row){.name = "memory.1M",
+                                       .unit = "bytes a job",
+                                       .value = many.bytes_a_job,
+                                       .less_is_better = true,
+                                       .runs = 1});
+    report_add(r, &(struct report_row){.name = "restart.1M",
+                                       .unit = "ms",
+                                       .value = many.restart_ms,
+                                       .less_is_better = true,
+                                       .runs = 1});
+    report_add(r, &(struct report_row){.name = "drain.1M",
+                                       .unit = "stages/s",
+                                       .value = many.drain,
+                                       .limit_of = "with 20,000 queued",
+                                       .limit = few.drain,
+                                       .runs = 1});
+}
+
+int main(int argc, char **argv) {
+    int runs = RUNS_MIN;
+    bool with_million = false;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "million") == 0)
+            with_million = true;
+        else
+            runs = atoi(argv[i]);
+    }
+    if (runs < 1 || runs > RUNS_MAX)
+        die("usage: broker [RUNS] [million]; RUNS from 1 (a look) to 50, %d are the least to quote",
+            RUNS_MIN);
+    for (int i = 0; i < runs; i++) run_once(i);
+    struct report *r = report_open("broker", runs);
+    tell(r, runs);
+    if (with_million) million(r);
+    report_close(r);
     const struct peer *peers[] = {&peer_redis, &peer_beanstalkd};
     for (uint32_t i = 0; i < 2; i++)
         if (!peer_installed(peers[i]))
             printf("%s is not here: %s\n", peers[i]->name, peers[i]->get);
-}
-
-int main(int argc, char **argv) {
-    int runs = argc > 1 ? atoi(argv[1]) : RUNS_MIN;
-    if (runs < 1 || runs > RUNS_MAX)
-        die("usage: broker [RUNS], from 1 (a look) to 50; %d are the "
-            "least to quote",
-            RUNS_MIN);
-    for (int i = 0; i < runs; i++) run_once(i);
-    tell(runs);
     return 0;
 }

@@ -168,14 +168,14 @@ static double measure(struct connection *c, zmq_pollitem_t *item, const struct l
     uint64_t ended = 0;
     int64_t began = 0, now = clock_mono_ns(), warm = now + INT64_C(1000000) * WARM_MS;
     int64_t end = warm + l->ms * INT64_C(1000000);
-    while (now < end) {
+    while (l->requests ? ended < l->requests : now < end) {
         if (zmq_poll(item, (int)l->connections, ANSWER_MS) <= 0)
             die("no answer from %s", l->endpoint);
         for (uint32_t i = 0; i < l->connections; i++)
             if (item[i].revents & ZMQ_POLLIN)
                 ended += turn(&c[i], l, submit, &wait, &header, samples);
         now = clock_mono_ns();
-        if (!began && now >= warm) {
+        if (!began && (l->requests || now >= warm)) {
             began = now;
             ended = samples->n = 0;
         }
@@ -277,7 +277,7 @@ pid_t broker_start(const char *dir) {
     pid_t pid = child_start();
     if (pid == 0) {
         execl(program, program, "--dir", dir, "--pipelines", path, "--log-level", "warn",
-              (char *)NULL);
+              "--meta-cap", "8589934592", (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -294,6 +294,7 @@ struct worker_thread {
     pthread_t thread;
     const char *endpoint;
     uint32_t output_bytes;
+    atomic_ullong done;
     atomic_bool stop;
 };
 
@@ -310,8 +311,9 @@ static uint32_t plan_stages(struct bytes plan) {
     return head & 0x0f;
 }
 
-static void worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t *epoch,
-                         struct message *done) {
+/* Returns how many stages it answered. */
+static uint32_t worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t *epoch,
+                             struct message *done) {
     struct bytes document = bytes_of(zmq_msg_data(header), zmq_msg_size(header));
     struct refusal why;
     if (type == MSG_REGISTERED) {
@@ -331,7 +333,9 @@ static void worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t *ep
             encode(done, MSG_STAGE_DONE, &d);
             send_message(socket, done);
         }
+        return stages;
     }
+    return 0;
 }
 
 static void *worker_thread_main(void *arg) {
@@ -355,7 +359,7 @@ static void *worker_thread_main(void *arg) {
         zmq_pollitem_t item = {.socket = s, .events = ZMQ_POLLIN};
         zmq_poll(&item, 1, 100);
         for (int type; (type = receive(s, &header)) != 0;)
-            worker_hears(s, type, &header, &epoch, &done);
+            atomic_fetch_add(&w->done, worker_hears(s, type, &header, &epoch, &done));
         if (epoch && clock_mono_ms() - beaten > 500) {
             worker_beats(s, &out, epoch);
             beaten = clock_mono_ms();
@@ -377,6 +381,10 @@ struct worker_thread *worker_start(const char *endpoint, uint32_t output_bytes) 
     w->output_bytes = output_bytes;
     if (pthread_create(&w->thread, NULL, worker_thread_main, w) != 0) die("no thread");
     return w;
+}
+
+uint64_t worker_done(const struct worker_thread *w) {
+    return atomic_load(&w->done);
 }
 
 void worker_stop(struct worker_thread *w) {

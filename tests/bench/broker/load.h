@@ -25,6 +25,7 @@ struct load {
     uint32_t connections, outstanding; /* requests on each connection at any time */
     uint32_t body_bytes;
     int ms;
+    uint64_t requests; /* when not 0: until so many have ended, however long it takes */
 };
 struct load_result {
     double rate;           /* requests that ended, a second */
@@ -41,6 +42,7 @@ void child_stop(pid_t pid);
 
 struct worker_thread; /* runs test.echo at once, in a thread */
 struct worker_thread *worker_start(const char *endpoint, uint32_t output_bytes);
+uint64_t worker_done(const struct worker_thread *w); /* stages so far */
 void worker_stop(struct worker_thread *w);
 
 double flush_rate(const char *dir, int ms); /* pwrite of 4 KiB and fdatasync */
