@@ -8,8 +8,8 @@
  *   done3.c64.256B   through three stages, each of which is checkpointed
  *   done.c64.64KiB   one stage, bodies of 64 KiB and results of 256 bytes
  *
- *   *.1M             with `million`, once: a queue of a million jobs, its memory, the restart with it,
- *                    and how fast a worker drains it beside an almost empty one
+ *   *.1M             with `million`, once: a queue of a million jobs, its memory, the restart with
+ *                    it, and how fast a worker drains it beside an almost empty one
  *
  * beside Redis Streams and beanstalkd on the same disk with the same connections and window
  * (peers.h), and the limits of the same minute: pwrite+fdatasync and LMDB commits of one record,
