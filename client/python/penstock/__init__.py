@@ -14,6 +14,7 @@ from .errors import (Error, Invalid, JobCancelled, JobExpired, JobFailed, JobNot
 from .kinds import (Clause, ContractAnalysis, Embeddings, Entity, Generation, Inspection, Risk,
                     contract, embed, generate, inspect)
 from .types import Accepted, Event, Job, Pong, Result, Retry, Submission, TextPiece
+from .worker import StageError, StageJob, Worker
 
 __version__ = "0.1.0"
 __all__ = ["AsyncClient", "AsyncStream", "Client", "Stream", "default_endpoint",
@@ -21,4 +22,5 @@ __all__ = ["AsyncClient", "AsyncStream", "Client", "Stream", "default_endpoint",
            "SomeRefused", "Timeout", "Unreachable",
            "Clause", "ContractAnalysis", "Embeddings", "Entity", "Generation", "Inspection", "Risk",
            "contract", "embed", "generate", "inspect",
-           "Accepted", "Event", "Job", "Pong", "Result", "Retry", "Submission", "TextPiece"]
+           "Accepted", "Event", "Job", "Pong", "Result", "Retry", "Submission", "TextPiece",
+           "StageError", "StageJob", "Worker"]
