@@ -30,6 +30,7 @@
 #define LIMIT_STAGES 16u       /* a pipeline */
 #define LIMIT_PIPELINES 64u
 #define LIMIT_ATTEMPTS 16u       /* kept in a job's record */
+#define LIMIT_NOTES 64u          /* lines of history kept in a job's record */
 #define LIMIT_INLINE_BYTES 1024u /* payloads up to this sit in the job's record */
 
 /* The broker. */

@@ -48,7 +48,7 @@ struct broker {
     struct watches watches;
     struct owed_list owed;
     struct due_table leases, delays, expiries;
-    uint64_t last_id, next_attempt;
+    uint64_t last_id, next_attempt, next_seq;
     uint64_t handed_bytes;
     uint32_t queued[LIMIT_PIPELINES]; /* live jobs of each loaded pipeline */
 
@@ -67,7 +67,7 @@ struct broker {
     struct buf payload;          /* payloads being read from the store */
     uint64_t finished[JOB_STATES];
     uint64_t refused, dropped;
-    int64_t probe_at_ms;    /* no effects_probe before */
+    int64_t probe_at_ms;    /* no history_probe before */
     int64_t refused_log_ms; /* no line about a malformed message before */
 };
 
@@ -89,6 +89,10 @@ void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, con
 void reply_owed(struct broker *b); /* tries again what is owed */
 
 /* ---- effects (effects.c) ---- */
+/* job_transition, with what its effects have to say about the job kept in its history. by: the
+ * worker or tenant that made it happen; reason: of a try that failed. */
+uint32_t effects_transition(struct broker *b, struct job *j, const struct job_event *e,
+                            const char *by, struct bytes reason);
 /* Carries out fx of one transition. op: a commit that the caller prepared (parts, whom to answer),
  * or NULL; it is completed and sent off when fx asks for a commit, else freed. */
 void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op);
@@ -98,10 +102,6 @@ void effects_event(struct broker *b, struct job *j, const struct job_event *e);
 void effects_prepare(struct broker *b, struct job *j, struct commit_op *op);
 /* Takes a lease away from its worker and tells it, when the job ends or moves without it. */
 void effects_revoke(struct broker *b, struct job *j);
-void effects_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
-                    uint64_t attempt, bool last, struct bytes data);
-/* Tells every follower again where its job stands: those that are gone are found and dropped. */
-void effects_probe(struct broker *b);
 void effects_committed(struct broker *b,
                        struct commit_op *op); /* takes op back from the store thread */
 void effects_reopen(struct broker *b);        /* by timer while the disk fails */

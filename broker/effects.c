@@ -5,8 +5,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/history.h"
 #include "broker/verdicts.h"
-#include "schemas/pack.h"
 
 enum { REOPEN_EVERY_MS = 1000 };
 
@@ -50,57 +50,6 @@ int effects_keep_parts(struct commit_op *op, uint32_t slot, const struct bytes *
         op->parts[op->n_parts] = bytes_of(copy, p.len);
     }
     return 0;
-}
-
-/* ---- what clients see while a job runs ---- */
-
-void effects_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
-                    uint64_t attempt, bool last, struct bytes data) {
-    struct msg_event m = {.job = j->id,
-                          .seq = ++j->event_seq,
-                          .type = bytes_str(type),
-                          .stage = stage,
-                          .attempt = attempt,
-                          .last = last,
-                          .data = data};
-    for (struct watch *w = j->watches, *next; w; w = next) {
-        next = w->next;
-        if (w->type != WATCH_EVENTS) continue;
-        m.req = w->req;
-        /* A client that is gone or does not read loses its stream; it may ask again. */
-        if (reply_client(b, &w->peer, MSG_EVENT, &m) != 0) watch_drop(&b->watches, w);
-    }
-}
-
-static void stream_state(struct broker *b, struct job *j, bool last) {
-    if (!j->watches) return;
-    struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
-    struct packer p = packer_of(&data);
-    pack_map(&p, j->reason ? 2 : 1);
-    pack_kv_str(&p, "state", job_state_name(j->state));
-    if (j->reason) pack_kv_str(&p, "reason", j->reason);
-    effects_stream(b, j, "state", j->stage, j->attempt, last, buf_bytes(&data));
-    buf_fini(&data);
-}
-
-void effects_probe(struct broker *b) {
-    for (struct watch *w = b->watches.all, *next; w; w = next) {
-        next = w->all_next;
-        if (w->type != WATCH_EVENTS) continue;
-        struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
-        struct packer p = packer_of(&data);
-        pack_map(&p, 1);
-        pack_kv_str(&p, "state", job_state_name(job_seen_state(w->job)));
-        struct msg_event m = {.req = w->req,
-                              .job = w->job->id,
-                              .seq = ++w->job->event_seq,
-                              .type = bytes_str("state"),
-                              .stage = w->job->stage,
-                              .attempt = w->job->attempt,
-                              .data = buf_bytes(&data)};
-        if (reply_client(b, &w->peer, MSG_EVENT, &m) != 0) watch_drop(&b->watches, w);
-        buf_fini(&data);
-    }
 }
 
 /* ---- leases ---- */
@@ -174,21 +123,26 @@ void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_o
     else
         commit_op_free(op);
     if (fx & JOB_FX_READY) enqueue(b, j);
-    if (fx && !(fx & (JOB_FX_TERMINAL | JOB_FX_STALE))) stream_state(b, j, false);
+    bool untold = j->n_lines && j->lines[j->n_lines - 1].seq > j->told_seq;
+    if ((fx || untold) && !(fx & (JOB_FX_TERMINAL | JOB_FX_STALE))) history_tell(b, j, false);
+}
+
+uint32_t effects_transition(struct broker *b, struct job *j, const struct job_event *e,
+                            const char *by, struct bytes reason) {
+    uint32_t stage = j->stage;
+    uint32_t fx = job_transition(j, e, b->now_wall_ms);
+    if (fx & JOB_FX_STALE || (fx == 0 && e->type != JOB_EV_STAGE_DONE)) return fx;
+    enum job_error error = e->type == JOB_EV_LOST ? JOB_ERROR_WORKER_DIED : e->error;
+    if (fx & JOB_FX_TRY) job_log_try(j, by, stage, error, reason, b->now_wall_ms);
+    history_add(b, j, e, fx, stage, by);
+    return fx;
 }
 
 void effects_event(struct broker *b, struct job *j, const struct job_event *e) {
     bool told = j->worker && (e->type == JOB_EV_CANCEL || e->type == JOB_EV_EXPIRE);
     if (told) effects_revoke(b, j);
-    uint32_t stage = j->stage;
-    char worker[LIMIT_NAME_BYTES + 1];
-    strcpy(worker, j->worker ? j->worker->name : "");
-    uint32_t fx = job_transition(j, e, b->now_wall_ms);
-    if (fx & JOB_FX_TRY) {
-        enum job_error error = e->type == JOB_EV_LOST ? JOB_ERROR_WORKER_DIED : e->error;
-        struct bytes reason = j->reason ? bytes_str(j->reason) : (struct bytes){NULL, 0};
-        job_log_try(j, worker, stage, error, reason, b->now_wall_ms);
-    }
+    struct bytes reason = j->reason ? bytes_str(j->reason) : (struct bytes){NULL, 0};
+    uint32_t fx = effects_transition(b, j, e, j->worker ? j->worker->name : "", reason);
     effects_apply(b, j, fx, NULL);
 }
 
@@ -219,7 +173,7 @@ static void conclude(struct broker *b, struct job *j) {
         next = w->next;
         if (w->type == WATCH_WAIT) reply_result(b, &w->peer, w->req, j->id);
     }
-    stream_state(b, j, true);
+    history_tell(b, j, true);
     forget(b, j);
 }
 

@@ -22,6 +22,7 @@ void job_free(struct job *j) {
     for (uint32_t i = 0; i < j->n_tries; i++) free(j->try_log[i].reason);
     for (uint32_t i = 0; i < j->n_stages; i++) free((char *)j->stages[i].numerics_id);
     free(j->try_log);
+    free(j->lines);
     free((void *)j->key.data);
     free((void *)j->body.inlined.data);
     free((void *)j->input.inlined.data);
@@ -174,6 +175,21 @@ void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_err
     t->reason = reason.len ? bytes_dup(reason) : NULL;
 }
 
+void job_note(struct job *j, const struct job_line *line) {
+    if (j->n_lines == LIMIT_NOTES) {
+        memmove(j->lines, j->lines + 1, (LIMIT_NOTES - 1) * sizeof *j->lines);
+        j->n_lines--;
+    }
+    if (j->n_lines == j->lines_cap) {
+        uint16_t cap = j->lines_cap ? (uint16_t)(j->lines_cap * 2) : 4;
+        struct job_line *more = realloc(j->lines, cap * sizeof *more);
+        if (!more) return; /* as the log of tries */
+        j->lines = more;
+        j->lines_cap = cap;
+    }
+    j->lines[j->n_lines++] = *line;
+}
+
 /* Copies into the arena; an empty span stays empty. Clears *ok without memory. */
 static struct bytes keep(struct arena *a, struct bytes b, bool *ok) {
     if (b.len == 0) return (struct bytes){NULL, 0};
@@ -190,6 +206,26 @@ static struct job_payload keep_payload(struct arena *a, const struct job_payload
     struct job_payload out = *p;
     out.inlined = keep(a, p->inlined, ok);
     return out;
+}
+
+static bool keep_notes(const struct job *j, struct arena *a, struct job_record *out) {
+    bool ok = true;
+    struct job_note *notes = j->n_lines ? arena_calloc(a, j->n_lines, sizeof *notes) : NULL;
+    if (j->n_lines && !notes) return false;
+    for (uint32_t i = 0; i < j->n_lines; i++) {
+        const struct job_line *l = &j->lines[i];
+        notes[i] = (struct job_note){.seq = l->seq,
+                                     .type = (enum job_note_type)l->type,
+                                     .state = (enum job_state)l->state,
+                                     .error = (enum job_error)l->error,
+                                     .stage = l->stage,
+                                     .attempt = l->attempt,
+                                     .at_ms = l->at_ms,
+                                     .by = keep_str(a, l->by, &ok)};
+    }
+    out->notes = notes;
+    out->n_notes = j->n_lines;
+    return ok;
 }
 
 int job_record_make(const struct job *j, struct arena *a, struct job_record *out) {
@@ -246,7 +282,9 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
         .n_stages = j->n_stages,
         .n_attempts = j->n_tries,
         .stages = stages,
-        .attempts = tries};
+        .attempts = tries,
+        .origin = j->origin};
+    ok = ok && keep_notes(j, a, out);
     if (out->state == JOB_READY && j->ready_ms > j->accepted_ms && j->state == JOB_ACCEPTED)
         out->state = JOB_DELAYED;
     return ok ? 0 : -ENOMEM;
@@ -313,7 +351,21 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
         j->leased_ms = from->started_ms;
         job_log_try(j, worker, from->stage, from->error, from->reason, from->ended_ms);
     }
+    for (uint32_t i = 0; i < r->n_notes && ok; i++) {
+        const struct job_note *n = &r->notes[i];
+        struct job_line line = {.seq = n->seq,
+                                .attempt = n->attempt,
+                                .at_ms = n->at_ms,
+                                .type = (uint8_t)n->type,
+                                .state = (uint8_t)n->state,
+                                .error = (uint8_t)n->error,
+                                .stage = (uint8_t)n->stage};
+        copy_name(line.by, n->by);
+        job_note(j, &line);
+        j->told_seq = n->seq;
+    }
     j->attempt = r->attempt;
+    j->origin = r->origin;
     if (!ok) {
         job_free(j);
         return -ENOMEM;

@@ -44,6 +44,13 @@ struct job_try { /* an attempt that did not succeed */
     char *reason; /* owned */
 };
 
+struct job_line { /* of its history */
+    uint64_t seq, attempt;
+    int64_t at_ms;
+    uint8_t type, state, error, stage; /* enum job_note_type, job_state, job_error */
+    char by[LIMIT_NAME_BYTES + 1];
+};
+
 struct job {
     uint64_t id, seed, attempt; /* attempt: the current fencing token while leased, else the last */
     const struct kind_desc *kind;
@@ -62,7 +69,8 @@ struct job {
     bool in_memory;         /* `handed` feeds `stage`; else `input` does */
     bool forgotten;         /* its submit was refused after all: drop it */
     uint32_t commits;       /* of this job, on their way to the disk */
-    uint64_t event_seq;
+    uint64_t told_seq;      /* the newest line of its history that followers may know */
+    uint64_t origin;        /* the dead letter that it was made of; 0: none */
 
     struct job *ready_prev, *ready_next; /* ready.h */
     struct ready_queue *queue;           /* NULL: not queued */
@@ -76,7 +84,9 @@ struct job {
     struct job *hash_next; /* table.h */
 
     uint32_t n_tries, n_stages;
-    struct job_try *try_log;   /* [LIMIT_ATTEMPTS], allocated at the first */
+    struct job_try *try_log; /* [LIMIT_ATTEMPTS], allocated at the first */
+    struct job_line *lines;  /* [n_lines], allocated at the first, at most LIMIT_NOTES */
+    uint16_t n_lines, lines_cap;
     struct job_stage stages[]; /* [n_stages] */
 };
 
@@ -121,6 +131,8 @@ void job_set_reason(struct job *j, struct bytes reason); /* copies, cut to LIMIT
 /* Keeps one failed attempt, the newest LIMIT_ATTEMPTS of them. */
 void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_error error,
                  struct bytes reason, int64_t now_wall_ms);
+/* Adds a line to the history; when it is full the oldest goes. Without memory nothing is kept. */
+void job_note(struct job *j, const struct job_line *line);
 /* The durable form; every pointer in it is copied into a. -ENOMEM. */
 int job_record_make(const struct job *j, struct arena *a, struct job_record *out);
 /* And back at a restart: a leased job is not a thing on disk. */

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/history.h"
 #include "schemas/pack.h"
 
 /* The job whose current lease this worker message speaks of; NULL when the token is not current. */
@@ -80,7 +81,7 @@ void on_progress(struct broker *b, const struct request *r) {
     struct job *j = leased(b, m->job, m->attempt);
     char type[33];
     if (!j || !j->watches || bytes_to_cstr(m->type, type, sizeof type) != 0) return;
-    effects_stream(b, j, type, m->stage, m->attempt, false, m->data);
+    history_stream(b, j, type, m->stage, m->attempt, m->data);
 }
 
 /* ---- a stage failed ---- */
@@ -99,8 +100,7 @@ static void stage_failed(struct broker *b, const struct request *r, struct job *
     job_id_text(j->id, id);
     log_info("stage_failed", "job=%s stage=%u worker=%s class=%s reason=%s", id, j->stage, name,
              job_error_name(error), log_quote(quoted, sizeof quoted, j->reason ? j->reason : ""));
-    uint32_t at = j->stage, fx = job_transition(j, &e, b->now_wall_ms);
-    if (fx & JOB_FX_TRY) job_log_try(j, name, at, error, reason, b->now_wall_ms);
+    uint32_t fx = effects_transition(b, j, &e, name, reason);
     struct commit_op *op = commit_op_new(COMMIT_UPDATE);
     if (op) {
         op->peer = r->peer;
@@ -220,7 +220,7 @@ void on_stage_done(struct broker *b, const struct request *r) {
                           .more = m->more};
     uint64_t bytes = payload_bytes(r);
     struct worker *w = j ? j->worker : NULL;
-    uint32_t fx = j ? job_transition(j, &e, b->now_wall_ms) : JOB_FX_STALE;
+    uint32_t fx = j ? effects_transition(b, j, &e, w->name, bytes_str("")) : JOB_FX_STALE;
     if (fx & JOB_FX_STALE) {
         reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
         return;

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "broker/broker.h"
+#include "broker/history.h"
 #include "broker/status.h"
 #include "schemas/pack.h"
 
@@ -36,7 +37,7 @@ static int watch_begin(struct broker *b, struct job *j, enum watch_type type,
     int e = watch_add(&b->watches, j, type, &r->peer, req, until_ms);
     if (e != ERR_FULL || b->now_ms < b->probe_at_ms) return e;
     b->probe_at_ms = b->now_ms + PROBE_EVERY_MS;
-    effects_probe(b);
+    history_probe(b);
     return watch_add(&b->watches, j, type, &r->peer, req, until_ms);
 }
 
@@ -141,7 +142,8 @@ void on_cancel(struct broker *b, const struct request *r) {
     job_set_reason(j, m->reason.len ? m->reason : bytes_str("cancelled by a client"));
     effects_revoke(b, j);
     struct job_event e = {.type = JOB_EV_CANCEL};
-    effects_apply(b, j, job_transition(j, &e, b->now_wall_ms), op);
+    uint32_t fx = effects_transition(b, j, &e, r->tenant->name, bytes_str(""));
+    effects_apply(b, j, fx, op);
 }
 
 /* ---- events ---- */
@@ -152,28 +154,14 @@ void on_events(struct broker *b, const struct request *r) {
     struct job_record rec;
     struct store_read *t = NULL;
     struct job *j = job_table_find(&b->jobs, m->job);
-    int e = j ? watch_begin(b, j, WATCH_EVENTS, r, m->req, 0) : 0;
+    int e = j && m->follow ? watch_begin(b, j, WATCH_EVENTS, r, m->req, 0) : 0;
     if (e) {
         refuse_full(b, r, m->req, e);
         return;
     }
-    arena_init(&a, LIMIT_FRAME_BYTES * 2);
-    if (j || read_record(b, r, m->req, m->job, &a, &t, &rec)) {
-        struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
-        struct packer p = packer_of(&data);
-        pack_map(&p, 1);
-        pack_kv_str(&p, "state", job_state_name(j ? job_seen_state(j) : rec.state));
-        struct msg_event first = {.req = m->req,
-                                  .job = m->job,
-                                  .seq = j ? ++j->event_seq : 1,
-                                  .type = bytes_str("state"),
-                                  .stage = j ? j->stage : rec.stage,
-                                  .attempt = j ? j->attempt : rec.attempt,
-                                  .last = !j,
-                                  .data = buf_bytes(&data)};
-        reply_client(b, &r->peer, MSG_EVENT, &first);
-        buf_fini(&data);
-    }
+    arena_init(&a, 4 * LIMIT_FRAME_BYTES);
+    if (j ? job_record_make(j, &a, &rec) == 0 : read_record(b, r, m->req, m->job, &a, &t, &rec))
+        history_replay(b, r, j, &rec);
     if (t) store_read_end(t);
     arena_fini(&a);
 }

@@ -120,8 +120,9 @@ int penstock_cancel(struct penstock *p, const char *job, const char *reason, cha
 
 struct stream {
     struct penstock *p;
-    uint64_t job, req;
-    char state[17]; /* the last that was passed on, of `stage` */
+    uint64_t job, req, from; /* from: begun anew, it goes on behind this line of the history */
+    bool now;                /* ends with the present */
+    char state[17];          /* the last that was passed on, of `stage` */
     uint64_t stage;
     bool fresh;     /* the next event is the first since the stream was begun */
     uint32_t quiet; /* how often in a row nothing came */
@@ -130,7 +131,8 @@ struct stream {
 };
 
 static int stream_begin(struct stream *s, int64_t deadline_ms, char *err, size_t err_bytes) {
-    struct msg_events m = {.req = link_next_req(s->p), .job = s->job};
+    struct msg_events m = {
+        .req = link_next_req(s->p), .job = s->job, .from = s->from, .follow = !s->now};
     s->req = m.req;
     s->fresh = true;
     return link_send(s->p, MSG_EVENTS, &m, bytes_of(NULL, 0), deadline_ms, err, err_bytes);
@@ -155,7 +157,8 @@ static int stream_again(struct stream *s, int64_t deadline_ms, char *err, size_t
 /* A stream begins with the state of the job: begun anew it says again what is known. */
 static bool known(struct stream *s, const struct penstock_event *e) {
     if (strcmp(e->type, "state") != 0) return false;
-    bool again = s->fresh && !e->last && e->stage == s->stage && strcmp(e->text, s->state) == 0;
+    bool again = s->fresh && !e->last && e->seq <= s->from && e->stage == s->stage &&
+                 strcmp(e->text, s->state) == 0;
     link_text(bytes_str(e->text), s->state, sizeof s->state);
     s->stage = e->stage;
     return again;
@@ -187,6 +190,7 @@ static int stream_pass(struct stream *s, const struct msg_event *m, char *err, s
                                .text = named.data || state ? text : NULL};
     int stop = known(s, &e) ? 0 : s->fn(s->arg, &e);
     s->fresh = false;
+    s->from = m->seq;
     pack_free(d);
     penstock_doc_free(&doc);
     if (stop) return err_set(err, err_bytes, PENSTOCK_STOPPED, "stopped by the caller");
@@ -195,8 +199,14 @@ static int stream_pass(struct stream *s, const struct msg_event *m, char *err, s
 
 int penstock_events(struct penstock *p, const char *job, penstock_event_fn *fn, void *arg,
                     int timeout_ms, char *err, size_t err_bytes) {
+    return penstock_events_from(p, job, UINT64_MAX, true, fn, arg, timeout_ms, err, err_bytes);
+}
+
+int penstock_events_from(struct penstock *p, const char *job, uint64_t from, bool follow,
+                         penstock_event_fn *fn, void *arg, int timeout_ms, char *err,
+                         size_t err_bytes) {
     int64_t deadline_ms = timeout_ms < 0 ? INT64_MAX : clock_mono_ms() + timeout_ms;
-    struct stream s = {.p = p, .fn = fn, .arg = arg};
+    struct stream s = {.p = p, .from = from, .now = !follow, .fn = fn, .arg = arg};
     int rc = link_job_id(job, &s.job, err, err_bytes);
     int64_t reach_ms = clock_mono_ms() + 2 * ANSWER_MS;
     if (rc == 0)

@@ -189,6 +189,13 @@ typedef int penstock_event_fn(void *arg, const struct penstock_event *event);
 int penstock_events(struct penstock *p, const char *job, penstock_event_fn *fn, void *arg,
                     int timeout_ms, char *err, size_t err_bytes);
 
+/* The same, beginning with the lines of the job's history whose seq is greater than `from`: 0 for
+ * all of it, the last seq that was seen to go on from there, UINT64_MAX for none. Without follow it
+ * ends with where the job stands. */
+int penstock_events_from(struct penstock *p, const char *job, uint64_t from, bool follow,
+                         penstock_event_fn *fn, void *arg, int timeout_ms, char *err,
+                         size_t err_bytes);
+
 /* ---- looking ---- */
 
 /* A document: `doc` as msgpack, `json` as text (README of schemas/ says its members). */

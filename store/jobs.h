@@ -50,6 +50,25 @@ struct job_attempt { /* one that did not succeed, newest last, at most LIMIT_ATT
     struct bytes worker, reason;
 };
 
+enum job_note_type {                  /* what happened to a job */
+                     JOB_NOTE_LEASED, /* to `by` */
+                     JOB_NOTE_STAGE,  /* a stage is done, by `by` */
+                     JOB_NOTE_FAILED, /* an attempt failed at `by`; the reason is in attempts */
+                     JOB_NOTE_BACK,   /* a lease came back from `by` unrun, and does not count */
+                     JOB_NOTE_ENDED,  /* in its terminal state; cancelled: by `by` */
+                     JOB_NOTES
+};
+struct job_note { /* one line of a job's history */
+    uint64_t seq; /* grows within a job, over restarts too */
+    enum job_note_type type;
+    enum job_state state; /* that it led to */
+    enum job_error error; /* FAILED */
+    uint32_t stage;
+    uint64_t attempt;
+    int64_t at_ms;
+    struct bytes by; /* a worker's name, or a tenant's */
+};
+
 struct job_record {
     uint64_t id, seed;
     struct bytes kind, tenant, key; /* key: idempotency key, empty without */
@@ -73,6 +92,10 @@ struct job_record {
     uint32_t n_stages, n_attempts;
     const struct job_stage_record *stages; /* [n_stages] */
     const struct job_attempt *attempts;    /* [n_attempts] */
+    uint64_t origin;                       /* the dead letter that it was made of; 0: none */
+    uint64_t heir;                         /* and, in that one, the job that was made of it */
+    uint32_t n_notes;
+    const struct job_note *notes; /* [n_notes], the newest last */
 };
 
 /* Writes or replaces the record, its idempotency entry and its indexes; frees the payloads that the

@@ -38,6 +38,17 @@ static void put_attempt(struct buf *b, const struct job_attempt *a) {
     buf_lenbytes(b, a->reason);
 }
 
+static void put_note(struct buf *b, const struct job_note *n) {
+    buf_u64le(b, n->seq);
+    buf_u8(b, (uint8_t)n->type);
+    buf_u8(b, (uint8_t)n->state);
+    buf_u8(b, (uint8_t)n->error);
+    buf_u8(b, (uint8_t)n->stage);
+    buf_u64le(b, n->attempt);
+    buf_u64le(b, (uint64_t)n->at_ms);
+    buf_lenbytes(b, n->by);
+}
+
 static bool payload_fits(const struct job_payload *p) {
     if (p->bytes > LIMIT_OUTPUT_BYTES) return false;
     return p->bytes == 0 || p->in_blob ||
@@ -51,14 +62,19 @@ static bool fits(const struct job_record *r) {
               r->plan.len <= LIMIT_HEADER_BYTES && r->reason.len <= LIMIT_REASON_BYTES &&
               r->state < JOB_STATES && r->state != JOB_LEASED && r->error < JOB_ERRORS &&
               r->n_stages <= LIMIT_STAGES && r->n_attempts <= LIMIT_ATTEMPTS &&
-              r->stage <= LIMIT_STAGES && r->input_stage <= LIMIT_STAGES &&
-              payload_fits(&r->body) && payload_fits(&r->input) && payload_fits(&r->result);
+              r->stage <= LIMIT_STAGES && r->n_notes <= LIMIT_NOTES &&
+              r->input_stage <= LIMIT_STAGES && payload_fits(&r->body) && payload_fits(&r->input) &&
+              payload_fits(&r->result);
     for (uint32_t i = 0; ok && r->stages && i < r->n_stages; i++)
         ok = r->stages[i].name.len <= LIMIT_NAME_BYTES &&
              r->stages[i].worker.len <= LIMIT_NAME_BYTES && r->stages[i].numerics_id.len <= 128;
     for (uint32_t i = 0; ok && r->attempts && i < r->n_attempts; i++)
         ok = r->attempts[i].worker.len <= LIMIT_NAME_BYTES &&
              r->attempts[i].reason.len <= LIMIT_REASON_BYTES && r->attempts[i].error < JOB_ERRORS;
+    for (uint32_t i = 0; ok && r->notes && i < r->n_notes; i++)
+        ok = r->notes[i].by.len <= LIMIT_NAME_BYTES && r->notes[i].type < JOB_NOTES &&
+             r->notes[i].state < JOB_STATES && r->notes[i].error < JOB_ERRORS &&
+             r->notes[i].stage <= LIMIT_STAGES;
     return ok;
 }
 
@@ -95,6 +111,10 @@ int record_encode(const struct job_record *r, struct buf *out) {
     for (uint32_t i = 0; i < r->n_stages; i++) put_stage(out, &r->stages[i]);
     buf_u32le(out, r->n_attempts);
     for (uint32_t i = 0; i < r->n_attempts; i++) put_attempt(out, &r->attempts[i]);
+    buf_u64le(out, r->origin);
+    buf_u64le(out, r->heir);
+    buf_u32le(out, r->n_notes);
+    for (uint32_t i = 0; i < r->n_notes; i++) put_note(out, &r->notes[i]);
     if (out->error != 0) return out->error;
     uint32_t crc = crc32c(0, out->data + start + HEAD_BYTES, out->len - start - HEAD_BYTES);
     for (uint32_t i = 0; i < 4; i++) out->data[start + 4 + i] = (uint8_t)(crc >> (8 * i));
@@ -133,6 +153,31 @@ static void get_attempt(struct reader *r, struct job_attempt *a) {
     a->ended_ms = (int64_t)read_u64le(r);
     a->worker = read_lenbytes(r);
     a->reason = read_lenbytes(r);
+}
+
+static void get_note(struct reader *r, struct job_note *n) {
+    n->seq = read_u64le(r);
+    n->type = (enum job_note_type)read_u8(r);
+    n->state = (enum job_state)read_u8(r);
+    n->error = (enum job_error)read_u8(r);
+    n->stage = read_u8(r);
+    n->attempt = read_u64le(r);
+    n->at_ms = (int64_t)read_u64le(r);
+    n->by = read_lenbytes(r);
+}
+
+/* What version 2 added. */
+static int get_history(struct reader *r, struct job_record *out, struct arena *a) {
+    struct job_note *notes = NULL, note;
+    out->origin = read_u64le(r);
+    out->heir = read_u64le(r);
+    uint32_t n = read_u32le(r);
+    if (n > LIMIT_NOTES) return ERR_CORRUPT;
+    if (a && n > 0 && !(notes = arena_calloc(a, n, sizeof *notes))) return -ENOMEM;
+    for (uint32_t i = 0; i < n; i++) get_note(r, notes ? &notes[i] : &note);
+    out->notes = notes;
+    out->n_notes = notes ? n : 0;
+    return 0;
 }
 
 static void get_fixed(struct reader *r, struct job_record *out) {
@@ -192,6 +237,7 @@ int record_decode(struct bytes in, struct job_record *out, struct arena *a) {
     memset(out, 0, sizeof *out);
     get_fixed(&r, out);
     int code = get_lists(&r, out, a);
+    if (code == 0 && version >= 2) code = get_history(&r, out, a);
     if (code != 0) return code;
     return r.bad || read_left(&r) > 0 || !fits(out) ? ERR_CORRUPT : 0;
 }

@@ -13,10 +13,10 @@
 
 #include "store/jobs.h"
 
-#define RECORD_VERSION 1u
+#define RECORD_VERSION 2u /* 2: origin, heir and history */
 
 int record_encode(const struct job_record *r, struct buf *out);
-/* With no arena, stages and attempts are checked but left out (both counts are 0). */
+/* With no arena, stages, attempts and notes are checked but left out (their counts are 0). */
 int record_decode(struct bytes in, struct job_record *out, struct arena *a);
 
 #endif

@@ -1,6 +1,7 @@
 /* penstock job show|cancel|events JOB: one job. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/json.h"
 #include "client/cli/outcome.h"
@@ -9,15 +10,19 @@
 struct job {
     struct cli c;
     const char *reason;
+    bool follow;
 };
 
 static const struct argp_option options[] = {
-    {"reason", 'r', "TEXT", 0, "cancel: why, kept with the job", 0}, {0}};
+    {"reason", 'r', "TEXT", 0, "cancel: why, kept with the job", 0},
+    {"follow", 'f', NULL, 0, "events: go on until the job ends (else: its history up to now)", 0},
+    {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct job *in = state->input;
     switch (key) {
     case 'r': in->reason = arg; return 0;
+    case 'f': in->follow = true; return 0;
     case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -138,31 +143,54 @@ static int cancel(struct job *in, struct penstock *p, const char *job) {
     return CLI_FAILED;
 }
 
+/* A line of the history: when, what, by whom, and what came of it. */
+static void print_line(const struct penstock_event *e, const struct json *d) {
+    char when[40];
+    const char *what = str(d, "what"), *by = str(d, "by"), *reason = str(d, "reason");
+    time_t seconds = (time_t)(num(d, "at_ms") / 1000);
+    struct tm tm;
+    strftime(when, sizeof when, "%F %T", localtime_r(&seconds, &tm));
+    printf("%s.%03d  %-14s stage %u  %-9s", when, (int)(num(d, "at_ms") % 1000), what, e->stage,
+           str(d, "state"));
+    if (by[0]) printf("  by %s", by);
+    if (str(d, "error_class")[0]) printf("  %s", str(d, "error_class"));
+    printf("%s%s\n", reason[0] ? ": " : "", reason);
+}
+
 static int print_event(void *arg, const struct penstock_event *e) {
     const struct job *in = arg;
-    if (in->c.json)
+    struct json *d = NULL;
+    char err[64];
+    if (in->c.json) {
         printf("{\"seq\": %llu, \"type\": \"%s\", \"stage\": %u, \"attempt\": %llu, \"last\": %s, "
                "\"data\": %s}\n",
                (unsigned long long)e->seq, e->type, e->stage, (unsigned long long)e->attempt,
                e->last ? "true" : "false", e->json ? e->json : "null");
-    else
-        printf("%-6llu %-9s stage %u  %s\n", (unsigned long long)e->seq, e->type, e->stage,
-               e->json ? e->json : "");
+    } else if (e->json && json_parse(&d, e->json, strlen(e->json), err, sizeof err) == 0) {
+        if (json_get(d, "what"))
+            print_line(e, d);
+        else if (strcmp(e->type, "state") != 0) /* else it only says again where the job stands */
+            printf("%-23s  %-14s stage %u  %s\n", "", e->type, e->stage, e->json);
+        json_free(d);
+    }
     return fflush(stdout); /* a closed pipe ends the stream */
 }
 
 static int events(struct job *in, struct penstock *p, const char *job) {
     char err[PENSTOCK_ERR_BYTES];
-    int rc = penstock_events(p, job, print_event, in, in->c.timeout_ms, err, sizeof err);
+    int timeout_ms = in->follow ? in->c.timeout_ms : cli_answer_ms(&in->c);
+    int rc =
+        penstock_events_from(p, job, 0, in->follow, print_event, in, timeout_ms, err, sizeof err);
     return rc < 0 ? cli_fail(rc, err) : CLI_OK;
 }
 
 int cli_verb_job(int argc, char **argv) {
-    static const struct argp argp = {.options = options,
-                                     .parser = parse,
-                                     .args_doc = "show|cancel|events JOB",
-                                     .doc = "Look at one job, cancel it, or follow its events.",
-                                     .children = cli_common};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse,
+        .args_doc = "show|cancel|events JOB",
+        .doc = "Look at one job, cancel it, or see its history; with --follow until it ends.",
+        .children = cli_common};
     static const struct {
         const char *name;
         int (*run)(struct job *in, struct penstock *p, const char *job);

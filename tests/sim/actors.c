@@ -95,7 +95,8 @@ static void ask_about(struct client *c, uint64_t job) {
     struct msg_result_get get = {.req = req, .job = job};
     struct msg_show show = {.req = req, .job = job};
     struct msg_cancel cancel = {.req = req, .job = job, .reason = bytes_str("enough")};
-    struct msg_events events = {.req = req, .job = job};
+    struct msg_events events = {.req = req, .job = job, .from = UINT64_MAX, .follow = toss(700)};
+    if (toss(500)) events.from = draw(2) ? 0 : W->b->next_seq - draw(50);
     struct msg_events_stop stop = {.req = req - draw(8)};
     struct msg_list list = {.req = req, .limit = 1 + draw(20)};
     struct msg_status status = {.req = req};

@@ -34,8 +34,33 @@ static void check_end(const struct cell *c, const struct job_record *r) {
     CHECK(r->finished_ms > 0, "an end without a time");
 }
 
+static void check_history(const struct cell *c, const struct job_record *r) {
+    uint64_t seq = 1;
+    uint32_t ends = 0;
+    for (uint32_t i = 0; i < r->n_notes; i++) {
+        const struct job_note *n = &r->notes[i];
+        CHECK(n->seq > seq, "%s: its history goes back", name(c->id));
+        CHECK(n->type != JOB_NOTE_LEASED || n->attempt <= c->leased_attempt,
+              "%s: a lease that never was", name(c->id));
+        ends += n->type == JOB_NOTE_ENDED;
+        seq = n->seq;
+    }
+    bool ended = job_state_terminal(r->state);
+    CHECK(ends == ended, "%s is %s, and its history has %u ends", name(c->id),
+          job_state_name(r->state), ends);
+    if (!ended) return;
+    const struct job_note *last = &r->notes[r->n_notes - 1];
+    CHECK(last->type == JOB_NOTE_ENDED && last->state == r->state,
+          "%s: its history ends otherwise than it did", name(c->id));
+    if (r->state != JOB_DONE) return;
+    CHECK(r->n_notes >= 2 && last[-1].type == JOB_NOTE_STAGE && last[-1].attempt == r->attempt &&
+              last[-1].stage == r->n_stages - 1,
+          "%s is done, and its history does not know its last stage", name(c->id));
+}
+
 void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was) {
     CHECK(r->state != JOB_LEASED && r->state != JOB_ACCEPTED, "a lease is no thing on disk");
+    check_history(c, r);
     if (!was) {
         c->seed = r->seed;
         c->body_crc = r->body.crc;
@@ -127,11 +152,17 @@ static void sent_result(const struct msg_result *m, const struct sock_msg *raw) 
     buf_fini(&whole);
 }
 
+/* A state that is told is one that the job has reached on disk, if it is an end. */
 static void sent_event(const struct msg_event *m) {
-    struct job_record r;
-    if (m->last)
-        CHECK(disk_record(disk_cell(m->job), &r, NULL) && job_state_terminal(r.state),
-              "the last event of %s comes before its end", name(m->job));
+    struct pack_doc *d;
+    char err[256] = "";
+    if (!bytes_is(m->type, "state")) return;
+    CHECK(pack_parse(&d, m->data, err, sizeof err) == 0, "%s", err);
+    struct bytes state = pack_as_bytes(pack_get(pack_root(d), "state"));
+    state_is_durable(m->job, state);
+    if (bytes_is(pack_as_bytes(pack_get(pack_root(d), "what")), "ended"))
+        CHECK(m->last, "something follows the end of %s", name(m->job));
+    pack_free(d);
 }
 
 /* ---- messages of workers and to them ---- */

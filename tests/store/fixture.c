@@ -105,6 +105,20 @@ struct job_record random_record(struct arena *a, uint64_t *rng, uint64_t id) {
                                            short_bytes(a, rng, LIMIT_REASON_BYTES)};
     r.stages = stages;
     r.attempts = attempts;
+    r.origin = rng_next(rng);
+    r.heir = rng_next(rng);
+    r.n_notes = (uint32_t)(rng_next(rng) % (LIMIT_NOTES + 1));
+    struct job_note *notes = arena_calloc(a, LIMIT_NOTES, sizeof *notes);
+    for (uint32_t i = 0; i < r.n_notes; i++)
+        notes[i] = (struct job_note){rng_next(rng),
+                                     (enum job_note_type)(rng_next(rng) % JOB_NOTES),
+                                     (enum job_state)(rng_next(rng) % JOB_STATES),
+                                     (enum job_error)(rng_next(rng) % JOB_ERRORS),
+                                     (uint32_t)(rng_next(rng) % LIMIT_STAGES),
+                                     rng_next(rng),
+                                     (int64_t)rng_next(rng),
+                                     short_bytes(a, rng, LIMIT_NAME_BYTES)};
+    r.notes = notes;
     return r;
 }
 
@@ -160,6 +174,15 @@ void expect_same_record(const struct job_record *a, const struct job_record *b) 
         expect_bytes(x->reason, y->reason, "attempt reason");
         cr_assert(x->stage == y->stage && x->error == y->error && x->attempt == y->attempt &&
                   x->started_ms == y->started_ms && x->ended_ms == y->ended_ms);
+    }
+    cr_assert(a->origin == b->origin && a->heir == b->heir);
+    cr_assert_eq(a->n_notes, b->n_notes);
+    for (uint32_t i = 0; i < a->n_notes; i++) {
+        const struct job_note *x = &a->notes[i], *y = &b->notes[i];
+        expect_bytes(x->by, y->by, "note");
+        cr_assert(x->seq == y->seq && x->type == y->type && x->state == y->state &&
+                  x->error == y->error && x->stage == y->stage && x->attempt == y->attempt &&
+                  x->at_ms == y->at_ms);
     }
 }
 

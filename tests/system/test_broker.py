@@ -424,7 +424,9 @@ def test_events_follow_a_job_to_its_last_one(client, worker):
         seen.append(h)
     assert [h["seq"] for h in seen] == sorted({h["seq"] for h in seen})
     assert [h["data"]["text"] for h in seen if h["type"] == "token"] == ["hi"]
-    assert [h["data"]["state"] for h in seen if h["type"] == "state"] == ["ready", "leased", "done"]
+    states = [h["data"] for h in seen if h["type"] == "state"]
+    assert [s["state"] for s in states] == ["ready", "leased", "done", "done"]
+    assert [s.get("what") for s in states] == [None, "leased", "stage_done", "ended"]
 
 
 def test_events_of_a_finished_job_are_its_end(client):

@@ -148,9 +148,11 @@ def test_wait_gives_up_at_its_timeout(broker):
 
 def test_events_end_with_the_job(broker, echoing):
     job = submit(broker)
-    lines = [json.loads(line) for line in ok(broker, "job", "events", job, "--json").splitlines()]
+    lines = [json.loads(line) for line in ok(broker, "job", "events", job, "--follow", "--json").splitlines()]
     assert lines[-1]["last"] and lines[-1]["data"]["state"] == "done"
     assert all(line["type"] == "state" for line in lines)
+    now = ok(broker, "job", "events", job).splitlines()
+    assert [line.split()[2] for line in now] == ["accepted", "leased", "stage_done", "ended"]
 
 
 def test_lists_are_pages_and_workers_are_shown(broker, echoing):
