@@ -124,7 +124,7 @@ soak: all ## load without kills: memory and files stay flat; MINUTES=N (10)
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench: a table, and build/bench/NAME.json
 	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) PENSTOCK_COMMIT=$$(git describe --always --dirty) $< $(ARGS)
 
-lint: layers ## check format, layers, Python, and that neither gcc nor clang has a warning
+lint: layers ## check format, layers, Python, manual pages, and that neither gcc nor clang has a warning
 	@ops/setup test lint
 	@CLANG_FORMAT=$(CLANG_FORMAT) ops/lint
 	@+$(again) $(if $(filter true,$(CI)),,BUILD=$(BUILD)/lint) CI=true everything

@@ -40,9 +40,17 @@ int cli_open(const struct cli *c, struct penstock **out); /* an exit code; compl
 int cli_fail(int rc, const char *err);
 int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2))); /* CLI_USAGE */
 
+struct cli_verb {
+    const char *name, *args, *doc; /* args: "show|cancel JOB", "[KIND]", "JOB..." */
+    int (*run)(int argc, char **argv);
+};
+const struct cli_verb *cli_verbs(size_t *n); /* main.c's table */
+
 int cli_verb_up(int argc, char **argv);
 int cli_verb_submit(int argc, char **argv);
 int cli_verb_demo(int argc, char **argv);
+int cli_verb_completion(int argc, char **argv);
+int cli_verb_complete(int argc, char **argv);
 int cli_verb_wait(int argc, char **argv);
 int cli_verb_result(int argc, char **argv);
 int cli_verb_job(int argc, char **argv);

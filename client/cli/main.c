@@ -6,10 +6,7 @@
 
 #include "client/cli/cli.h"
 
-static const struct verb {
-    const char *name, *args, *doc;
-    int (*run)(int argc, char **argv);
-} verbs[] = {
+static const struct cli_verb verbs[] = {
     {"up", "", "run a broker and workers on this machine until stopped", cli_verb_up},
     {"submit", "KIND [FILE|DIR...]", "submit a job, or one for each file", cli_verb_submit},
     {"demo", "text|contract|qc", "the shipped samples, shown for people", cli_verb_demo},
@@ -23,11 +20,17 @@ static const struct verb {
      cli_verb_schema},
     {"ping", "", "ask whether the broker is there", cli_verb_ping},
     {"version", "", "the version of this program", cli_verb_version},
-    {"run", "KIND", "run one job without a broker", cli_verb_exec_worker},
+    {"run", "DIR", "continue a text by the model in DIR, without a broker", cli_verb_exec_worker},
     {"tokenize", "", "show the tokens of a text", cli_verb_exec_worker},
-    {"store", "check", "check every record and payload of a stopped broker's store",
+    {"store", "check|backup|compact", "check, copy or shrink a stopped broker's store",
      cli_verb_store},
+    {"completion", "bash|zsh|fish", "a script for the shell's completion", cli_verb_completion},
 };
+
+const struct cli_verb *cli_verbs(size_t *n) {
+    *n = sizeof verbs / sizeof *verbs;
+    return verbs;
+}
 
 static void print_help(FILE *out) {
     fputs("usage: penstock VERB [OPTIONS]\n\n", out);
@@ -50,6 +53,7 @@ int main(int argc, char **argv) {
         return CLI_OK;
     }
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
+    if (strcmp(name, "complete") == 0) return cli_verb_complete(argc - 1, argv + 1);
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(name, verbs[i].name) != 0) continue;
         char full[64];

@@ -22,7 +22,10 @@ def test_programs_header_libraries_pipelines_recipes_and_samples_are_there(prefi
                  "lib/libpenstock.so", "lib/pkgconfig/penstock.pc",
                  "share/penstock/pipelines/text.embed.yaml", "share/penstock/recipes/board-a.yaml",
                  "share/penstock/recipes/board-a.png", "share/penstock/examples/qc/part-ng.log",
-                 "share/penstock/examples/models/tiny-llama/config.json"):
+                 "share/penstock/examples/models/tiny-llama/config.json", "share/man/man1/penstock.1",
+                 "share/man/man3/libpenstock.3", "share/man/man8/penstock-broker.8",
+                 "share/bash-completion/completions/penstock", "share/zsh/site-functions/_penstock",
+                 "share/fish/vendor_completions.d/penstock.fish"):
         assert (prefix / path).is_file(), path
 
 
