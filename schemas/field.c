@@ -235,6 +235,38 @@ static int take_member(const struct field *fields, uint32_t n, struct reader *r,
     return 0;
 }
 
+/* Of the fields that say so exactly one is given; `given` has a bit for each row. */
+static int check_one_of(const struct field *fields, uint32_t n, uint64_t given,
+                        struct refusal *why) {
+    const struct field *first = NULL, *found = NULL;
+    char names[64] = "";
+    size_t len = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!fields[i].one_of) continue;
+        int w = snprintf(names + len, sizeof names - len, "%s'%s'", first ? ", " : "",
+                         fields[i].name);
+        assert(w > 0 && (size_t)w < sizeof names - len);
+        len += (size_t)w;
+        if (!first) first = &fields[i];
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!fields[i].one_of || !(given >> i & 1)) continue;
+        if (found) {
+            refusal_set(why, "conflict", fields[i].name, "exactly one of them",
+                        "leave one of the two out", "both '%s' and '%s' are given", found->name,
+                        fields[i].name);
+            return ERR_FIELD;
+        }
+        found = &fields[i];
+    }
+    if (!first || found) return 0;
+    char fix[192];
+    err_set(fix, sizeof fix, 0, "give one of %s", names);
+    refusal_set(why, "missing", first->name, "exactly one of them", fix, "none of %s is given",
+                names);
+    return ERR_FIELD;
+}
+
 int field_decode(const struct field *fields, uint32_t n, struct bytes document, void *out,
                  struct refusal *why) {
     assert(n <= 64);
@@ -258,7 +290,7 @@ int field_decode(const struct field *fields, uint32_t n, struct bytes document, 
     for (uint32_t i = 0; i < n; i++)
         if (fields[i].required && !(seen >> i & 1))
             return refuse(&fields[i], why, ERR_FIELD, "missing", "is missing");
-    return 0;
+    return check_one_of(fields, n, seen, why);
 }
 
 /* ---- encoding ---- */
@@ -344,6 +376,9 @@ int field_encode(const struct field *fields, uint32_t n, const void *in, struct 
         if (rc < 0) return rc;
         give |= 1ull << i;
     }
+    struct refusal why;
+    int one = check_one_of(fields, n, give, &why);
+    if (one < 0) return one;
     size_t before = out->len;
     struct packer p = packer_of(out);
     pack_map(&p, (uint32_t)__builtin_popcountll(give));

@@ -90,13 +90,28 @@ static struct json *describe(const struct field *f) {
     return NULL;
 }
 
+/* Appends {"required": [name]}: the branch of oneOf in which this field is given. */
+static int push_branch(struct json *branches, const char *name) {
+    struct json *branch = json_new_object(), *list = json_new_array();
+    int rc = branch && list ? json_push(list, text(name)) : -ENOMEM;
+    if (rc < 0) {
+        json_free(list);
+        json_free(branch);
+        return rc;
+    }
+    rc = json_set(branch, "required", list);
+    return rc | json_push(branches, branch);
+}
+
 int json_schema(const struct kind_desc *kind, struct json **out) {
     struct json *j = json_new_object(), *fields = json_new_object(), *required = json_new_array();
-    int rc = j && fields && required ? 0 : -ENOMEM;
+    struct json *one_of = json_new_array();
+    int rc = j && fields && required && one_of ? 0 : -ENOMEM;
     for (uint32_t i = 0; rc == 0 && i < kind->n; i++) {
         const struct field *f = &kind->fields[i];
         rc = json_set(fields, f->name, describe(f));
         if (rc == 0 && f->required) rc = json_push(required, text(f->name));
+        if (rc == 0 && f->one_of) rc = push_branch(one_of, f->name);
     }
     if (rc == 0) {
         rc |= json_set(j, "$schema", text("https://json-schema.org/draft/2020-12/schema"));
@@ -107,6 +122,11 @@ int json_schema(const struct kind_desc *kind, struct json **out) {
         rc |= json_set(j, "required", required);
         fields = required = NULL; /* taken, even on error */
     }
+    if (rc == 0 && json_len(one_of) > 0) {
+        rc = json_set(j, "oneOf", one_of);
+        one_of = NULL;
+    }
+    json_free(one_of);
     if (rc == 0) {
         *out = j;
         return 0;

@@ -10,8 +10,9 @@
 
 #include "schemas/field.h"
 
-#define REQ true
-#define OPT false
+#define REQ true, .one_of = false
+#define OPT false, .one_of = false
+#define ONE false, .one_of = true
 #define ROW_HEAD(field, kind) .name = #field, .type = kind, .offset = offsetof(row_struct, field)
 
 #define U64(field, need, least, most, otherwise, text)                                             \

@@ -149,15 +149,18 @@ static int unknown_kind(void) {
     return CLI_USAGE;
 }
 
-/* The field that --text and --file mean: the first that is required. */
-static const struct field *text_field(const struct body *b) {
-    for (uint32_t i = 0; b->kind && i < b->kind->n; i++)
-        if (b->kind->fields[i].required) return &b->kind->fields[i];
+/* The field that --text and --file mean: the first that is required, or of those of which one is
+ * given the one of the type that fits. */
+static const struct field *main_field(const struct body *b, enum field_type fits) {
+    for (uint32_t i = 0; b->kind && i < b->kind->n; i++) {
+        const struct field *f = &b->kind->fields[i];
+        if (f->required || (f->one_of && f->type == fits)) return f;
+    }
     return NULL;
 }
 
 int body_text(struct body *b, const char *text) {
-    const struct field *f = text_field(b);
+    const struct field *f = main_field(b, FIELD_STR);
     return f ? set_field(b, f, text, strlen(text)) : unknown_kind();
 }
 
@@ -176,7 +179,7 @@ static int each_line(struct body *b, const struct field *f, char *text, size_t b
 }
 
 int body_file(struct body *b, const char *path) {
-    const struct field *f = text_field(b);
+    const struct field *f = main_field(b, FIELD_BIN);
     if (!f) return unknown_kind();
     if (f->type == FIELD_BIN) return load_bin(b, f, path);
     char *text;

@@ -23,9 +23,9 @@ int body_init(struct body *b, const char *kind);
 void body_fini(struct body *b); /* accepts zeroed memory */
 /* --body-json: a JSON object, - is stdin */
 int body_load(struct body *b, const char *path);
-/* --text: the kind's first required field */
+/* --text: the kind's first required field, or of those of which one is given the text */
 int body_text(struct body *b, const char *text);
-/* --file: the same; of a list of texts, a line each */
+/* --file: the same, or the binary one; of a list of texts, a line each */
 int body_file(struct body *b, const char *path);
 /* --set name=value; of a binary field, name=@FILE */
 int body_set(struct body *b, const char *assignment);

@@ -85,9 +85,12 @@ static struct bytes random_pack(uint64_t *seed, struct arena *pool) {
 
 void random_fields(const struct field *fields, uint32_t n, uint64_t *seed, struct arena *pool,
                    void *out) {
-    for (uint32_t i = 0; i < n; i++) {
+    uint64_t ones = 0, chosen = rng_next(seed);
+    for (uint32_t i = 0; i < n; i++) ones += fields[i].one_of;
+    for (uint32_t i = 0, one = 0; i < n; i++) {
         const struct field *f = &fields[i];
         void *at = (char *)out + f->offset;
+        if (f->one_of && one++ != chosen % ones) continue; /* the others stay as they are: empty */
         switch (f->type) {
         case FIELD_U64: *(uint64_t *)at = within(seed, f->min, f->max); break;
         case FIELD_ID: *(uint64_t *)at = within(seed, f->required ? 0 : 1, UINT64_MAX); break;

@@ -61,6 +61,8 @@ static void print_bounds(const struct field *f, struct buf *out) {
 static void print_default(const struct field *f, struct buf *out) {
     if (f->required)
         buf_printf(out, "**needed**");
+    else if (f->one_of)
+        buf_printf(out, "**one of these**");
     else if (f->type == FIELD_U64)
         buf_printf(out, "%" PRIu64, f->def_u64);
     else if (f->type == FIELD_F64)

@@ -82,6 +82,38 @@ Test(kinds, the_first_choice_is_the_default_also_for_an_empty_string) {
     cr_assert_str_eq(why.limit, "one of auto|en|zh");
 }
 
+Test(kinds, of_fields_that_exclude_each_other_exactly_one_is_given) {
+    struct kind_contract_analyze c = {0};
+    struct refusal why;
+    struct buf b = {0};
+    struct packer p = packer_of(&b);
+    pack_map(&p, 1);
+    pack_kv_str(&p, "title", "x");
+    cr_assert_eq(check("contract.analyze", &b, &c, &why), ERR_FIELD);
+    cr_assert_str_eq(why.code, "missing");
+    cr_assert_str_eq(why.message, "none of 'document', 'text' is given");
+    cr_assert_str_eq(why.fix, "give one of 'document', 'text'");
+    pack_map(&p, 2);
+    pack_kv_str(&p, "text", "x");
+    pack_kv_str(&p, "document", "x");
+    cr_assert_eq(check("contract.analyze", &b, &c, &why), ERR_FIELD);
+    cr_assert_str_eq(why.code, "conflict");
+    cr_assert(strstr(why.message, "'document'") && strstr(why.message, "'text'"), "%s",
+              why.message);
+    pack_map(&p, 2);
+    pack_str(&p, "text");
+    pack_nil(&p);
+    pack_kv_str(&p, "document", "x");
+    cr_assert_eq(check("contract.analyze", &b, &c, &why), 0, "nil is absent: %s", why.message);
+    cr_assert(bytes_is(c.document, "x") && c.text.len == 0);
+    const struct kind_desc *k = kind_find(bytes_str("contract.analyze"));
+    c.text = bytes_str("y");
+    cr_assert_eq(field_encode(k->fields, k->n, &c, &b), ERR_FIELD, "the sender's own mistake");
+    c.text = c.document = (struct bytes){NULL, 0};
+    cr_assert_eq(field_encode(k->fields, k->n, &c, &b), ERR_FIELD);
+    buf_fini(&b);
+}
+
 Test(kinds, numbers_may_be_integers_but_not_nan) {
     struct kind_text_generate g;
     struct refusal why;
@@ -177,14 +209,16 @@ Test(json_schema, every_field_of_every_kind_is_described) {
         cr_assert_str_eq(json_str(json_get(j, "title")), k->name);
         const struct json *fields = json_get(j, "properties");
         cr_assert_eq(json_len(fields), k->n);
-        size_t required = 0;
+        size_t required = 0, one_of = 0;
         for (uint32_t f = 0; f < k->n; f++) {
             const struct json *one = json_get(fields, k->fields[f].name);
             cr_assert_not_null(json_str(json_get(one, "type")));
             cr_assert_not_null(json_str(json_get(one, "description")));
             required += k->fields[f].required;
+            one_of += k->fields[f].one_of;
         }
         cr_assert_eq(json_len(json_get(j, "required")), required);
+        cr_assert_eq(json_len(json_get(j, "oneOf")), one_of);
         char *text = json_text(j, 2);
         struct json *again;
         cr_assert_eq(json_parse(&again, text, strlen(text), NULL, 0), 0);
@@ -202,6 +236,10 @@ Test(json_schema, bounds_and_choices_are_those_of_the_row) {
     cr_assert_str_eq(json_str(json_get(language, "default")), "auto");
     const struct json *text = json_get(json_get(j, "properties"), "text");
     cr_assert_eq(json_int(json_get(text, "maxLength"), 0), LIMIT_TEXT_BYTES);
+    const struct json *branches = json_get(j, "oneOf");
+    cr_assert_eq(json_len(branches), 2);
+    cr_assert_str_eq(json_str(json_at(json_get(json_at(branches, 0), "required"), 0)), "document");
+    cr_assert_str_eq(json_str(json_at(json_get(json_at(branches, 1), "required"), 0)), "text");
     json_free(j);
 }
 
