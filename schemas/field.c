@@ -243,8 +243,8 @@ static int check_one_of(const struct field *fields, uint32_t n, uint64_t given,
     size_t len = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!fields[i].one_of) continue;
-        int w = snprintf(names + len, sizeof names - len, "%s'%s'", first ? ", " : "",
-                         fields[i].name);
+        int w =
+            snprintf(names + len, sizeof names - len, "%s'%s'", first ? ", " : "", fields[i].name);
         assert(w > 0 && (size_t)w < sizeof names - len);
         len += (size_t)w;
         if (!first) first = &fields[i];

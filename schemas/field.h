@@ -46,7 +46,7 @@ struct field {
     const char *name;
     enum field_type type;
     bool required;
-    bool one_of; /* of all fields that say so exactly one is given */
+    bool one_of;       /* of all fields that say so exactly one is given */
     uint64_t min, max; /* U64 values, STR/BIN/PACK bytes, STRS count */
     double fmin, fmax; /* F64 */
     uint64_t item_max; /* STRS: bytes an item */

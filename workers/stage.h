@@ -10,12 +10,22 @@
  * every 100 ms of work and stops that item with item_fail(item, JOB_ERROR_CANCELLED, ...).
  *
  * The documents between the built-in stages:
- *   tokens   (encode.texts, encode.contract -> infer.embed)
+ *   document (encode.document -> encode.contract)
+ *            { format: "pdf"|"txt"|"text", encoding: str, text: str, pages_in: u64,
+ *              pages: [[number, outcome, width, height, begin, end, reason, running]],
+ *              boxes: bin u16le [code points][x0 y0 x1 y1] }        (encode/document.h)
+ *   tokens   (encode.texts, encode.contract, encode.part -> infer.embed)
  *            { model: str, seqs: [bin u32le ids], truncated: [bool], keep: any }
- *   vectors  (infer.embed -> post.embed, post.contract)
+ *   vectors  (infer.embed -> post.embed, post.contract, post.qc)
  *            { model: str, dim: u64, vectors: bin f32le [n][dim], tokens: [u64],
  *              truncated: [bool], keep: any }
- *            `keep` passes through untouched: what the post stage needs (a contract's clauses).
+ *   `keep` passes through infer.embed untouched: what the post stage needs.
+ *     of encode.texts     nil
+ *     of encode.contract  { language: "en"|"zh", clauses: bin u32le [n][9], document: as above }
+ *                         (encode/clauses_pack.h); seqs: a clause each
+ *     of encode.part      { recipe: str (the whole YAML), image: [13], log: [13] or nil }: facts,
+ *                         no judgement (encode/part_facts.h); seqs: the recipe's described causes
+ *                         in its order, then the log's chosen templates; neither without a log
  *   prompt   (encode.prompt -> infer.generate)   { model: str, ids: bin u32le }
  *   tokens out (infer.generate -> post.generate) { model: str, prompt_tokens: u64, ids: bin u32le,
  *                                                  finish: str, text: str }

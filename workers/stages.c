@@ -7,9 +7,9 @@
 #include "workers/post/stages.h"
 
 static const struct stage_program *const programs[] = {
-    &stage_encode_texts,  &stage_encode_prompt,  &stage_encode_contract, &stage_encode_part,
-    &stage_infer_embed,   &stage_infer_generate, &stage_post_embed,      &stage_post_generate,
-    &stage_post_contract, &stage_post_qc,
+    &stage_encode_texts,  &stage_encode_prompt, &stage_encode_document, &stage_encode_contract,
+    &stage_encode_part,   &stage_infer_embed,   &stage_infer_generate,  &stage_post_embed,
+    &stage_post_generate, &stage_post_contract, &stage_post_qc,
 };
 
 const struct stage_program *stage_at(uint32_t i) {

@@ -239,7 +239,7 @@ Test(clauses, random_texts_have_exact_spans_that_survive_packing) {
         char err[256] = "";
         buf_clear(&packed);
         struct packer p = packer_of(&packed);
-        clauses_pack(&p, LANGUAGE_ZH, &s.cs);
+        clauses_pack(&p, LANGUAGE_ZH, &s.cs, bytes_of("\xC0", 1));
         cr_assert_eq(pack_parse(&doc, buf_bytes(&packed), err, sizeof err), 0, "%s", err);
         cr_assert_eq(
             clauses_unpack(pack_root(doc), s.text, &s.arena, &language, &back, err, sizeof err), 0,
@@ -256,6 +256,30 @@ Test(clauses, random_texts_have_exact_spans_that_survive_packing) {
     buf_fini(&text);
     buf_fini(&piece);
     buf_fini(&packed);
+}
+
+Test(clauses, lines_of_small_print_are_joined_and_paragraphs_that_are_lines_are_not) {
+    struct buf text = {0};
+    for (uint32_t i = 0; i < 40; i++) /* a paragraph of three full lines and a short one */
+        buf_printf(&text, "%.*s%s\n", i % 4 == 3 ? 40 : 140 + (int)(i % 4),
+                   "The Supplier delivers the goods that are listed in the annex to the place "
+                   "which the Buyer has named in the order, at its own cost and risk, and the "
+                   "Buyer pays the price for them without delay.",
+                   i % 4 == 3 ? "." : "");
+    struct split s;
+    split_begin(&s, buf_bytes(&text));
+    cr_assert_eq(s.cs.at[0].end, 141 + 142 + 143 + 41, "the first paragraph ends at %u",
+                 s.cs.at[0].end);
+    split_end(&s);
+    buf_clear(&text);
+    for (uint32_t i = 0; i < 40; i++) {
+        for (uint32_t k = 0; k < 4 + i * 7 % 40; k++) buf_printf(&text, "word%u ", k);
+        buf_printf(&text, "ends.\n");
+    }
+    split_begin(&s, buf_bytes(&text));
+    cr_assert_eq(s.cs.n, 40, "%u clauses of 40 lines that are paragraphs", s.cs.n);
+    split_end(&s);
+    buf_fini(&text);
 }
 
 Test(clauses, the_language_follows_the_script) {

@@ -168,14 +168,16 @@ Test(risk, rules_look_at_presence_absence_values_and_words) {
     rules_free(&r);
 }
 
-/* ---- the three stages on the real model ---- */
+/* ---- the stages on the real model ---- */
 
+#define STAGES 4
 struct engine {
     struct ops *ops;
     struct models *models;
-    void *self[3];
+    void *self[STAGES];
 };
-static const char *const stages[3] = {"encode.contract", "infer.embed", "post.contract"};
+static const char *const stages[STAGES] = {"encode.document", "encode.contract", "infer.embed",
+                                           "post.contract"};
 
 static void engine_open(struct engine *e) {
     char named[600], err[512] = "";
@@ -186,14 +188,15 @@ static void engine_open(struct engine *e) {
     cr_assert_eq(ops_open(&e->ops, &config, err, sizeof err), 0, "%s", err);
     cr_assert_eq(models_open(&e->models, e->ops, NULL, list, 1, err, sizeof err), 0, "%s", err);
     struct stage_context context = {.models = e->models};
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < STAGES; k++) {
         const struct stage_program *p = stage_find(bytes_str(stages[k]));
+        if (!p->open) continue;
         cr_assert_eq(p->open(&e->self[k], &context, err, sizeof err), 0, "%s", err);
     }
 }
 
 static void engine_close(struct engine *e) {
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < STAGES; k++) {
         const struct stage_program *p = stage_find(bytes_str(stages[k]));
         if (p->close) p->close(e->self[k]);
     }
@@ -221,7 +224,7 @@ static void job_begin(struct job *j, struct bytes text) {
 static void job_stage(struct job *j, const struct engine *e, int k) {
     struct stage_item *items[] = {&j->item};
     stage_find(bytes_str(stages[k]))->run_batch(e->self[k], items, 1);
-    if (k < 2 && j->item.error == JOB_ERROR_NONE) j->item.input = j->item.output;
+    if (k < STAGES - 1 && j->item.error == JOB_ERROR_NONE) j->item.input = j->item.output;
 }
 
 static void job_end(struct job *j) {
@@ -270,7 +273,7 @@ static void example_is_analyzed(const char *path, const char *language, const st
     struct bytes text = bytes_of(data, bytes);
     job_begin(&j, text);
     job_begin(&again, text);
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < STAGES; k++) {
         job_stage(&j, &e, k);
         job_stage(&again, &e, k);
         cr_assert_eq(j.item.error, JOB_ERROR_NONE, "%s: %s", stages[k], j.item.reason);
@@ -333,26 +336,20 @@ Test(contract, the_chinese_example_is_read_as_it_is_meant) {
 
 Test(contract, what_cannot_be_analyzed_fails_its_job_with_the_reason) {
     struct engine e;
-    struct job j, other;
+    struct job j;
     engine_open(&e);
     job_begin(&j, bytes_str(" \n\t \n"));
     job_stage(&j, &e, 0);
+    job_stage(&j, &e, 1);
     cr_assert_eq(j.item.error, JOB_ERROR_PERMANENT);
     cr_assert(strstr(j.item.reason, "white space"), "%s", j.item.reason);
     job_end(&j);
-    /* clauses of another text: the offsets do not fit */
     job_begin(&j, bytes_str("A first clause.\n\nA second clause that is longer."));
-    job_begin(&other, bytes_str("Short."));
-    job_stage(&j, &e, 0);
-    job_stage(&j, &e, 1);
-    other.item.input = j.item.output;
-    job_stage(&other, &e, 2);
-    cr_assert_eq(other.item.error, JOB_ERROR_PERMANENT);
-    cr_assert(strstr(other.item.reason, "not in the text"), "%s", other.item.reason);
-    job_end(&other);
+    for (int k = 0; k < 3; k++) job_stage(&j, &e, k);
+    cr_assert_eq(j.item.error, JOB_ERROR_NONE, "%s", j.item.reason);
     atomic_bool cancelled = true;
     j.item.cancelled = &cancelled;
-    job_stage(&j, &e, 2);
+    job_stage(&j, &e, 3);
     cr_assert_eq(j.item.error, JOB_ERROR_CANCELLED);
     job_end(&j);
     engine_close(&e);

@@ -83,6 +83,12 @@ static void text_is(const struct document *d, const char *expected) {
     cr_assert_eq(d->chars, unicode_count(d->text));
 }
 
+static struct prov_it spanning(const struct document *d, uint32_t begin, uint32_t end) {
+    const char *at = d->text.data;
+    for (uint32_t i = 0; i < begin; i++) unicode_next(&at);
+    return prov_begin(d, (uint32_t)(at - (const char *)d->text.data), begin, end);
+}
+
 /* ---- lines to paragraphs ---- */
 
 Test(layout, a_sentence_goes_on_over_running_heads_and_page_numbers) {
@@ -106,14 +112,16 @@ Test(layout, a_sentence_goes_on_over_running_heads_and_page_numbers) {
 
 Test(layout, what_stands_at_an_edge_once_or_without_counting_along_stays) {
     static const struct placed lines[] = {
-        {1, 70, 80, 10, "Section 4"},        {1, 70, 300, 10, "is about delivery."},
-        {1, 70, 800, 10, "Sum 12"},          {2, 70, 80, 10, "Section 9"},
-        {2, 70, 300, 10, "is about money."}, {2, 290, 800, 9, "- ii -"}};
+        {1, 70, 80, 10, "Section 4"},         {1, 70, 300, 10, "is about delivery."},
+        {1, 70, 800, 10, "Sum 12"},           {2, 70, 80, 10, "Section 9"},
+        {2, 70, 300, 10, "is about money."},  {2, 290, 400, 9, "- ii -"},
+        {2, 290, 800, 9, "Source: a filing"}, {3, 290, 800, 9, "Source: a filing"}};
     struct made m;
     struct document d;
-    ARRANGED(&m, &d, lines, 2);
+    ARRANGED(&m, &d, lines, 3);
     text_is(&d, "Section 4\nis about delivery.\nSum 12\fSection 9\nis about money.");
-    cr_assert(bytes_is(d.pages[1].running, "- ii -"), "a page number alone needs no company");
+    cr_assert(bytes_is(d.pages[1].running, "- ii -\nSource: a filing"),
+              "a page number alone needs no company");
     made_end(&m);
 }
 
@@ -136,6 +144,34 @@ Test(layout, paragraphs_and_headings_are_set_apart_by_blank_lines) {
     made_end(&m);
 }
 
+Test(layout, a_title_that_later_pages_repeat_at_their_edge_stays) {
+    static const struct placed lines[] = {
+        {1, 200, 80, 18, "Supply Agreement"}, {1, 70, 300, 10, "is made today."},
+        {2, 70, 40, 9, "Supply Agreement"},   {2, 70, 300, 10, "It ends tomorrow."},
+        {3, 70, 40, 9, "Supply Agreement"},   {3, 70, 300, 10, "Signed"}};
+    struct made m;
+    struct document d;
+    ARRANGED(&m, &d, lines, 3);
+    text_is(&d, "Supply Agreement\nis made today.\fIt ends tomorrow.\fSigned");
+    made_end(&m);
+}
+
+Test(layout, cells_of_a_table_that_stand_apart_are_parted) {
+    static const struct placed lines[] = {{1, 70, 100, 10, "By: A"}, {1, 70, 130, 10, "Name: B"}};
+    struct made m;
+    struct document d;
+    struct prov p;
+    made_begin(&m, lines, 2, 1);
+    for (int i = 4; i < 5; i++) m.boxes[i].x0 += 200, m.boxes[i].x1 += 200; /* the A */
+    memcpy(m.text.data, "By:xA", 5); /* no blank where the gap is */
+    m.boxes[3] = (struct extract_box){85, 100, 90, 110};
+    cr_assert_eq(layout_document(&d, &m.x, &m.arena), 0);
+    text_is(&d, "By:x\tA\nName: B");
+    struct prov_it it = spanning(&d, 0, 6);
+    cr_assert(prov_next(&it, &p) && p.begin == 0 && p.end == 6, "one line, one box");
+    made_end(&m);
+}
+
 Test(layout, pages_without_text_are_kept_with_their_reasons) {
     static const struct placed lines[] = {{2, 70, 100, 10, "Only here."}};
     struct made m;
@@ -149,12 +185,6 @@ Test(layout, pages_without_text_are_kept_with_their_reasons) {
 }
 
 /* ---- boxes of spans ---- */
-
-static struct prov_it spanning(const struct document *d, uint32_t begin, uint32_t end) {
-    const char *at = d->text.data;
-    for (uint32_t i = 0; i < begin; i++) unicode_next(&at);
-    return prov_begin(d, (uint32_t)(at - (const char *)d->text.data), begin, end);
-}
 
 Test(prov, a_span_has_a_box_for_each_line_and_page) {
     static const struct placed lines[] = {

@@ -62,16 +62,20 @@ Test(pipeline, the_files_of_this_repository_load) {
     cr_assert_eq(pipelines_load(&set, "pipelines", err, sizeof err), 0, "%s", err);
     cr_assert_geq(set.n, 3);
     const char *const names[] = {"text.embed", "text.generate", "contract.analyze"};
-    const char *const runs[][3] = {{"encode.texts", "infer.embed", "post.embed"},
-                                   {"encode.prompt", "infer.generate", "post.generate"},
-                                   {"encode.contract", "infer.embed", "post.contract"}};
+    const char *const runs[][4] = {
+        {"encode.texts", "infer.embed", "post.embed"},
+        {"encode.prompt", "infer.generate", "post.generate"},
+        {"encode.document", "encode.contract", "infer.embed", "post.contract"}};
+    static const uint32_t n_stages[] = {3, 3, 4};
     for (int i = 0; i < 3; i++) {
         const struct pipeline *p = pipeline_find(&set, bytes_str(names[i]));
         cr_assert_not_null(p, "%s", names[i]);
         cr_assert_str_eq(p->kind, names[i]);
-        cr_assert_eq(p->n_stages, 3);
-        for (int k = 0; k < 3; k++) cr_assert_str_eq(p->stages[k].run, runs[i][k]);
-        cr_assert_eq(p->stages[1].checkpoint, i == 2);
+        cr_assert_eq(p->n_stages, n_stages[i]);
+        for (uint32_t k = 0; k < p->n_stages; k++) {
+            cr_assert_str_eq(p->stages[k].run, runs[i][k]);
+            cr_assert_eq(p->stages[k].checkpoint, i == 2 && k == 2);
+        }
     }
     cr_assert_null(pipeline_find(&set, bytes_str("text")));
 }

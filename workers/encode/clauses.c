@@ -9,7 +9,8 @@
 #include "workers/encode/unicode.h"
 
 #define WINDOW_BYTES (CLAUSE_COST_MAX * 4u + 16u)
-#define WRAP_CHARS_MAX 120u /* longer lines than this: the text is not hard-wrapped */
+#define WRAP_CHARS_MAX 120u /* no longer line than this: the text is hard-wrapped */
+#define WRAP_CHARS_TOP 400u /* longer ones may be; those beyond count as this */
 
 const char *clause_language_name(enum clause_language l) {
     return l == LANGUAGE_ZH ? "zh" : "en";
@@ -73,6 +74,17 @@ static struct bytes part(struct bytes text, uint32_t begin, uint32_t end) {
     return bytes_of((const char *)text.data + begin, end - begin);
 }
 
+/* The width of a page of small print: a third of the lines come close to it, and hardly one goes
+ * beyond. Paragraphs that are lines have all lengths: 0. */
+static uint32_t wide_wrap(const struct lines *ls) {
+    uint32_t count[WRAP_CHARS_TOP + 1] = {0}, beyond = 0, full = 0, width = WRAP_CHARS_TOP;
+    for (uint32_t i = 0; i < ls->n; i++)
+        count[ls->at[i].chars < WRAP_CHARS_TOP ? ls->at[i].chars : WRAP_CHARS_TOP]++;
+    while (width > 0 && (beyond + count[width]) * 20 <= ls->n) beyond += count[width--];
+    for (uint32_t k = width * 3 / 4; k <= width; k++) full += count[k];
+    return width < WRAP_CHARS_TOP && full * 3 >= ls->n ? width : 0;
+}
+
 /* The lines that are not blank, with what stands around them. */
 static int lines_read(struct bytes text, struct arena *a, struct lines *out) {
     const char *all = text.data, *at = all, *end = all + text.len, *begin = all;
@@ -107,7 +119,7 @@ static int lines_read(struct bytes text, struct arena *a, struct lines *out) {
         begin = at;
     }
     if (out->n) out->at[out->n - 1].blank_after = true;
-    if (longest <= WRAP_CHARS_MAX) out->wrap_chars = longest;
+    out->wrap_chars = longest <= WRAP_CHARS_MAX ? longest : wide_wrap(out);
     for (uint32_t i = 0; i < out->n; i++) {
         struct line *l = &out->at[i];
         l->marker = marker_read(part(text, l->begin, l->end), l->blank_before && l->blank_after);

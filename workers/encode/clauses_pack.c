@@ -6,7 +6,8 @@
 
 #define NUMBERS 9u /* of a clause */
 
-void clauses_pack(struct packer *p, enum clause_language language, const struct clauses *cs) {
+void clauses_pack(struct packer *p, enum clause_language language, const struct clauses *cs,
+                  struct bytes document) {
     struct buf b = {0};
     for (uint32_t i = 0; i < cs->n; i++) {
         const struct clause *c = &cs->at[i];
@@ -16,10 +17,12 @@ void clauses_pack(struct packer *p, enum clause_language language, const struct 
         for (uint32_t k = 0; k < NUMBERS; k++) buf_u32le(&b, v[k]);
     }
     if (b.error && !p->out->error) p->out->error = b.error;
-    pack_map(p, 2);
+    pack_map(p, 3);
     pack_kv_str(p, "language", clause_language_name(language));
     pack_str(p, "clauses");
     pack_bin(p, buf_bytes(&b));
+    pack_str(p, "document");
+    pack_raw(p, document);
     buf_fini(&b);
 }
 

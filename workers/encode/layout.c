@@ -7,12 +7,14 @@
 #include "workers/encode/unicode.h"
 
 #define EDGE_SHARE 0.12f /* of the page's height, where running lines stand */
+#define SAME_HEIGHT 3.0f /* points */
 #define RUNNING_CHARS_MAX 200u
 #define RUNNING_PAGES_MIN 2u /* a line that comes back on so many pages ... */
 #define RUNNING_SHARE 4u     /* ... and on a fourth of all, or on */
 #define RUNNING_ENOUGH 5u    /* this many, is a running one */
 #define GAP 1.25f            /* times the usual distance of lines: a new paragraph */
 #define SIZE_STEP 1.15f      /* times the height of letters: a heading or what follows one */
+#define COLUMN_GAP 1.5f      /* times the height of letters: another cell of a table */
 #define FULL_SHARE 0.75f     /* of the widest line of a page */
 
 struct line {
@@ -46,11 +48,21 @@ static void grow(struct extract_box *all, const struct extract_box *b) {
 
 /* ---- lines ---- */
 
+/* Whether two characters in a row stand on lines of their own, though nothing parts them: neither
+ * center is at the height of the other, or the second one is left of the first. */
+static bool is_elsewhere(const struct extract_box *a, const struct extract_box *b) {
+    if (!is_drawn(a) || !is_drawn(b)) return false;
+    float y_a = (a->y0 + a->y1) / 2, y_b = (b->y0 + b->y1) / 2;
+    bool level = (y_b > a->y0 && y_b < a->y1) || (y_a > b->y0 && y_a < b->y1);
+    return !level || b->x1 < a->x0;
+}
+
 static int lines_find(struct layout *l) {
     const struct extracted *x = l->x;
     const char *text = x->text.data, *end = text + x->text.len;
     uint32_t n = x->pages_in + 1, at = 0, page = 0;
     for (const char *s = text; s < end && (s = memchr(s, '\n', (size_t)(end - s))); s++) n++;
+    for (uint32_t i = 1; i < x->chars; i++) n += is_elsewhere(&x->boxes[i - 1], &x->boxes[i]);
     l->at = arena_calloc(l->arena, n, sizeof *l->at);
     if (!l->at) return -ENOMEM;
     while (text < end) {
@@ -58,6 +70,7 @@ static int lines_find(struct layout *l) {
         struct line line = {.text = text, .begin = at, .page = page};
         const char *stop = text, *next = text;
         while (next < end && at < x->pages[page].end) {
+            if (line.chars > 0 && is_elsewhere(&x->boxes[at - 1], &x->boxes[at])) break;
             uint32_t c = unicode_next(&next);
             grow(&line.box, &x->boxes[at++]);
             if (c == '\n') break;
@@ -76,6 +89,7 @@ static int lines_find(struct layout *l) {
 
 struct key { /* of a line near an edge, in two readings */
     uint64_t hash;
+    float y;
     uint32_t line, page;
 };
 
@@ -109,7 +123,12 @@ static uint64_t line_key(const struct line *l, bool shifted, bool *numbered) {
 static int by_hash(const void *x, const void *y) {
     const struct key *a = x, *b = y;
     if (a->hash != b->hash) return a->hash < b->hash ? -1 : 1;
-    return a->line < b->line ? -1 : a->line > b->line;
+    return a->y < b->y ? -1 : a->y > b->y;
+}
+
+static int by_page(const void *x, const void *y) {
+    const struct key *a = x, *b = y;
+    return a->page < b->page ? -1 : a->page > b->page;
 }
 
 /* "12", "- 12 -", "Page 12 of 90", 第 2 页 共 9 页, iv: a page number even where it comes but once. */
@@ -137,15 +156,34 @@ static bool is_page_number(const struct line *l) {
     return (digits > 0 && digits <= 8 && roman == 0) || (digits == 0 && roman > 0 && roman <= 6);
 }
 
+/* Lines that read alike and stand at one height of their pages. */
 static void mark_groups(struct layout *l, struct key *keys, uint32_t n) {
     qsort(keys, n, sizeof *keys, by_hash);
     for (uint32_t i = 0, end; i < n; i = end) {
         uint32_t pages = 1;
         for (end = i + 1; end < n && keys[end].hash == keys[i].hash; end++)
-            pages += keys[end].page != keys[end - 1].page;
+            if (keys[end].y - keys[end - 1].y > SAME_HEIGHT) break;
+        qsort(&keys[i], end - i, sizeof *keys, by_page);
+        for (uint32_t k = i + 1; k < end; k++) pages += keys[k].page != keys[k - 1].page;
         if (pages < RUNNING_PAGES_MIN) continue;
         if (pages < RUNNING_ENOUGH && pages * RUNNING_SHARE < l->x->pages_in) continue;
         for (uint32_t k = i; k < end; k++) l->at[keys[k].line].running = true;
+    }
+}
+
+/* A page number that is the first or the last of what else is left of a page, wherever it
+ * stands. */
+static void mark_first_and_last(struct layout *l) {
+    for (uint32_t i = 0, end; i < l->n; i = end) {
+        uint32_t first = UINT32_MAX, last = 0;
+        for (end = i; end < l->n && l->at[end].page == l->at[i].page; end++) {
+            if (l->at[end].running) continue;
+            if (first == UINT32_MAX) first = end;
+            last = end;
+        }
+        if (first >= last) continue;
+        l->at[first].running = is_page_number(&l->at[first]);
+        l->at[last].running = is_page_number(&l->at[last]);
     }
 }
 
@@ -158,15 +196,18 @@ static int mark_running(struct layout *l) {
         float height = l->x->pages[line->page].height_pt;
         bool edge =
             line->box.y1 <= height * EDGE_SHARE || line->box.y0 >= height * (1 - EDGE_SHARE);
-        if (!edge || !is_drawn(&line->box) || line->chars > RUNNING_CHARS_MAX) continue;
+        if (line->chars > RUNNING_CHARS_MAX || !is_drawn(&line->box)) continue;
+        if (!edge) continue;
+        line->running = is_page_number(line);
         bool numbered;
         uint64_t hash = line_key(line, false, &numbered);
         if (hash == 0) continue;
-        line->running = is_page_number(line);
-        keys[n++] = (struct key){hash, i, line->page};
-        if (numbered) keys[n++] = (struct key){~line_key(line, true, &numbered), i, line->page};
+        keys[n++] = (struct key){hash, line->box.y0, i, line->page};
+        if (numbered)
+            keys[n++] = (struct key){~line_key(line, true, &numbered), line->box.y0, i, line->page};
     }
     mark_groups(l, keys, n);
+    mark_first_and_last(l);
     return 0;
 }
 
@@ -236,13 +277,20 @@ static void put_mark(struct writing *w, char c) {
     memset(w->boxes + (size_t)w->chars++ * 8, 0, 8);
 }
 
+/* A tab comes between cells of a table that nothing else parts. */
 static void put_line(struct writing *w, const struct layout *l, const struct line *line) {
     const struct extract_page *page = &l->x->pages[line->page];
-    memcpy(w->text + w->bytes, line->text, line->bytes);
-    w->bytes += line->bytes;
-    for (uint32_t i = 0; i < line->chars; i++)
-        document_put_box(w->boxes + (size_t)w->chars++ * 8, &l->x->boxes[line->begin + i],
-                         page->width_pt, page->height_pt);
+    const char *at = line->text, *next = at;
+    for (uint32_t i = 0; i < line->chars; i++, at = next) {
+        const struct extract_box *b = &l->x->boxes[line->begin + i];
+        unicode_next(&next);
+        if (i > 0 && is_drawn(b) && is_drawn(b - 1) && *at != ' ' && at[-1] != ' ' &&
+            b->x0 - b[-1].x1 > COLUMN_GAP * (b->y1 - b->y0))
+            put_mark(w, '\t');
+        memcpy(w->text + w->bytes, at, (size_t)(next - at));
+        w->bytes += (size_t)(next - at);
+        document_put_box(w->boxes + (size_t)w->chars++ * 8, b, page->width_pt, page->height_pt);
+    }
 }
 
 /* All lines of a page, from l->at[*at] on: into the text, or to the page's running lines. */
@@ -282,8 +330,8 @@ static int put_page(struct writing *w, const struct layout *l, uint32_t number, 
 
 static int write_pages(struct layout *l, struct document *out, struct document_page *pages) {
     const struct extracted *x = l->x;
-    /* a mark more than the line had, for each line */
-    size_t bytes = x->text.len + 2 * (size_t)l->n + 1, chars = (size_t)x->chars + 2 * l->n + 1;
+    /* at most a mark in front of each character, and one more a line */
+    size_t chars = 2 * (size_t)x->chars + l->n + 1, bytes = x->text.len + chars;
     struct writing w = {.text = arena_alloc(l->arena, bytes),
                         .boxes = arena_calloc(l->arena, chars, 8)};
     if (!w.text || !w.boxes) return -ENOMEM;

@@ -6,11 +6,11 @@
  *     on other pages, their page number counted along;
  *   - a blank line comes between lines that stand further apart than those of a paragraph, or that
  *     differ in size;
- *   - a form feed comes between pages.
+ *   - a form feed comes between pages, a tab between cells of a table that nothing else parts.
  * A text file stays as it is.
  *
  * Units: points, code points.  Owner: out borrows from x and the arena.  Memory: 120 bytes a line,
- * 9 a character, in the arena.  Errors: -ENOMEM.  Threads: any. */
+ * 20 a character, in the arena.  Errors: -ENOMEM.  Threads: any. */
 #ifndef PENSTOCK_WORKERS_ENCODE_LAYOUT_H
 #define PENSTOCK_WORKERS_ENCODE_LAYOUT_H
 

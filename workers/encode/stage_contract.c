@@ -1,14 +1,14 @@
-/* stage_contract.c - encode.contract: the text of a contract.analyze job to clauses, and each
- * clause with its heading to tokens.
+/* stage_contract.c - encode.contract: a contract's document to clauses, and each clause with its
+ * heading to tokens.
  *
- * `keep` carries what the post stage cannot know: {language, clauses: bin}, nine u32le a clause in
- * the order of struct clause (clauses_pack.h). The text itself stays in the job's body. */
+ * `keep` carries what the post stage cannot know (clauses_pack.h), and the document. */
 #include <string.h>
 
 #include "base/err.h"
 #include "schemas/kinds.h"
 #include "workers/encode/clauses.h"
 #include "workers/encode/clauses_pack.h"
+#include "workers/encode/document.h"
 #include "workers/encode/stages.h"
 
 static bool encode_clauses(struct stage_item *i, const struct tokenizer *t, uint32_t context,
@@ -33,14 +33,13 @@ static bool encode_clauses(struct stage_item *i, const struct tokenizer *t, uint
     return rc == 0;
 }
 
-static void run_one(struct encode_self *s, struct stage_item *i) {
-    struct kind_contract_analyze body;
+static void run_with(struct encode_self *s, struct stage_item *i,
+                     const struct kind_contract_analyze *body, const struct document *d) {
     struct tokenizer *t;
     struct clauses cs;
     uint32_t context;
-    if (!encode_body(i, "contract.analyze", &body)) return;
     if (!encode_model(s, i, &t, &context, NULL)) return;
-    int rc = clauses_split(body.text, i->arena, &cs);
+    int rc = clauses_split(d->text, i->arena, &cs);
     if (rc == 0 && cs.n == 0) {
         item_fail(i, JOB_ERROR_PERMANENT, "text: holds nothing but white space");
         return;
@@ -54,18 +53,33 @@ static void run_one(struct encode_self *s, struct stage_item *i) {
             item_fail(i, JOB_ERROR_TRANSIENT, "no memory for the clauses");
         return;
     }
-    if (!encode_clauses(i, t, context, body.text, &cs, seqs)) return;
-    enum clause_language language = bytes_is(body.language, "zh")   ? LANGUAGE_ZH
-                                    : bytes_is(body.language, "en") ? LANGUAGE_EN
-                                                                    : clauses_language(body.text);
+    if (!encode_clauses(i, t, context, d->text, &cs, seqs)) return;
+    enum clause_language language = bytes_is(body->language, "zh")   ? LANGUAGE_ZH
+                                    : bytes_is(body->language, "en") ? LANGUAGE_EN
+                                                                     : clauses_language(d->text);
     struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
     struct packer p = packer_of(&out);
     pack_map(&p, 4);
     encode_pack(&p, i->model, seqs, cs.n);
     pack_str(&p, "keep");
-    clauses_pack(&p, language, &cs);
+    clauses_pack(&p, language, &cs, i->input);
     item_done_buf(i, &out);
     buf_fini(&out);
+}
+
+static void run_one(struct encode_self *s, struct stage_item *i) {
+    struct kind_contract_analyze body;
+    struct pack_doc *doc;
+    struct document d;
+    char err[LIMIT_REASON_BYTES] = "";
+    if (!encode_body(i, "contract.analyze", &body)) return;
+    int rc = pack_parse(&doc, i->input, err, sizeof err);
+    if (rc == 0) {
+        rc = document_read(&d, pack_root(doc), i->arena, err, sizeof err);
+        if (rc == 0) run_with(s, i, &body, &d);
+        pack_free(doc);
+    }
+    if (rc < 0) item_fail_rc(i, rc, err);
 }
 
 static void run_batch(void *self, struct stage_item **items, uint32_t n) {

@@ -12,7 +12,8 @@
 
 extern const struct stage_program stage_encode_texts;    /* text.embed -> tokens */
 extern const struct stage_program stage_encode_prompt;   /* text.generate -> prompt */
-extern const struct stage_program stage_encode_contract; /* contract.analyze -> tokens */
+extern const struct stage_program stage_encode_document; /* contract.analyze -> document */
+extern const struct stage_program stage_encode_contract; /* document -> tokens */
 extern const struct stage_program stage_encode_part;     /* qc.inspect -> tokens */
 
 /* self of the encode stages: which model takes how many tokens, read once from its config. Weights

@@ -1,8 +1,12 @@
 #include "workers/post/result.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "schemas/pack.h"
+#include "workers/post/prov.h"
+
+#define PAGES_MAX 8192u /* rows; LIMIT_EXTRACT_PAGES are read at the most */
 
 static struct bytes part(const struct analysis *a, uint32_t begin, uint32_t end) {
     return bytes_of((const char *)a->text.data + begin, end - begin);
@@ -18,8 +22,34 @@ static void kv_span(struct packer *p, uint32_t begin, uint32_t end) {
     pack_array(p, 2);
     pack_u64(p, begin);
     pack_u64(p, end);
-    pack_str(p, "prov"); /* plain text has no boxes */
-    pack_array(p, 0);
+}
+
+/* Hundredths of a point, outwards, so that a box still encloses what it did. */
+static void pack_box(struct packer *p, const struct extract_box *b) {
+    pack_array(p, 4);
+    pack_f64(p, floor((double)b->x0 * 100) / 100);
+    pack_f64(p, floor((double)b->y0 * 100) / 100);
+    pack_f64(p, ceil((double)b->x1 * 100) / 100);
+    pack_f64(p, ceil((double)b->y1 * 100) / 100);
+}
+
+/* text_at is the byte at which the span begins. */
+static void kv_prov(struct packer *p, const struct analysis *a, uint32_t text_at, uint32_t begin,
+                    uint32_t end) {
+    struct prov_it it = prov_begin(&a->document, text_at, begin, end);
+    struct prov prov;
+    uint32_t n = 0;
+    while (prov_next(&it, &prov)) n++;
+    pack_str(p, "prov");
+    pack_array(p, n);
+    it = prov_begin(&a->document, text_at, begin, end);
+    while (prov_next(&it, &prov)) {
+        pack_map(p, 3);
+        pack_kv_u64(p, "page", prov.page->number);
+        pack_str(p, "bbox");
+        pack_box(p, &prov.box);
+        kv_span(p, prov.begin, prov.end);
+    }
 }
 
 static void kv_version(struct packer *p, const char *key, const char *name, uint32_t version) {
@@ -60,6 +90,7 @@ static void pack_entity(struct packer *p, const struct analysis *a, const struct
     kv_bytes(p, "value", part(a, e->begin, e->end));
     pack_normalized(p, e);
     kv_span(p, e->char_begin, e->char_end);
+    kv_prov(p, a, e->begin, e->char_begin, e->char_end);
     pack_kv_f64(p, "score", e->score);
     if (e->business) pack_kv_bool(p, "business", true);
     if (e->conflict) pack_kv_bool(p, "conflict", true);
@@ -94,6 +125,7 @@ static void pack_clause(struct packer *p, const struct analysis *a, uint32_t i,
     pack_kv_u64(p, "level", c->level);
     kv_bytes(p, "text", part(a, c->begin, c->end));
     kv_span(p, c->char_begin, c->char_end);
+    kv_prov(p, a, c->begin, c->char_begin, c->char_end);
     pack_kv_f64(p, "score", a->best[i].score);
     pack_kv_f64(p, "cosine", a->best[i].cosine);
     pack_kv_f64(p, "cue", a->best[i].cue);
@@ -123,23 +155,43 @@ static void pack_summary(struct packer *p, const struct analysis *a) {
 }
 
 static void pack_notices(struct packer *p, const struct analysis *a) {
+    const struct document *d = &a->document;
+    bool unread = d->pages_failed + d->pages_partial > 0, more = d->n_pages > PAGES_MAX;
     pack_str(p, "notices");
-    pack_array(p, (a->entities.full ? 1u : 0u) + (a->entities.skipped ? 1u : 0u));
+    pack_array(p, (uint32_t)unread + more + a->entities.full + (a->entities.skipped > 0));
+    if (unread)
+        pack_str(p, "not all of the document could be read: see pages; what is said to be absent "
+                    "may stand there");
+    if (more) pack_str(p, "more pages than are listed: the last ones are only counted");
     if (a->entities.full) pack_str(p, "more entities than are kept: some are missing");
     if (a->entities.skipped)
         pack_str(p, "some stretches were too intricate for a grammar: entities may be missing");
 }
 
-static uint64_t pages(struct bytes text) {
-    uint64_t n = 1;
-    const char *at = text.data, *end = at + text.len;
-    while ((at = memchr(at, '\f', (size_t)(end - at)))) n++, at++;
-    return n;
+static void pack_pages(struct packer *p, const struct document *d) {
+    uint32_t n = d->n_pages < PAGES_MAX ? d->n_pages : PAGES_MAX;
+    pack_kv_u64(p, "pages_in", d->pages_in);
+    pack_kv_u64(p, "pages_ok", d->pages_ok);
+    pack_kv_u64(p, "pages_partial", d->pages_partial);
+    pack_kv_u64(p, "pages_failed", d->pages_failed);
+    pack_str(p, "pages");
+    pack_array(p, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct document_page *page = &d->pages[i];
+        pack_map(p, 7);
+        pack_kv_u64(p, "page", page->number);
+        pack_kv_str(p, "outcome", document_outcome_name(page->outcome));
+        kv_bytes(p, "reason", page->reason);
+        pack_kv_f64(p, "width", (double)page->width_pt);
+        pack_kv_f64(p, "height", (double)page->height_pt);
+        kv_span(p, page->begin, page->end);
+        kv_bytes(p, "running", page->running);
+    }
 }
 
 void result_pack(const struct analysis *a, struct buf *out) {
     struct packer packer = packer_of(out), *p = &packer;
-    pack_map(p, 14);
+    pack_map(p, 18);
     pack_kv_str(p, "language", clause_language_name(a->language));
     pack_str(p, "title");
     if (a->title.len)
@@ -148,9 +200,13 @@ void result_pack(const struct analysis *a, struct buf *out) {
         pack_nil(p);
     pack_kv_str(p, "method", "zero-shot");
     kv_bytes(p, "model", a->model);
-    pack_kv_u64(p, "pages_in", pages(a->text));
-    pack_kv_u64(p, "pages_ok", pages(a->text));
-    pack_kv_u64(p, "pages_failed", 0);
+    kv_bytes(p, "format", a->document.format);
+    pack_str(p, "text"); /* who sent it as text has it */
+    if (a->document.n_pages > 0)
+        pack_strn(p, a->text);
+    else
+        pack_nil(p);
+    pack_pages(p, &a->document);
     pack_str(p, "entities");
     pack_array(p, a->entities.n);
     for (uint32_t i = 0; i < a->entities.n; i++) pack_entity(p, a, &a->entities.at[i]);

@@ -1,28 +1,33 @@
 /* result.h - the result of contract.analyze as a msgpack document.
  *
- *   { language, title, method: "zero-shot", model, pages_in, pages_ok, pages_failed,
- *     entities: [{type, value, normalized, charspan: [b, e], prov: [], score, role?, business?,
- *                 conflict?}],
- *     clauses:  [{type, also: [{type, score}], heading, number, level, text, charspan, prov: [],
- *                 score, cosine, cue, truncated, risk: {level, rule, why} | nil}],
+ *   { language, title, method: "zero-shot", model, format, text: str | nil,
+ *     pages_in, pages_ok, pages_partial, pages_failed,
+ *     pages:    [{page, outcome, reason, width, height, charspan, running}],
+ *     entities: [{type, value, normalized, charspan: [b, e], prov, score, business?, conflict?}],
+ *     clauses:  [{type, also: [{type, score}], heading, number, level, text, charspan, prov, score,
+ *                 cosine, cue, truncated, risk: {level, rule, why} | nil}],
  *     risks:    [{level, rule, why, clause: index | nil}],
  *     taxonomy: {name, version}, policy: {name, version},
  *     summary:  {clauses, typed, other, entities, risks: {high, medium, low}}, notices: [str] }
  *
  * normalized is a date or duration of ISO 8601, {currency, value}, {name, role}, a number (per
- * cent), or a jurisdiction. charspan counts Unicode code points of the submitted text, which it
- * cuts exactly to value and text. A plain text has as many pages as form feeds part.
+ * cent), or a jurisdiction. charspan counts Unicode code points of the text, which it cuts exactly
+ * to value and text; prov lists [{page, bbox: [x0, y0, x1, y1], charspan}], one for each line that
+ * the span runs over (prov.h). A job that came as text has neither text nor pages in its result,
+ * prov is empty, and pages_in counts what form feeds part.
  *
  * Units: as above.  Owner: everything is borrowed during the call.  Memory: the buf.  Errors: in
  * the buf.  Threads: any. */
 #ifndef PENSTOCK_WORKERS_POST_RESULT_H
 #define PENSTOCK_WORKERS_POST_RESULT_H
 
+#include "workers/encode/document.h"
 #include "workers/post/classify.h"
 #include "workers/post/risk.h"
 
 struct analysis {
-    struct bytes text, title, model;
+    struct document document;
+    struct bytes text, title, model; /* text is the document's */
     enum clause_language language;
     const struct taxonomy *taxonomy;
     const struct policy *policy;

@@ -10,6 +10,7 @@
 #include "schemas/kinds.h"
 #include "workers/encode/clauses_pack.h"
 #include "workers/post/contract_dir.h"
+#include "workers/post/flat.h"
 #include "workers/post/result.h"
 #include "workers/post/stages.h"
 
@@ -142,33 +143,50 @@ static struct bytes title_of(struct bytes given, struct bytes text, const struct
     return bytes_of((const char *)text.data + c->heading.begin, c->heading.end - c->heading.begin);
 }
 
+static int read_entities(struct self *s, struct stage_item *i,
+                         const struct kind_contract_analyze *body, const struct clauses *cs,
+                         struct analysis *a, char *err, size_t err_bytes) {
+    uint32_t grammars = bytes_is(body->language, "en")   ? GRAMMAR_EN
+                        : bytes_is(body->language, "zh") ? GRAMMAR_ZH
+                                                         : GRAMMAR_EN | GRAMMAR_ZH;
+    struct flat flat;
+    int rc = flat_make(&flat, a->text, cs, i->arena);
+    if (rc == 0)
+        rc = entities_find(s->grammar, flat.text, grammars, a->language, i->cancelled, i->arena,
+                           &a->entities, err, err_bytes);
+    if (rc == 0) flat_restore(&flat, a->text, &a->entities);
+    return rc;
+}
+
 static int analyze(struct self *s, struct stage_item *i, const struct kind_contract_analyze *body,
                    const struct vectors_in *in, struct buf *out, char *err, size_t err_bytes) {
-    struct analysis a = {
-        .text = body->text, .model = in->model, .taxonomy = s->taxonomy, .policy = s->policy};
+    struct analysis a = {.model = in->model, .taxonomy = s->taxonomy, .policy = s->policy};
     struct clauses cs;
     struct room r = {NULL, NULL, NULL, NULL};
-    int rc = clauses_unpack(in->keep, body->text, i->arena, &a.language, &cs, err, err_bytes);
+    int rc = document_read(&a.document, pack_get(in->keep, "document"), i->arena, err, err_bytes);
+    a.text = a.document.text;
+    if (rc == 0) rc = clauses_unpack(in->keep, a.text, i->arena, &a.language, &cs, err, err_bytes);
     if (rc == 0 && cs.n != in->n)
         rc = err_set(err, err_bytes, ERR_CORRUPT, "%u clauses, but %u vectors", cs.n, in->n);
     if (rc == 0) rc = room_make(&r, cs.n, i->arena);
     if (rc == 0) rc = classify_all(s, i, in, &cs, &a, &r, err, err_bytes);
-    uint32_t grammars = bytes_is(body->language, "en")   ? GRAMMAR_EN
-                        : bytes_is(body->language, "zh") ? GRAMMAR_ZH
-                                                         : GRAMMAR_EN | GRAMMAR_ZH;
-    if (rc == 0)
-        rc = entities_find(s->grammar, body->text, grammars, a.language, i->cancelled, i->arena,
-                           &a.entities, err, err_bytes);
+    if (rc == 0) rc = read_entities(s, i, body, &cs, &a, err, err_bytes);
     if (rc == 0) rc = risks_find(s->risks, r.clauses, cs.n, &a.entities, i->arena, &a.findings);
     if (rc < 0) return rc;
     a.n = cs.n;
-    a.title = title_of(body->title, body->text, &cs);
+    a.title = title_of(body->title, a.text, &cs);
     a.clauses = r.clauses;
     a.best = r.best;
     a.also = (const struct class_score(*)[3])r.also;
     a.truncated = r.truncated;
     result_pack(&a, out);
-    return 0;
+    if (out->error) return 0; /* the item says what it is */
+    rc = pack_check(buf_bytes(out), err, err_bytes);
+    if (rc == ERR_LIMIT)
+        return err_set(err, err_bytes, rc,
+                       "more boxes, entities and clauses than one result may "
+                       "hold: submit the contract in parts");
+    return rc;
 }
 
 static void run_one(struct self *s, struct stage_item *i) {
