@@ -70,14 +70,22 @@ static void gather(struct gather *g, uint8_t *out, size_t want) {
     }
 }
 
-int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n) {
-    uint32_t page_bytes = env_page_bytes(t->env);
-    size_t value_bytes = blob_value_bytes(page_bytes), room = blob_data_bytes(page_bytes);
+static uint64_t sum_of(const struct bytes *parts, uint32_t n) {
     uint64_t total = 0;
     for (uint32_t i = 0; i < n; i++) total += parts[i].len;
+    return total;
+}
+
+int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n) {
+    return blob_put_at(t, id, sum_of(parts, n), 0, parts, n);
+}
+
+int blob_put_at(struct env_txn *t, struct blob_id id, uint64_t total, uint32_t index,
+                const struct bytes *parts, uint32_t n) {
+    uint32_t page_bytes = env_page_bytes(t->env);
+    size_t value_bytes = blob_value_bytes(page_bytes), room = blob_data_bytes(page_bytes);
     struct gather g = {parts, n, 0, 0};
-    uint64_t left = total;
-    for (uint32_t index = 0; left > 0; index++) {
+    for (uint64_t left = sum_of(parts, n); left > 0; index++) {
         size_t take = left < room ? (size_t)left : room;
         uint8_t key[BLOB_KEY_BYTES];
         void *value;
@@ -119,10 +127,11 @@ static const char *open_chunk(struct bytes value, struct blob_id id, uint32_t in
     return NULL;
 }
 
-int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes, struct buf *out,
-             char *err, size_t err_bytes) {
+/* The first `have` bytes of a payload of total bytes; out may be NULL. */
+static int read_blobs(const struct env_txn *t, struct blob_id id, uint64_t total, uint64_t have,
+                      uint32_t want_crc, struct buf *out, char *err, size_t err_bytes) {
     size_t room = blob_data_bytes(env_page_bytes(t->env));
-    uint64_t left = payload_bytes;
+    uint64_t left = have;
     uint32_t crc = 0;
     char job[JOB_ID_CHARS + 1];
     job_id_text(id.job, job);
@@ -133,18 +142,28 @@ int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes,
         int code = env_get(t, BLOB_CHUNKS, key_of(key, id, index), &value);
         const char *fault = code == -ENOENT ? "it is missing" : NULL;
         if (code != 0 && !fault) return code;
-        if (!fault) fault = open_chunk(value, id, index, payload_bytes, expect, &data);
+        if (!fault) fault = open_chunk(value, id, index, total, expect, &data);
         if (fault)
             return err_set(err, err_bytes, ERR_CORRUPT, "job %s, payload slot %u, chunk %u: %s",
                            job, id.slot, index, fault);
-        code = buf_append(out, data.data, data.len);
+        code = out ? buf_append(out, data.data, data.len) : 0;
         if (code != 0) return code;
         crc = crc32c(crc, data.data, data.len);
         left -= expect;
     }
-    if (crc == id.crc) return 0;
+    if (crc == want_crc) return 0;
     return err_set(err, err_bytes, ERR_CORRUPT,
                    "job %s, payload slot %u: the checksum of the whole is wrong", job, id.slot);
+}
+
+int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes, struct buf *out,
+             char *err, size_t err_bytes) {
+    return read_blobs(t, id, payload_bytes, payload_bytes, id.crc, out, err, err_bytes);
+}
+
+int blob_check(const struct env_txn *t, struct blob_id id, uint64_t total, uint64_t have,
+               uint32_t crc, char *err, size_t err_bytes) {
+    return read_blobs(t, id, total, have, crc, NULL, err, err_bytes);
 }
 
 int blob_del(struct env_txn *t, struct blob_id id) {

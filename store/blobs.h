@@ -31,6 +31,13 @@ size_t blob_value_bytes(uint32_t page_bytes); /* a chunk's value, header and pad
 size_t blob_data_bytes(uint32_t page_bytes);  /* payload bytes in a full chunk */
 
 int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n);
+/* Writes parts as the blobs from `index` on of a payload of total bytes; all but the payload's last
+ * blob are full. */
+int blob_put_at(struct env_txn *t, struct blob_id id, uint64_t total, uint32_t index,
+                const struct bytes *parts, uint32_t n);
+/* Checks the first `have` bytes of a payload of total bytes, of which crc is the CRC32C. */
+int blob_check(const struct env_txn *t, struct blob_id id, uint64_t total, uint64_t have,
+               uint32_t crc, char *err, size_t err_bytes);
 /* Appends payload_bytes to out. */
 int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes, struct buf *out,
              char *err, size_t err_bytes);

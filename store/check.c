@@ -6,6 +6,7 @@
 #include "store/record.h"
 #include "store/state.h"
 #include "store/store.h"
+#include "store/uploads.h"
 
 #define CHECK_ARENA_BYTES (1u << 20)
 
@@ -103,6 +104,24 @@ static int check_records(struct check *c) {
     return code == -ENOENT ? 0 : code;
 }
 
+static int check_upload(void *arg, const struct upload_record *u) {
+    struct check *c = arg;
+    char err[160] = "", id[JOB_ID_CHARS + 1];
+    job_id_text(u->id, id);
+    int code = uploads_check(c->t, u, err, sizeof err);
+    if (code == ERR_CORRUPT) found(c, "upload %s: %s", id, err);
+    return code == ERR_CORRUPT ? 0 : code;
+}
+
+static int check_uploads(struct check *c) {
+    int code = uploads_walk(c->t, check_upload, c);
+    if (code == ERR_CORRUPT || code == ERR_VERSION) {
+        found(c, "the record of an upload cannot be read: %s", err_text(code));
+        code = 0;
+    }
+    return code;
+}
+
 /* Every record found its entries, so an index with more of them has some that lead nowhere. */
 static int check_count(struct check *c, uint32_t table, uint64_t expect, const char *what) {
     uint64_t entries;
@@ -139,6 +158,7 @@ int store_check(struct store *s, void (*fn)(void *arg, const char *finding), voi
     if (code == 0) code = check_count(&c, META_KEYS, c.keyed, "the index of idempotency keys");
     if (code == 0) code = check_count(&c, META_LIVE, c.live, "the index of live jobs");
     if (code == 0) code = check_count(&c, META_FINISHED, c.finished, "the retention index");
+    if (code == 0) code = check_uploads(&c);
     if (code == 0) code = blob_walk(&c.t->blob, (struct blob_id){0}, check_named, &c);
     store_read_end(c.t);
     buf_fini(&c.payload);

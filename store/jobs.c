@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "store/record.h"
 #include "store/state.h"
+#include "store/uploads.h"
 
 struct bytes num_key(uint8_t key[NUM_KEY_BYTES], uint64_t id) {
     for (uint32_t i = 0; i < NUM_KEY_BYTES; i++) key[i] = (uint8_t)(id >> (56 - 8 * i));
@@ -248,12 +249,23 @@ int jobs_last_id(struct store_read *t, uint64_t *id) {
     return code == -ENOENT ? 0 : code;
 }
 
-int job_names_blob(const struct store_read *t, struct blob_id id, bool *named) {
+/* An upload's bytes lie where its job's body will. */
+static int upload_names_blob(struct store_read *t, struct blob_id id, bool *named) {
+    struct upload_record u;
+    int code = uploads_get(t, id.job, &u);
+    *named = code != -ENOENT;
+    if (code == -ENOENT || code == ERR_CORRUPT || code == ERR_VERSION) return 0;
+    if (code == 0) *named = id.slot == JOB_SLOT_BODY && id.crc == u.crc;
+    return code;
+}
+
+int job_names_blob(struct store_read *t, struct blob_id id, bool *named) {
     struct job_record r;
     struct before b;
     int code = get_raw(t, id.job, &r, NULL);
-    *named = code != -ENOENT;
-    if (code == -ENOENT || code == ERR_CORRUPT || code == ERR_VERSION) return 0;
+    if (code == -ENOENT) return upload_names_blob(t, id, named);
+    *named = true;
+    if (code == ERR_CORRUPT || code == ERR_VERSION) return 0;
     if (code != 0) return code;
     name_blobs(&b, &r);
     *named = false;

@@ -17,6 +17,7 @@ struct store {
     int lock_fd;
     struct env *meta, *blob; /* both NULL after a reopen that failed */
     uint64_t epoch;
+    uint8_t secret[16];      /* the store's id: keys what nobody may guess */
     pthread_rwlock_t in_use; /* read transactions share it, store_reopen takes it alone */
     atomic_bool poisoned;    /* a commit failed: no writes before store_reopen */
     atomic_bool full;        /* above 80 % */
@@ -31,7 +32,8 @@ struct store {
 int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes);
 void store_envs_close(struct store *s);
 
-/* Whether the record of id.job names this payload. A damaged record names all that is its own. */
-int job_names_blob(const struct store_read *t, struct blob_id id, bool *named);
+/* Whether the record of id.job, or of the upload that will be it, names this payload. A damaged
+ * record names all that is its own. */
+int job_names_blob(struct store_read *t, struct blob_id id, bool *named);
 
 #endif

@@ -16,7 +16,8 @@
 #define LAYOUT_VERSION 1u
 #define ID_BYTES 16u
 
-static const char *const meta_tables[META_TABLES] = {"info", "jobs", "keys", "live", "finished"};
+static const char *const meta_tables[META_TABLES] = {"info", "jobs",     "keys",
+                                                     "live", "finished", "uploads"};
 static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks"};
 
 int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes) {
@@ -56,7 +57,10 @@ static int match_ids(struct store_write *w, char *err, size_t err_bytes) {
     struct bytes in_meta, in_blob;
     int meta = env_get(&w->view.meta, META_INFO, bytes_str("id"), &in_meta);
     int blob = env_get(&w->view.blob, BLOB_INFO, bytes_str("id"), &in_blob);
-    if (meta == 0 && blob == 0 && bytes_eq(in_meta, in_blob)) return 0;
+    if (meta == 0 && blob == 0 && in_meta.len == ID_BYTES && bytes_eq(in_meta, in_blob)) {
+        memcpy(w->view.store->secret, in_meta.data, ID_BYTES);
+        return 0;
+    }
     if (meta == 0 || (meta != -ENOENT) || (blob != 0 && blob != -ENOENT))
         return err_set(err, err_bytes, ERR_CORRUPT,
                        "%s: meta and blob are not of the same store; restore both from one backup",
@@ -66,6 +70,7 @@ static int match_ids(struct store_write *w, char *err, size_t err_bytes) {
         memcpy(id, in_blob.data, ID_BYTES);
     else
         randombytes_buf(id, sizeof id);
+    memcpy(w->view.store->secret, id, sizeof id);
     struct bytes value = bytes_of(id, sizeof id);
     int code = env_put(&w->view.blob, BLOB_INFO, bytes_str("id"), value, ENV_REPLACE);
     if (code == 0) code = env_put(&w->view.meta, META_INFO, bytes_str("id"), value, ENV_NEW);

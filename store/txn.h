@@ -9,8 +9,17 @@
 
 /* Tables of meta. INFO: "version", "epoch", "id". JOBS: id -> record. KEYS: BLAKE2b of (tenant,
  * key) -> id. LIVE: ids that are not terminal. FINISHED: finished_ms, id of those that are.
+ * UPLOADS: id of the job that it becomes -> record of a body that is not whole yet (uploads.h).
  * Numbers in keys are big-endian, so that they sort. */
-enum meta_table { META_INFO, META_JOBS, META_KEYS, META_LIVE, META_FINISHED, META_TABLES };
+enum meta_table {
+    META_INFO,
+    META_JOBS,
+    META_KEYS,
+    META_LIVE,
+    META_FINISHED,
+    META_UPLOADS,
+    META_TABLES
+};
 enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_TABLES };
 
 struct store;
