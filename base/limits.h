@@ -10,7 +10,7 @@
 
 /* The wire. A message is at most LIMIT_FRAMES frames of LIMIT_FRAME_BYTES. */
 #define LIMIT_FRAME_BYTES (1024u * 1024u)
-#define LIMIT_FRAMES 20u
+#define LIMIT_FRAMES (2u + 2u * LIMIT_PARTS) /* of a lease: tag, header, body and input in parts */
 #define LIMIT_HEADER_BYTES (64u * 1024u)
 #define LIMIT_PACK_DEPTH 16u
 #define LIMIT_PACK_ITEMS (1024u * 1024u) /* elements in one msgpack document, all levels */
@@ -19,9 +19,10 @@
 #define LIMIT_PEER_INFLIGHT_BYTES (128ull * 1024 * 1024)
 #define LIMIT_INFLIGHT_BYTES (1024ull * 1024 * 1024)
 
-/* Jobs. A body is one frame; a stage output or a result is cut into at most LIMIT_PARTS frames. */
-#define LIMIT_BODY_BYTES LIMIT_FRAME_BYTES
+/* Jobs. A body, a stage output or a result is cut into at most LIMIT_PARTS frames; a body of more
+ * than one is uploaded before it is submitted. */
 #define LIMIT_PARTS 16u
+#define LIMIT_BODY_BYTES (LIMIT_PARTS * LIMIT_FRAME_BYTES)
 #define LIMIT_OUTPUT_BYTES (LIMIT_PARTS * LIMIT_FRAME_BYTES)
 #define LIMIT_NAME_BYTES 64u /* kinds, pipelines, stages, models, worker names, tenants */
 #define LIMIT_KEY_BYTES 256u /* idempotency keys */
@@ -40,6 +41,10 @@
 #define LIMIT_SUBSCRIBERS 4096u
 #define LIMIT_PEER_WATCHES 256u /* waits and event streams of one client connection */
 #define LIMIT_LIST_ROWS 500u
+#define LIMIT_UPLOADS 256u        /* that are not submitted yet */
+#define LIMIT_TENANT_UPLOADS 192u /* of one tenant */
+#define LIMIT_PEER_UPLOADS 16u    /* that one client connection began or wrote last */
+#define LIMIT_UPLOAD_NAME_BYTES 26u
 #define LIMIT_TENANTS 1024u
 
 /* A worker. */

@@ -246,13 +246,17 @@ int sock_recv(struct sock *s, struct sock_msg *m) {
     return 1;
 }
 
-void sock_msg_fini(struct sock_msg *m) {
-    for (uint32_t i = 0; i < m->frames; i++) {
+void sock_msg_trim(struct sock_msg *m, uint32_t frames) {
+    for (; m->frames > frames; m->frames--) {
+        uint32_t i = m->frames - 1;
         if (m->hold[i]) drop_frame(m->hold[i]);
         m->hold[i] = NULL;
         m->frame[i] = (struct bytes){NULL, 0};
     }
-    m->frames = 0;
+}
+
+void sock_msg_fini(struct sock_msg *m) {
+    sock_msg_trim(m, 0);
 }
 
 /* ---- sending ---- */

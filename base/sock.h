@@ -71,6 +71,7 @@ int sock_recv(struct sock *s, struct sock_msg *m);
  * are on their way to a ROUTER's peer, -EHOSTUNREACH unknown peer. */
 int sock_send(struct sock *s, const struct sock_msg *m);
 void sock_msg_fini(struct sock_msg *m);
+void sock_msg_trim(struct sock_msg *m, uint32_t frames); /* frees those behind the first ones */
 
 #define SOCK_WAIT_MAX 64u
 /* What a loop sleeps on: sockets and plain descriptors side by side. */

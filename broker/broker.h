@@ -17,6 +17,7 @@
 #include "broker/ready.h"
 #include "broker/table.h"
 #include "broker/tenant.h"
+#include "broker/upload.h"
 #include "broker/watch.h"
 
 /* Outputs that are handed from stage to stage in memory; beyond this they are committed instead. */
@@ -46,6 +47,7 @@ struct broker {
     struct ready ready;
     struct workers peers;
     struct watches watches;
+    struct uploads uploads;
     struct owed_list owed;
     struct due_table leases, delays, expiries;
     uint64_t last_id, next_attempt, next_seq;
@@ -134,6 +136,30 @@ void on_list(struct broker *b, const struct request *r);
 void on_workers(struct broker *b, const struct request *r);
 void on_ping(struct broker *b, const struct request *r);
 void on_status(struct broker *b, const struct request *r);
+/* Whether nothing new can be written just now, and why. */
+bool refuse_writes(struct broker *b, struct refusal *why);
+
+/* ---- uploads (upload_serve.c) ---- */
+void on_upload_begin(struct broker *b, const struct request *r);
+void on_upload_chunk(struct broker *b, const struct request *r);
+void on_upload_get(struct broker *b, const struct request *r);
+void on_upload_drop(struct broker *b, const struct request *r);
+/* The whole upload that a SUBMIT names, NULL when its body is the payload. 1: its job is there or on
+ * its way, and will be answered; negative with why. */
+int upload_for_submit(struct broker *b, const struct request *r, struct upload **out,
+                      struct refusal *why);
+/* Reads it into b->payload. Negative with why. */
+int upload_read(struct broker *b, const struct upload *u, struct bytes *body, struct refusal *why);
+struct job_payload upload_payload(const struct upload *u); /* of the job that it becomes */
+/* Its job's ADD is on the way: what op must know of it. -ENOMEM. */
+int upload_submit(struct broker *b, struct upload *u, struct commit_op *op);
+void upload_submitted(struct broker *b, uint64_t id);               /* it is a job */
+void upload_restored(struct broker *b, const struct commit_op *op); /* or not after all */
+void upload_committed(struct broker *b, struct commit_op *op);
+/* The disk refused; true: op must be kept and written later. */
+bool upload_failed(struct broker *b, struct commit_op *op);
+void upload_expired(struct broker *b, struct upload *u);
+int upload_recover(struct broker *b, struct store_read *t);
 bool broker_accepting(const struct broker *b);
 
 void on_register(struct broker *b, const struct request *r);

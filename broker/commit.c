@@ -56,15 +56,22 @@ static int describe_existing(struct store_write *w, struct commit_op *op) {
 
 static int apply(struct store_write *w, struct commit_op *op) {
     struct job_record *r = &op->record;
+    if (op->type > COMMIT_FORGET) return upload_apply(w, op);
     if (op->type == COMMIT_FORGET) {
+        if (op->upload.id) return upload_restore(w, op);
         int e = jobs_del(w, r->id);
         return e == -ENOENT ? 0 : e;
     }
     if (op->type == COMMIT_ADD && r->key.len) { /* before the body is written */
         int e = jobs_by_key(store_write_view(w), r->tenant, r->key, &op->existing);
+        if (e == 0 && op->upload.id) e = upload_apply(w, op);
         if (e == 0) return describe_existing(w, op);
         if (e != -ENOENT) return e;
         op->existing = 0;
+    }
+    if (op->type == COMMIT_ADD && op->upload.id) {
+        int e = upload_apply(w, op);
+        if (e) return e;
     }
     if (op->n_parts) {
         struct job_payload *p = op->slot == JOB_SLOT_BODY     ? &r->body

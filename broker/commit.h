@@ -19,6 +19,7 @@
 #include "base/ring.h"
 #include "base/sock.h"
 #include "store/store.h"
+#include "store/uploads.h"
 
 #define COMMIT_OPS 65536u
 #define COMMIT_BATCH 4096u
@@ -31,6 +32,10 @@ enum commit_type {
     COMMIT_ADD,    /* a new job with its body */
     COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
     COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
+    COMMIT_UPLOAD, /* a new upload */
+    COMMIT_CHUNK,  /* a part of it, parts[0] at upload.have */
+    COMMIT_DROP,   /* an upload and its bytes go */
+    COMMIT_LOOK,   /* is upload.id a job by now? */
     COMMIT_REOPEN
 };
 struct commit_op {
@@ -42,10 +47,14 @@ struct commit_op {
     uint32_t slot; /* of the payload, when n_parts > 0 */
     uint32_t n_parts;
     struct bytes parts[LIMIT_PARTS];
+    /* ADD, FORGET: where the body comes from, id 0 when it comes with the job. Afterwards, of a
+     * CHUNK: what is there; of a FORGET: the upload that is there again; bytes 0: none is. */
+    struct upload_record upload;
 
     int error;         /* 0: on disk */
     uint64_t existing; /* ADD: the idempotency key's job, 0 when this one is new */
     bool conflict;     /* and that job has another kind or body */
+    bool behind;       /* CHUNK: nothing was written, for something else is there */
     enum job_state existing_state;
     uint64_t existing_seed;
 
@@ -63,6 +72,11 @@ struct commit_op {
 struct commit_op *commit_op_new(enum commit_type type); /* NULL: no memory */
 void commit_op_free(struct commit_op *op);              /* with those that hang on it */
 uint64_t commit_op_bytes(const struct commit_op *op);   /* of its parts */
+
+/* The share of a transaction that is about op->upload (upload_commit.c); upload_restore when an ADD
+ * is taken back: the upload is there again. */
+int upload_apply(struct store_write *w, struct commit_op *op);
+int upload_restore(struct store_write *w, struct commit_op *op);
 
 struct committer;
 int committer_start(struct committer **out, struct store *s);

@@ -19,6 +19,7 @@ enum {
     OPT_LEASE,
     OPT_BEAT,
     OPT_QUEUE,
+    OPT_UPLOAD_TTL,
     OPT_META,
     OPT_BLOB,
     OPT_LOG
@@ -32,6 +33,8 @@ static const struct argp_option options[] = {
     {"lease-ms", OPT_LEASE, "MS", 0, "a worker unheard for this long has died (6000)", 0},
     {"heartbeat-ms", OPT_BEAT, "MS", 0, "workers beat this often (1000)", 0},
     {"queue-max", OPT_QUEUE, "JOBS", 0, "live jobs in all (1000000)", 0},
+    {"upload-ttl-ms", OPT_UPLOAD_TTL, "MS", 0, "an upload idle for this long is dropped (600000)",
+     0},
     {"meta-cap", OPT_META, "BYTES", 0, "cap of the job records (1 GiB)", 0},
     {"blob-cap", OPT_BLOB, "BYTES", 0, "cap of the payloads (8 GiB)", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error (info)", 0},
@@ -64,6 +67,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_LEASE: c->lease_ms = (int64_t)number(state, arg, 100, 3600000); break;
     case OPT_BEAT: c->heartbeat_ms = (int64_t)number(state, arg, 10, 60000); break;
     case OPT_QUEUE: c->queue_max = (uint32_t)number(state, arg, 1, LIMIT_JOBS_QUEUED); break;
+    case OPT_UPLOAD_TTL: c->upload_ttl_ms = (int64_t)number(state, arg, 100, 86400000); break;
     case OPT_META: c->meta_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
     case OPT_BLOB: c->blob_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
     case OPT_LOG:
@@ -85,6 +89,7 @@ void config_parse(struct config *c, int argc, char **argv) {
     *c = (struct config){.lease_ms = 6000,
                          .heartbeat_ms = 1000,
                          .queue_max = LIMIT_JOBS_QUEUED,
+                         .upload_ttl_ms = 600000,
                          .log_level = LOG_INFO};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, c);

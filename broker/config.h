@@ -15,6 +15,7 @@ struct config {
     char clients[288], workers[288]; /* endpoints to bind */
     char pipelines[512];
     int64_t lease_ms, heartbeat_ms;
+    int64_t upload_ttl_ms;                   /* an upload that is idle for this long is dropped */
     uint32_t queue_max;                      /* live jobs in all */
     uint64_t meta_cap_bytes, blob_cap_bytes; /* 0: the store's defaults */
     enum log_level log_level;

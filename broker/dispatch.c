@@ -30,6 +30,10 @@ static const struct handler {
     {MSG_STAGE_FAILED, on_stage_failed},
     {MSG_RETURN, on_return},
     {MSG_GOODBYE, on_goodbye},
+    {MSG_UPLOAD_BEGIN, on_upload_begin},
+    {MSG_UPLOAD_CHUNK, on_upload_chunk},
+    {MSG_UPLOAD_GET, on_upload_get},
+    {MSG_UPLOAD_DROP, on_upload_drop},
 };
 
 static void refuse(struct broker *b, struct sock *s, const struct sock_msg *m,

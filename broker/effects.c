@@ -247,7 +247,7 @@ static void refuse_disk(struct broker *b, struct commit_op *op) {
     struct refusal why;
     refusal_set(&why, "disk", "", "",
                 "free space or repair the disk; the broker tries again by itself",
-                "the job could not be written: %s", err_text(op->error));
+                "it could not be written: %s", err_text(op->error));
     why.retry_after_ms = REOPEN_EVERY_MS;
     refuse_submit(b, op, &why);
 }
@@ -264,6 +264,15 @@ static void failed(struct broker *b, struct commit_op *op) {
         b->disk_error = op->error;
         b->reopen_at_ms = b->now_ms + REOPEN_EVERY_MS;
         log_error("disk_failed", "error=\"%s\" accepting=false", err_text(op->error));
+    }
+    if (op->type > COMMIT_FORGET) {
+        if (op->answer) refuse_disk(b, op);
+        release(b, op);
+        if (!upload_failed(b, op)) {
+            commit_op_free(op);
+            return;
+        }
+        op->n_parts = 0;
     }
     if (op->type == COMMIT_ADD) {
         refuse_disk(b, op);
@@ -308,10 +317,14 @@ static void committed(struct broker *b, struct commit_op *op) {
         failed(b, op);
         return;
     }
+    if (op->type == COMMIT_ADD && op->upload.id) upload_submitted(b, op->upload.id);
+    if (op->type == COMMIT_FORGET && op->upload.id) upload_restored(b, op);
     if (op->type == COMMIT_ADD)
         added(b, op);
     else if (op->type == COMMIT_UPDATE)
         updated(b, op);
+    else if (op->type > COMMIT_FORGET)
+        upload_committed(b, op);
     release(b, op);
     commit_op_free(op);
 }

@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -31,6 +32,7 @@ static int64_t idle_ms(const struct broker *b) {
     ms = sooner(ms, due_wait_ms(&b->delays, b->now_ms));
     ms = sooner(ms, due_wait_ms(&b->expiries, b->now_ms));
     ms = sooner(ms, due_wait_ms(&b->watches.due, b->now_ms));
+    ms = sooner(ms, due_wait_ms(&b->uploads.due, b->now_ms));
     ms = sooner(ms, owed_wait_ms(&b->owed, b->now_ms));
     return sooner(ms, due_wait_ms(&b->peers.due, b->now_ms));
 }
@@ -66,7 +68,9 @@ static void dispatch_from(struct broker *b, struct sock *s, enum msg_direction f
             sock_msg_fini(&m);
         } else if (e == ERR_LIMIT && m.peer.len) {
             struct refusal why;
-            refusal_set(&why, "limit", "frames", "at most 20 frames", "send fewer frames",
+            char limit[64];
+            snprintf(limit, sizeof limit, "at most %u frames", LIMIT_FRAMES);
+            refusal_set(&why, "limit", "frames", limit, "send fewer frames",
                         "the message has more frames than it may");
             reply_refused(b, s, &m.peer, 0, &why);
         } else if (e < 0 && e != ERR_LIMIT) {
@@ -110,6 +114,8 @@ static void expire(struct broker *b) {
         if (j->expires_ms > b->now_wall_ms) j->expires_ms = b->now_wall_ms;
         effects_event(b, j, &end);
     }
+    while ((d = due_late(&b->uploads.due, b->now_ms)))
+        upload_expired(b, OWNER(d, struct upload, due));
     while ((d = due_late(&b->watches.due, b->now_ms))) wait_is_over(b, OWNER(d, struct watch, due));
     for (struct worker *w = b->peers.first, *next; w; w = next) {
         next = w->next;

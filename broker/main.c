@@ -62,6 +62,7 @@ static void close_all(struct broker *b) {
     sock_close(b->workers);
     sock_ctx_close(b->ctx);
     watches_fini(&b->watches);
+    uploads_fini(&b->uploads);
     owed_fini(&b->owed);
     workers_fini(&b->peers);
     job_table_fini(&b->jobs);

@@ -45,8 +45,19 @@ static int load_payload(struct broker *b, uint64_t job, uint32_t slot, const str
     return e ? e : store_payload_get(*t, job, slot, p, out);
 }
 
-/* The body, then the input cut into frames. The bytes lie in b->payload and the job. */
-static int load_frames(struct broker *b, const struct job *j, struct bytes *frame, uint32_t *n) {
+/* Cuts [from, to) of b->payload into frames. */
+static void cut(const struct broker *b, size_t from, size_t to, struct bytes *frame, uint32_t *n) {
+    for (size_t at = from; at < to; at += LIMIT_FRAME_BYTES) {
+        size_t left = to - at;
+        frame[(*n)++] =
+            bytes_of(b->payload.data + at, left < LIMIT_FRAME_BYTES ? left : LIMIT_FRAME_BYTES);
+    }
+}
+
+/* The body, then the input, both cut into frames; n_body of them are the body. The bytes lie in
+ * b->payload. */
+static int load_frames(struct broker *b, const struct job *j, struct bytes *frame, uint32_t *n,
+                       uint32_t *n_body) {
     struct store_read *t = NULL;
     buf_clear(&b->payload);
     int e = load_payload(b, j->id, JOB_SLOT_BODY, &j->body, &t, &b->payload);
@@ -57,13 +68,10 @@ static int load_frames(struct broker *b, const struct job *j, struct bytes *fram
         e = load_payload(b, j->id, JOB_SLOT_STAGE + j->input_stage, &j->input, &t, &b->payload);
     if (t) store_read_end(t);
     if (e) return e;
-    frame[0] = bytes_of(b->payload.data, body);
-    *n = 1;
-    for (size_t at = body; at < b->payload.len; at += LIMIT_FRAME_BYTES) {
-        size_t left = b->payload.len - at;
-        frame[(*n)++] =
-            bytes_of(b->payload.data + at, left < LIMIT_FRAME_BYTES ? left : LIMIT_FRAME_BYTES);
-    }
+    *n = 0;
+    cut(b, 0, body, frame, n);
+    *n_body = *n;
+    cut(b, body, b->payload.len, frame, n);
     return 0;
 }
 
@@ -96,8 +104,8 @@ static int64_t lease_limit_ms(const struct broker *b, const struct job *j, const
 /* Returns false when nothing can be leased just now. */
 static bool lease(struct broker *b, struct job *j, struct worker *w) {
     struct bytes frame[LIMIT_FRAMES];
-    uint32_t n;
-    int e = load_frames(b, j, frame, &n);
+    uint32_t n, n_body;
+    int e = load_frames(b, j, frame, &n, &n_body);
     if (e == ERR_CORRUPT || e == -ENOENT) {
         fail_unreadable(b, j, e);
         return true;
@@ -117,6 +125,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
                           .attempt = event.attempt,
                           .seed = j->seed,
                           .left_ms = j->expires_ms ? (uint64_t)(left_ms > 1 ? left_ms : 1) : 0,
+                          .body_parts = n_body,
                           .alone = j->deaths > 0,
                           .plan = buf_bytes(&plan)};
     e = reply(b, b->workers, &w->peer, MSG_LEASE, &m, frame, n);

@@ -56,6 +56,7 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
     if (e == 0) {
         e = jobs_last_id(t, &b->last_id);
         if (e == 0) e = jobs_walk(t, 0, false, true, &a, revive, &v);
+        if (e == 0) e = upload_recover(b, t);
         store_read_end(t);
     }
     arena_fini(&a);

@@ -13,8 +13,7 @@
 
 enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000 };
 
-static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t index,
-                        struct refusal *why) {
+bool refuse_writes(struct broker *b, struct refusal *why) {
     char limit[64];
     if (b->draining) {
         refusal_set(why, "draining", "", "", "submit again when the broker is back",
@@ -29,13 +28,6 @@ static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t ind
         refusal_set(why, "full", "", "80 % of the store",
                     "wait for retention, or raise the store's cap", "the store is over 80 %% full");
         why->retry_after_ms = RETRY_DRAIN_MS;
-    } else if (b->jobs.len >= b->config.queue_max || b->queued[index] >= p->queue_max) {
-        snprintf(limit, sizeof limit, "at most %u jobs",
-                 b->queued[index] >= p->queue_max ? p->queue_max : b->config.queue_max);
-        refusal_set(why, "full", "pipeline", limit, "submit again later",
-                    "%s has as many live jobs as it may",
-                    b->queued[index] >= p->queue_max ? p->name : "the broker");
-        why->retry_after_ms = RETRY_FULL_MS;
     } else if (commit_outstanding(b->committer) >= BROKER_OPS_SUBMIT_MAX ||
                b->commit_bytes >= BROKER_COMMIT_BYTES) {
         snprintf(limit, sizeof limit, "at most %u jobs or %u MiB on their way to the disk",
@@ -45,6 +37,19 @@ static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t ind
     } else {
         return false;
     }
+    return true;
+}
+
+static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t index,
+                        struct refusal *why) {
+    char limit[64];
+    if (refuse_writes(b, why)) return true;
+    bool own = b->queued[index] >= p->queue_max;
+    if (!own && b->jobs.len < b->config.queue_max) return false;
+    snprintf(limit, sizeof limit, "at most %u jobs", own ? p->queue_max : b->config.queue_max);
+    refusal_set(why, "full", "pipeline", limit, "submit again later",
+                "%s has as many live jobs as it may", own ? p->name : "the broker");
+    why->retry_after_ms = RETRY_FULL_MS;
     return true;
 }
 
@@ -93,7 +98,7 @@ static struct job *make_job(struct broker *b, const struct draft *d) {
     const struct msg_submit *m = d->m;
     struct job *j = job_new(d->pipeline);
     if (!j) return NULL;
-    j->id = b->last_id = job_id_next(b->last_id, b->now_wall_ms);
+    j->id = d->upload ? d->upload->id : (b->last_id = job_id_next(b->last_id, b->now_wall_ms));
     j->kind = d->kind;
     j->tenant = d->tenant;
     j->seed = m->has_seed ? m->seed : draw_seed();
@@ -107,7 +112,10 @@ static struct job *make_job(struct broker *b, const struct draft *d) {
         memcpy(key, d->key.data, d->key.len);
         j->key = bytes_of(key, d->key.len);
     }
-    if (job_payload_set(&j->body, &d->body, 1) != 0) goto fail;
+    if (d->upload)
+        j->body = upload_payload(d->upload);
+    else if (job_payload_set(&j->body, &d->body, 1) != 0)
+        goto fail;
     return j;
 fail:
     job_free(j);
@@ -115,12 +123,15 @@ fail:
 }
 
 struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct refusal *why) {
-    if (refuse_load(b, d->pipeline, d->index, why) || kind_decode(d->kind, d->body, NULL, why) != 0)
-        return NULL;
+    struct bytes body = d->body;
+    if (refuse_load(b, d->pipeline, d->index, why)) return NULL;
+    if (d->upload && upload_read(b, d->upload, &body, why) != 0) return NULL;
+    if (kind_decode(d->kind, body, NULL, why) != 0) return NULL;
     struct job *j = make_job(b, d);
     struct commit_op *op = commit_op_new(COMMIT_ADD);
-    if (!j || !op || effects_keep_parts(op, JOB_SLOT_BODY, &d->body, 1) ||
-        job_table_insert(&b->jobs, j)) {
+    if (!j || !op || (!d->upload && effects_keep_parts(op, JOB_SLOT_BODY, &d->body, 1)) ||
+        job_table_insert(&b->jobs, j) || (d->upload && upload_submit(b, d->upload, op))) {
+        if (j) job_table_remove(&b->jobs, j);
         job_free(j);
         commit_op_free(op);
         refusal_set(why, "full", "", "memory", "submit again later", "the broker is out of memory");
@@ -135,9 +146,13 @@ struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct re
 
 void on_submit(struct broker *b, const struct request *r) {
     const struct msg_submit *m = r->header;
-    struct draft d = {.m = m, .tenant = r->tenant, .key = m->key, .body = r->payload[0]};
+    struct draft d = {.m = m, .tenant = r->tenant, .key = m->key};
     struct refusal why;
-    struct commit_op *op = draft_choose(b, &d, &why) == 0 ? draft_admit(b, &d, &why) : NULL;
+    int e = upload_for_submit(b, r, &d.upload, &why);
+    if (e > 0) return;
+    if (r->n) d.body = r->payload[0];
+    if (!e) e = draft_choose(b, &d, &why);
+    struct commit_op *op = e ? NULL : draft_admit(b, &d, &why);
     if (!op) {
         reply_refused(b, r->sock, &r->peer, m->req, &why);
         return;

@@ -16,6 +16,7 @@ struct draft {
     const struct msg_submit *m; /* kind, pipeline, priority, times and seed */
     struct tenant *tenant;
     struct bytes key, body;
+    struct upload *upload;        /* a whole one in place of the body, or NULL */
     const struct kind_desc *kind; /* by draft_choose */
     const struct pipeline *pipeline;
     uint32_t index; /* of the pipeline among those that are loaded */

@@ -57,24 +57,40 @@ static int take_plan(struct lease *l, struct bytes plan, struct refusal *why) {
     return code;
 }
 
-/* The input's parts behind the body: one as it lies, several joined. */
-static int take_input(struct lease *l) {
-    const struct sock_msg *m = &l->message;
+/* A document in parts: one as it lies, several joined in the arena. */
+static int join(struct arena *a, const struct bytes *part, uint32_t n, struct bytes *out) {
     size_t total = 0;
-    if (m->frames <= 3) return 0;
-    if (m->frames == 4) {
-        l->input = m->frame[3];
-        return 0;
-    }
-    for (uint32_t i = 3; i < m->frames; i++) total += m->frame[i].len;
-    uint8_t *at = arena_alloc(&l->arena, total);
+    *out = n ? part[0] : (struct bytes){NULL, 0};
+    if (n <= 1) return 0;
+    for (uint32_t i = 0; i < n; i++) total += part[i].len;
+    uint8_t *at = arena_alloc(a, total);
     if (!at) return -ENOMEM;
-    l->input = bytes_of(at, total);
-    for (uint32_t i = 3; i < m->frames; i++) {
-        if (m->frame[i].len > 0) memcpy(at, m->frame[i].data, m->frame[i].len);
-        at += m->frame[i].len;
+    *out = bytes_of(at, total);
+    for (uint32_t i = 0; i < n; i++) {
+        if (part[i].len > 0) memcpy(at, part[i].data, part[i].len);
+        at += part[i].len;
     }
     return 0;
+}
+
+/* The body's parts, then the input's. Frames that were copied are given back when nothing behind
+ * them is still read where it lies. */
+static int take_payload(struct lease *l, uint64_t body_parts, struct refusal *why) {
+    struct sock_msg *m = &l->message;
+    uint32_t n = m->frames - 2;
+    if (body_parts > n) {
+        refusal_set(why, "frames", "body_parts", "", "", "the body has %llu parts, %u frames came",
+                    (unsigned long long)body_parts, n);
+        return ERR_LIMIT;
+    }
+    uint32_t n_body = (uint32_t)body_parts, n_input = n - n_body;
+    int code = join(&l->arena, m->frame + 2, n_body, &l->body);
+    if (code == 0) code = join(&l->arena, m->frame + 2 + n_body, n_input, &l->input);
+    if (code != 0)
+        refusal_set(why, "memory", "", "", "", "the worker has no memory for the body and input");
+    else if (n_input != 1)
+        sock_msg_trim(m, n_body > 1 ? 2 : 3);
+    return code;
 }
 
 int lease_new(struct lease **out, struct sock_msg *m, const struct msg_lease *header,
@@ -93,15 +109,10 @@ int lease_new(struct lease **out, struct sock_msg *m, const struct msg_lease *he
     l->first = (uint32_t)header->stage;
     l->alone = header->alone;
     l->kind = header->kind;
-    l->body = l->message.frame[2];
     l->arrived_ms = now_ms;
     arena_init(&l->arena, LIMIT_ARENA_BYTES);
     int code = take_plan(l, header->plan, why);
-    if (code == 0) {
-        code = take_input(l);
-        if (code != 0)
-            refusal_set(why, "memory", "", "", "", "the worker has no memory for the input");
-    }
+    if (code == 0) code = take_payload(l, header->body_parts, why);
     if (code != 0) {
         lease_free(l);
         return code;

@@ -76,6 +76,7 @@ static void broker_drop(void) {
     committer_stop(b->committer);
     verdicts_fini(b);
     watches_fini(&b->watches);
+    uploads_fini(&b->uploads);
     job_table_fini(&b->jobs);
     tenants_fini(&b->tenants);
     workers_fini(&b->peers);

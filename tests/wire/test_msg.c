@@ -344,17 +344,17 @@ Test(frames, a_type_of_the_other_direction_is_refused) {
 
 Test(frames, counts_and_sizes_are_checked_against_the_row) {
     struct refusal why;
-    cr_assert_eq(open_as("PS\x01\x01", 4, 3, 1, 1, MSG_C2B, &why), 0);
-    cr_assert_lt(open_as("PS\x01\x01", 4, 1, 0, 0, MSG_C2B, &why), 0);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 3, 1, 1, MSG_C2B, &why), 0);
+    cr_assert_lt(open_as("PS\x01\x0D", 4, 1, 0, 0, MSG_C2B, &why), 0);
     cr_names_all(&why, "frames", "header");
-    cr_assert_eq(open_as("PS\x01\x01", 4, 2, 1, 1, MSG_C2B, &why), ERR_LIMIT);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 2, 1, 1, MSG_C2B, &why), ERR_LIMIT);
     cr_names_all(&why, "frames", "payload");
-    cr_assert_eq(open_as("PS\x01\x01", 4, 4, 1, 1, MSG_C2B, &why), ERR_LIMIT);
-    cr_assert_eq(open_as("PS\x01\x01", 4, 3, LIMIT_HEADER_BYTES, 1, MSG_C2B, &why), 0);
-    cr_assert_eq(open_as("PS\x01\x01", 4, 3, LIMIT_HEADER_BYTES + 1, 1, MSG_C2B, &why), ERR_LIMIT);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 4, 1, 1, MSG_C2B, &why), ERR_LIMIT);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 3, LIMIT_HEADER_BYTES, 1, MSG_C2B, &why), 0);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 3, LIMIT_HEADER_BYTES + 1, 1, MSG_C2B, &why), ERR_LIMIT);
     cr_names_all(&why, "limit", "header");
-    cr_assert_eq(open_as("PS\x01\x01", 4, 3, 1, LIMIT_FRAME_BYTES, MSG_C2B, &why), 0);
-    cr_assert_eq(open_as("PS\x01\x01", 4, 3, 1, LIMIT_FRAME_BYTES + 1, MSG_C2B, &why), ERR_LIMIT);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 3, 1, LIMIT_FRAME_BYTES, MSG_C2B, &why), 0);
+    cr_assert_eq(open_as("PS\x01\x0D", 4, 3, 1, LIMIT_FRAME_BYTES + 1, MSG_C2B, &why), ERR_LIMIT);
     cr_names_all(&why, "limit", "payload");
 }
 
