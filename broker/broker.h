@@ -144,8 +144,8 @@ void on_upload_begin(struct broker *b, const struct request *r);
 void on_upload_chunk(struct broker *b, const struct request *r);
 void on_upload_get(struct broker *b, const struct request *r);
 void on_upload_drop(struct broker *b, const struct request *r);
-/* The whole upload that a SUBMIT names, NULL when its body is the payload. 1: its job is there or on
- * its way, and will be answered; negative with why. */
+/* The whole upload that a SUBMIT names, NULL when its body is the payload. 1: its job is there or
+ * on its way, and will be answered; negative with why. */
 int upload_for_submit(struct broker *b, const struct request *r, struct upload **out,
                       struct refusal *why);
 /* Reads it into b->payload. Negative with why. */

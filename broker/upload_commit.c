@@ -2,7 +2,7 @@
 #include "base/err.h"
 #include "broker/commit.h"
 
-/* What the loop knows may be older than what is on disk: a flush that failed may have reached it. */
+/* The disk may know more than the loop: a flush that failed may have reached it all the same. */
 static int append(struct store_write *w, struct commit_op *op) {
     struct upload_record now;
     int e = uploads_get(store_write_view(w), op->upload.id, &now);

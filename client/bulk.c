@@ -3,6 +3,7 @@
  * A slot's life:
  *   FREE -> (take) TO_SUBMIT -> (say) SUBMITTED -> (hear ACCEPTED) TO_WAIT -> (say) WAITING
  *        -> (hear RESULT) FREE
+ * A long body goes from TO_SUBMIT to SUBMITTED and back once for each of its chunks before.
  * SUBMITTED and WAITING go back to TO_ when their answer is overdue, refused for now or lost with a
  * connection; without `results` a slot is free at ACCEPTED. */
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "client/link.h"
+#include "client/upload.h"
 #include "schemas/job.h"
 
 #define WINDOW_DEFAULT 64u
@@ -29,6 +30,7 @@ struct slot {
     struct penstock_job asked;
     struct buf packed; /* the body, where it came as JSON */
     struct bytes body;
+    struct upload upload; /* of a body of more than a frame; then it is submitted by its name */
 };
 struct bulk {
     struct penstock *p;
@@ -69,9 +71,26 @@ static int take(struct bulk *b, char *err, size_t err_bytes) {
         char why[PENSTOCK_ERR_BYTES] = "a job of a bulk needs an idempotency key";
         rc = s->asked.key && s->asked.key[0] ? 0 : PENSTOCK_INVALID;
         if (rc == 0) rc = link_body(&s->asked, &s->packed, &s->body, why, sizeof why);
-        if (rc < 0) ended(b, s, rc, NULL, why);
+        if (rc < 0)
+            ended(b, s, rc, NULL, why);
+        else if (s->body.len > LIMIT_FRAME_BYTES)
+            upload_init(&s->upload, s->body, s->asked.key);
     }
     return 0;
+}
+
+static int say_submit(struct bulk *b, struct slot *s, char *why, size_t why_bytes) {
+    struct msg_submit m;
+    if (s->upload.body.len && !upload_whole(&s->upload)) {
+        union upload_message part;
+        struct link_ask ask;
+        upload_next(&s->upload, s->req, &part, &ask);
+        return link_send(b->p, ask.type, ask.in, ask.payload, b->now_ms, why, why_bytes);
+    }
+    link_submit(&s->asked, s->req, &m);
+    if (s->upload.body.len) m.upload = bytes_str(s->upload.name);
+    struct bytes payload = s->upload.body.len ? bytes_of(NULL, 0) : s->body;
+    return link_send(b->p, MSG_SUBMIT, &m, payload, b->now_ms, why, why_bytes);
 }
 
 static int say_one(struct bulk *b, struct slot *s) {
@@ -79,9 +98,7 @@ static int say_one(struct bulk *b, struct slot *s) {
     int rc;
     s->req = link_next_req(b->p);
     if (s->phase == TO_SUBMIT) {
-        struct msg_submit m;
-        link_submit(&s->asked, s->req, &m);
-        rc = link_send(b->p, MSG_SUBMIT, &m, s->body, b->now_ms, why, sizeof why);
+        rc = say_submit(b, s, why, sizeof why);
     } else {
         struct msg_wait m = {.req = s->req, .job = s->job, .timeout_ms = WAIT_SLICE_MS};
         rc = link_send(b->p, MSG_WAIT, &m, bytes_of(NULL, 0), b->now_ms, why, sizeof why);
@@ -146,6 +163,13 @@ static void hear_accepted(struct bulk *b, struct slot *s, const struct msg_accep
     ended(b, s, 0, &r, "");
 }
 
+/* A part of the body is there: the next one, or the submit. */
+static void hear_uploaded(struct bulk *b, struct slot *s, const struct msg_upload_state *m) {
+    upload_heard(&s->upload, m);
+    s->phase = TO_SUBMIT;
+    s->due_ms = b->now_ms;
+}
+
 static void hear_result(struct bulk *b, struct slot *s, const struct link_answer *a) {
     struct penstock_result r;
     char why[PENSTOCK_ERR_BYTES] = "";
@@ -158,7 +182,14 @@ static void hear_refused(struct bulk *b, struct slot *s, const struct link_answe
     char why[PENSTOCK_ERR_BYTES];
     int rc = link_refused(b->p, a, why, sizeof why);
     int64_t again_ms = (int64_t)b->p->refusal.retry_after_ms;
+    bool uploads = s->phase == SUBMITTED && s->upload.body.len;
+    if (uploads && upload_refused(&s->upload, &b->p->refusal)) {
+        s->phase = TO_SUBMIT;
+        s->due_ms = b->now_ms;
+        return;
+    }
     if (again_ms == 0) {
+        if (uploads) upload_give_up(b->p, &s->upload);
         ended(b, s, rc, NULL, why);
         return;
     }
@@ -181,6 +212,8 @@ static void hear(struct bulk *b) {
             hear_refused(b, s, &a);
         else if (asked && s->phase == SUBMITTED && a.desc->type == MSG_ACCEPTED)
             hear_accepted(b, s, &a.as.accepted);
+        else if (asked && s->phase == SUBMITTED && a.desc->type == MSG_UPLOAD_STATE)
+            hear_uploaded(b, s, &a.as.upload_state);
         else if (asked && s->phase == WAITING && a.desc->type == MSG_RESULT)
             hear_result(b, s, &a);
         else if (asked && s->phase == WAITING && a.desc->type == MSG_STATE)

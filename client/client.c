@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/version.h"
-#include "client/link.h"
+#include "client/upload.h"
 #include "schemas/endpoint.h"
 #include "schemas/job.h"
 #include "schemas/json_schema.h"
@@ -100,6 +100,41 @@ void link_submit(const struct penstock_job *job, uint64_t req, struct msg_submit
     };
 }
 
+static int submit_short(struct penstock *p, const struct penstock_job *job, struct bytes body,
+                        int timeout_ms, struct link_answer *a, char *err, size_t err_bytes) {
+    struct msg_submit m;
+    link_submit(job, link_next_req(p), &m);
+    struct link_ask ask = {.type = MSG_SUBMIT,
+                           .in = &m,
+                           .payload = body,
+                           .want = {MSG_ACCEPTED},
+                           .once = m.key.len == 0,
+                           .patience_ms = 2 * ANSWER_MS};
+    return link_ask(p, &ask, timeout_ms, a, err, err_bytes);
+}
+
+/* Uploaded, then submitted by the upload's name: that may be repeated, with a key or without. */
+static int submit_long(struct penstock *p, const struct penstock_job *job, struct bytes body,
+                       int timeout_ms, struct link_answer *a, char *err, size_t err_bytes) {
+    int64_t deadline_ms = clock_mono_ms() + (timeout_ms > 0 ? timeout_ms : 0);
+    struct upload u;
+    int rc;
+    upload_init(&u, body, job->key);
+    do {
+        rc = upload_run(p, &u, job, deadline_ms, err, err_bytes);
+        if (rc < 0) break;
+        struct msg_submit m;
+        link_submit(job, link_next_req(p), &m);
+        m.upload = bytes_str(u.name);
+        struct link_ask ask = {
+            .type = MSG_SUBMIT, .in = &m, .want = {MSG_ACCEPTED}, .patience_ms = 2 * ANSWER_MS};
+        rc = link_ask(p, &ask, deadline_ms - clock_mono_ms(), a, err, err_bytes);
+    } while (rc == PENSTOCK_REFUSED && upload_refused(&u, &p->refusal));
+    bool again = rc == PENSTOCK_REFUSED && p->refusal.retry_after_ms > 0;
+    if (rc == PENSTOCK_STOPPED || (rc == PENSTOCK_REFUSED && !again)) upload_give_up(p, &u);
+    return rc;
+}
+
 int penstock_submit(struct penstock *p, const struct penstock_job *job,
                     struct penstock_accepted *out, int timeout_ms, char *err, size_t err_bytes) {
     memset(out, 0, sizeof *out);
@@ -109,16 +144,9 @@ int penstock_submit(struct penstock *p, const struct penstock_job *job,
     struct bytes body;
     int rc = link_body(job, &buf, &body, err, err_bytes);
     if (rc < 0) goto done;
-    struct msg_submit m;
-    link_submit(job, link_next_req(p), &m);
-    struct link_ask ask = {.type = MSG_SUBMIT,
-                           .in = &m,
-                           .payload = body,
-                           .want = {MSG_ACCEPTED},
-                           .once = m.key.len == 0,
-                           .patience_ms = 2 * ANSWER_MS};
     struct link_answer a;
-    rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
+    rc = body.len > LIMIT_FRAME_BYTES ? submit_long(p, job, body, timeout_ms, &a, err, err_bytes)
+                                      : submit_short(p, job, body, timeout_ms, &a, err, err_bytes);
     if (rc < 0) goto done;
     job_id_text(a.as.accepted.job, out->job);
     link_text(a.as.accepted.state, out->state, sizeof out->state);

@@ -71,6 +71,8 @@ const struct penstock_refusal *penstock_refusal(const struct penstock *p);
 
 /* ---- submit ---- */
 
+/* How much of a long body is on the broker's disk. Returns 0 to go on, anything else to stop. */
+typedef int penstock_upload_fn(void *arg, uint64_t have, uint64_t bytes);
 struct penstock_job {      /* zero what you do not need */
     const char *kind;      /* "text.embed" */
     const void *body;      /* a msgpack map of the kind's fields, */
@@ -84,6 +86,8 @@ struct penstock_job {      /* zero what you do not need */
     uint64_t ttl_ms;   /* expire when not done; 0: never */
     bool has_seed;
     uint64_t seed;
+    penstock_upload_fn *progress; /* called while a body of more than 1 MiB is uploaded; NULL */
+    void *progress_arg;
 };
 struct penstock_accepted {
     char job[PENSTOCK_JOB_BYTES];
@@ -91,7 +95,10 @@ struct penstock_accepted {
     uint64_t seed;
     bool existing; /* the key was known: this is the earlier job */
 };
-/* 0 means: the job is on disk. With a key the request is repeated when the connection is lost. */
+/* 0 means: the job is on disk. With a key the request is repeated when the connection is lost.
+ * A body of more than 1 MiB, up to 16 MiB, is uploaded first, in chunks: a lost connection, or a
+ * broker that is restarted meanwhile, costs no more than the chunk that was on its way; with a key
+ * another call, also of another process, goes on where this one ended. */
 int penstock_submit(struct penstock *p, const struct penstock_job *job,
                     struct penstock_accepted *out, int timeout_ms, char *err, size_t err_bytes);
 

@@ -433,10 +433,10 @@ Test(client, arguments_that_no_broker_would_take_are_refused_here) {
     j = (struct penstock_job){.kind = "k", .body_json = "{"};
     cr_assert_eq(penstock_submit(p, &j, &a, 100, err, sizeof err), PENSTOCK_INVALID);
     cr_assert(strstr(err, "line 1"), "%s", err);
-    char *large = calloc(1, (1u << 20) + 1);
-    j = (struct penstock_job){.kind = "k", .body = large, .body_bytes = (1u << 20) + 1};
+    char *large = calloc(1, LIMIT_BODY_BYTES + 1);
+    j = (struct penstock_job){.kind = "k", .body = large, .body_bytes = LIMIT_BODY_BYTES + 1};
     cr_assert_eq(penstock_submit(p, &j, &a, 100, err, sizeof err), PENSTOCK_INVALID);
-    cr_assert(strstr(err, "at most 1048576"), "%s", err);
+    cr_assert(strstr(err, "at most 16777216"), "%s", err);
     free(large);
     j = (struct penstock_job){.kind = "k", .has_priority = true, .priority = 10};
     cr_assert_eq(penstock_submit(p, &j, &a, 100, err, sizeof err), PENSTOCK_INVALID);
