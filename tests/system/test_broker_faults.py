@@ -346,9 +346,9 @@ def test_it_refuses(client, what):
 
 
 def test_more_frames_than_a_message_may_have_are_refused(client):
-    client.raw(*frames(SUBMIT, {"req": 1, "kind": "text.embed"}, *[b"x"] * 30))
+    client.raw(*frames(SUBMIT, {"req": 1, "kind": "text.embed"}, *[b"x"] * 40))
     code, h, _ = client.receive()
-    assert code == REFUSED and h["code"] == "limit" and "20" in h["limit"]
+    assert code == REFUSED and h["code"] == "limit" and "34" in h["limit"]
 
 
 def test_a_frame_over_the_limit_costs_that_client_its_connection_only(shared, client):
