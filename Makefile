@@ -98,7 +98,7 @@ all: $(PROGRAMS:%=$(B)/bin/%) $(LIBRARIES) $(SHARE) $(B)/compile_commands.json #
 setup: ## install the Debian or Ubuntu packages that are missing
 	@ops/setup
 
-run: ## set up, build, fetch the model once, and run four jobs end to end
+run: ## set up, build, fetch the model once, and run six jobs end to end
 	@ops/setup
 	@+$(again) all
 	@PENSTOCK_BIN=$(abspath $(B)/bin) ops/run

@@ -71,6 +71,25 @@ static void print_risks(const struct json *rows) {
     table_fini(&t);
 }
 
+static long long count(const struct json *j, const char *key) {
+    return (long long)json_int(json_get(j, key), 0);
+}
+
+/* Of a document: how its pages were read, and why some were not. */
+static void print_pages(const struct json *j) {
+    const struct json *rows = json_get(j, "pages");
+    if (json_len(rows) == 0) return;
+    printf("%lld pages: %lld ok, %lld partial, %lld failed\n", count(j, "pages_in"),
+           count(j, "pages_ok"), count(j, "pages_partial"), count(j, "pages_failed"));
+    for (size_t i = 0; i < json_len(rows); i++) {
+        const struct json *page = json_at(rows, i);
+        const char *reason = str(page, "reason");
+        if (reason[0])
+            printf("  page %lld %s: %s\n", count(page, "page"), str(page, "outcome"), reason);
+    }
+    putchar('\n');
+}
+
 void outcome_contract(const struct json *j) {
     static const char *const entity_heads[] = {"entity", "value:40", "normalized:40",
                                                "page",   "chars",    NULL};
@@ -78,6 +97,7 @@ void outcome_contract(const struct json *j) {
                                                "page",   "chars", "text:60", NULL};
     struct table t;
     const struct json *rows = json_get(j, "entities");
+    print_pages(j);
     table_init(&t, entity_heads);
     for (size_t i = 0; i < json_len(rows); i++) {
         const struct json *row = json_at(rows, i);

@@ -24,14 +24,16 @@ def fixture_demo():
         yield run
 
 
-def test_four_jobs_end_done_with_id_stages_and_result(demo):
+def test_six_jobs_end_done_with_id_stages_and_result(demo):
     if subprocess.run([ROOT / "ops/models"], capture_output=True, check=False).returncode != 0:
         pytest.skip("all-MiniLM-L6-v2 is not in the user's cache and cannot be fetched")
     done, left = demo()
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "4 of 4 jobs done"
-    for words in ("text.generate", "text.embed", "contract.analyze in English",
-                  "contract.analyze in Chinese", "encode.contract", "384 in all", "2026-03-02"):
+    assert done.stdout.splitlines()[-1] == "6 of 6 jobs done"
+    for words in ("text.generate", "text.embed", "contract.analyze, a PDF in English",
+                  "contract.analyze, a PDF in Chinese", "encode.document", "384 in all", "2026-03-02",
+                  "3 pages: 3 ok, 0 partial, 0 failed", "renewal-notice-over-60-days", "青禾精密制造有限公司",
+                  "qc.inspect, a board that is OK", "qc.inspect, a board that is NG", "encode.part"):
         assert words in done.stdout
     assert left == []
 
@@ -39,7 +41,8 @@ def test_four_jobs_end_done_with_id_stages_and_result(demo):
 def test_without_the_model_it_runs_what_needs_none_and_says_so(demo, tmp_path):
     done, left = demo(PENSTOCK_CACHE=str(tmp_path), PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("1 of 4 jobs done; the others need")
+    assert done.stdout.splitlines()[-1].startswith("1 of 6 jobs done; the others need")
+    assert "left out: text.embed, contract.analyze (two PDFs), qc.inspect (two parts)" in done.stdout
     assert "is missing from" in done.stderr
     assert left == []
 
