@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -297,6 +300,46 @@ Test(hostile, a_helper_killed_once_from_outside_costs_nothing) {
     use_script(&a, script);
     struct extracted x = must_extract(&a, pdf_good(&a, 2));
     cr_assert(x.pages_ok == 2 && access(path, F_OK) != 0);
+    must_be_unharmed(&a);
+}
+
+Test(hostile, a_worker_without_a_free_file_is_told_so) {
+    struct extracted x;
+    struct rlimit before, few = {.rlim_cur = 0, .rlim_max = 0};
+    char err[256] = "";
+    struct bytes good = pdf_good(&a, 1);
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    int next = dup(0); /* the lowest that is free */
+    close(next);
+    for (int free_files = 0; free_files < 3; free_files++) {
+        few = (struct rlimit){(rlim_t)(next + free_files), before.rlim_max};
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+        int rc = extract_run(NULL, good, bytes_of("", 0), NULL, &a, &x, err, sizeof err);
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+        cr_assert_eq(rc, ERR_FULL, "%d: %s", rc, err);
+        cr_assert(strstr(err, "Too many open files"), "%s", err);
+    }
+    must_be_unharmed(&a);
+}
+
+Test(hostile, a_helper_dies_with_its_worker, .timeout = 120) {
+    struct bytes pdf = bomb();
+    int status = 0;
+    cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0); /* so that the orphan becomes our child */
+    pid_t worker = fork();
+    if (worker == 0) {
+        struct extracted x;
+        extract_run(NULL, pdf, bytes_of("", 0), NULL, &a, &x, NULL, 0);
+        _exit(0);
+    }
+    /* Half a second of the bomb's time: by then the helper has long been at it. */
+    usleep(500000);
+    kill(worker, SIGKILL);
+    cr_assert_eq(waitpid(worker, &status, 0), worker);
+    cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    pid_t helper = waitpid(-1, &status, 0);
+    cr_assert(helper > 0 || errno == ECHILD);
+    if (helper > 0) cr_assert(WIFSIGNALED(status) || WEXITSTATUS(status) == 1, "%x", status);
     must_be_unharmed(&a);
 }
 

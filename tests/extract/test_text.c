@@ -75,6 +75,11 @@ Test(text_file, a_text_larger_than_a_pipe_and_a_chunk_is_whole) {
     buf_fini(&b);
 }
 
+Test(text_file, a_european_text_that_passes_for_gb18030_is_partial) {
+    struct extracted x = must_extract(&a, bytes_str("r\xe9silier le march\xe9s, \x93Hello\x94s"));
+    page_is(&x, 0, EXTRACT_PARTIAL, "looks like a European text");
+}
+
 Test(text_file, what_is_in_no_encoding_is_refused_with_the_byte) {
     must_refuse(&a, bytes_of("abc\xff\xff\xff", 6), NULL, ERR_CORRUPT,
                 "byte 3 is not UTF-8, byte 3 not GB18030");

@@ -1,10 +1,12 @@
 #include "workers/extract/pdf.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <poppler.h>
 
@@ -29,6 +31,18 @@ bool pdf_is(struct bytes d) {
 static bool has_end(struct bytes d) {
     size_t tail = d.len < END_WITHIN ? d.len : END_WITHIN;
     return found(bytes_of((const char *)d.data + d.len - tail, tail), "%%EOF");
+}
+
+/* What bears on every page: whether the file has its end, and whether poppler-data can be read. */
+struct state {
+    bool whole, data;
+};
+
+static bool has_data(void) {
+    int fd = open(PDF_DATA_FOLDER "/cMap", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return false;
+    close(fd);
+    return true;
 }
 
 /* ---- one page ---- */
@@ -131,14 +145,14 @@ static guint pictures(PopplerPage *page) {
 
 /* What became of a page whose text was taken. */
 static void judge(struct extract_page *p, const struct page_text *t, PopplerPage *page, bool paired,
-                  bool whole, char *reason, size_t bytes) {
+                  struct state s, char *reason, size_t bytes) {
     guint images = t->letters == 0 ? pictures(page) : 0;
     if (images > 0)
         outcome(p, EXTRACT_FAILED, reason, bytes, "no text: a scan (%u picture%s)", images,
                 images == 1 ? "" : "s");
     else if (sandbox_out_of_memory())
         outcome(p, EXTRACT_PARTIAL, reason, bytes, "some of it needs more memory than the limit");
-    else if (!whole)
+    else if (!s.whole)
         outcome(p, t->letters ? EXTRACT_PARTIAL : EXTRACT_FAILED, reason, bytes,
                 "%sthe file has no end mark: it is cut off", t->letters ? "" : "no text: ");
     else if (!paired)
@@ -147,12 +161,15 @@ static void judge(struct extract_page *p, const struct page_text *t, PopplerPage
         outcome(p, EXTRACT_PARTIAL, reason, bytes,
                 "%u of %u characters are unknown: a font does not say which they are", t->unknown,
                 t->letters);
+    else if (t->letters == 0 && !s.data)
+        outcome(p, EXTRACT_FAILED, reason, bytes,
+                "no text: blank, or in a font that needs poppler-data, which cannot be read here");
     else if (t->letters == 0)
         outcome(p, EXTRACT_OK, reason, bytes, "blank");
 }
 
-static void read_text(struct page_text *t, struct extract_page *p, PopplerPage *page, bool whole,
-                      char *reason, size_t bytes) {
+static void read_text(struct page_text *t, struct extract_page *p, PopplerPage *page,
+                      struct state s, char *reason, size_t bytes) {
     PopplerRectangle *at = NULL;
     guint n_at = 0;
     char *text = poppler_page_get_text(page);
@@ -174,7 +191,7 @@ static void read_text(struct page_text *t, struct extract_page *p, PopplerPage *
     if (rc < 0)
         outcome(p, EXTRACT_FAILED, reason, bytes, "its text needs more memory than the limit");
     else
-        judge(p, t, page, paired, whole, reason, bytes);
+        judge(p, t, page, paired, s, reason, bytes);
     if (p->outcome == EXTRACT_FAILED || t->letters == 0) {
         buf_clear(&t->text);
         t->chars = 0;
@@ -182,7 +199,7 @@ static void read_text(struct page_text *t, struct extract_page *p, PopplerPage *
 }
 
 static void read_page(struct output *o, struct page_text *t, PopplerDocument *d, uint32_t number,
-                      bool whole) {
+                      struct state s) {
     char reason[160];
     struct extract_page p = {.number = number};
     double width = 0, height = 0;
@@ -198,7 +215,7 @@ static void read_page(struct output *o, struct page_text *t, PopplerDocument *d,
     } else {
         p.width_pt = (float)width;
         p.height_pt = (float)height;
-        read_text(t, &p, page, whole, reason, sizeof reason);
+        read_text(t, &p, page, s, reason, sizeof reason);
     }
     if (page) g_object_unref(page);
     output_page(o, &p, buf_bytes(&t->text), t->boxes, t->chars);
@@ -245,9 +262,9 @@ void pdf_read(struct output *o, struct bytes document, uint32_t first, uint32_t 
         return;
     }
     struct page_text t = {0};
-    bool whole = has_end(document);
+    struct state s = {.whole = has_end(document), .data = has_data()};
     if (last > (uint32_t)pages) last = (uint32_t)pages;
     output_hello(o, "pdf", "", true, (uint32_t)pages);
-    for (uint32_t number = first; number <= last; number++) read_page(o, &t, d, number, whole);
+    for (uint32_t number = first; number <= last; number++) read_page(o, &t, d, number, s);
     output_end(o);
 }

@@ -7,7 +7,8 @@
  * A page is `partial` when more than one in twenty of its letters has no known Unicode value, when
  * Poppler's letters and boxes do not pair, when memory ran out on the way, and always when the file
  * has no end mark, so that nobody knows what is missing. It is `failed` when it cannot be read, and
- * when it has pictures and no text: a scan. A page without either is ok, and its reason says blank.
+ * when it has pictures and no text: a scan. A page without either is ok, and its reason says blank;
+ * without poppler-data, where blank may mean that its font is not known, it is failed.
  *
  * Units: points.  Owner: borrows the document.  Memory: Poppler's.  Errors: all go to the output as
  * frames.  Threads: one. */

@@ -120,6 +120,24 @@ static size_t from_gb18030(struct bytes d, struct buf *out) {
     return d.len - left;
 }
 
+/* Of Chinese, hardly a character's second byte is a letter of ASCII; of a European text in another
+ * encoding, whose accented letters are taken for first bytes, nearly all are. */
+static bool looks_foreign(struct bytes d) {
+    const uint8_t *p = d.data;
+    size_t pairs = 0, letters = 0;
+    for (size_t i = 0; i + 1 < d.len; i++) {
+        if (p[i] < 0x80) continue;
+        uint8_t second = p[++i];
+        if (second >= '0' && second <= '9') { /* a character of four bytes */
+            i += 2;
+            continue;
+        }
+        pairs++;
+        letters += second < 0x80;
+    }
+    return letters * 2 > pairs;
+}
+
 /* ---- all ---- */
 
 static void refuse(struct output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -202,6 +220,12 @@ void text_read(struct output *o, struct bytes d) {
         refuse(o, "not a text: %u of its %u characters are control characters", controls, chars);
     else {
         struct extract_page p = {.number = 1, .outcome = EXTRACT_OK};
+        if (strcmp(encoding, "gb18030") == 0 && looks_foreign(d)) {
+            p.outcome = EXTRACT_PARTIAL;
+            p.reason =
+                bytes_str("read as GB18030, but it looks like a European text in an encoding "
+                          "that is not known here: save it as UTF-8");
+        }
         output_hello(o, "txt", encoding, false, 1);
         output_page(o, &p, text, NULL, chars);
         output_end(o);

@@ -2,8 +2,9 @@
  *
  * In this order: a byte order mark (UTF-8, UTF-16); UTF-8 that is valid; with zero bytes, UTF-16
  * without a mark, if nearly all of it then is letters that people write; else GB18030 (which holds
- * GBK and GB2312), by the C library. What is none of these is refused with the byte that is wrong,
- * and binary files are refused by name where their first bytes say what they are.
+ * GBK and GB2312), by the C library; Latin letters with accents that pass for it make the page
+ * partial. What is none of these is refused with the byte that is wrong, and binary files are
+ * refused by name where their first bytes say what they are.
  *
  * Units: bytes.  Owner: borrows the document.  Memory: the text.  Errors: all go to the output as
  * frames.  Threads: one. */
