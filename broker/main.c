@@ -40,7 +40,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     if (!e) e = owed_init(&b->owed, LIMIT_SUBSCRIBERS);
     if (e) return err_set(err, err_bytes, e, "out of memory");
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
-    char dir[sizeof c->pipelines];
+    char dir[8 * sizeof c->pipelines]; /* the installed one may be named by nothing */
     if ((e = pipelines_dir(c->pipelines, dir, sizeof dir, err, err_bytes))) return e;
     if ((e = pipelines_load(&b->pipelines, dir, err, err_bytes))) return e;
     b->n_loaded = b->pipelines.n;

@@ -170,14 +170,23 @@ int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err
     return code;
 }
 
+/* A list of folders has ':' between them. */
+static int folder_len(const char *list) {
+    return (int)strcspn(list, ":");
+}
+
+static const char *next_folder(const char *list) {
+    const char *colon = strchr(list, ':');
+    return colon ? colon + 1 : NULL;
+}
+
 static int is_yaml(const struct dirent *d) {
     size_t len = strlen(d->d_name);
     return d->d_name[0] != '.' && len > 5 && strcmp(d->d_name + len - 5, ".yaml") == 0;
 }
 
-int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err_bytes) {
+static int load_folder(struct pipelines *out, const char *dir, char *err, size_t err_bytes) {
     struct dirent **names = NULL;
-    *out = (struct pipelines){0};
     int n = scandir(dir, &names, is_yaml, alphasort);
     if (n < 0)
         return err_set(err, err_bytes, -errno, "%s: cannot be read: %s", dir, strerror(errno));
@@ -195,6 +204,17 @@ int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err
         free(names[i]);
     }
     free(names);
+    return code;
+}
+
+int pipelines_load(struct pipelines *out, const char *dirs, char *err, size_t err_bytes) {
+    int code = 0;
+    *out = (struct pipelines){0};
+    for (const char *at = dirs; code == 0 && at; at = next_folder(at)) {
+        char dir[PATH_BYTES];
+        snprintf(dir, sizeof dir, "%.*s", folder_len(at), at);
+        code = load_folder(out, dir, err, err_bytes);
+    }
     if (code != 0) pipelines_free(out);
     return code;
 }
@@ -233,16 +253,27 @@ int pipeline_from_plan(struct pipelines *out, struct bytes plan, const struct pi
 
 /* ---- where the files are ---- */
 
-int pipelines_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes) {
+static int installed_folder(char *out, size_t out_bytes, char *err, size_t err_bytes) {
     static const char *const beside[] = {"/../../pipelines", "/../share/penstock/pipelines"};
-    const char *named = given && given[0] ? given : getenv("PENSTOCK_PIPELINES");
-    if (named && named[0]) {
-        int n = snprintf(out, out_bytes, "%s", named);
-        if (n >= 0 && (size_t)n < out_bytes && file_is_folder(named)) return 0;
-        return err_set(err, err_bytes, -ENOENT, "%s: there is no such folder of pipelines", named);
-    }
     if (file_beside_program(beside, 2, out, out_bytes) == 0) return 0;
     return err_set(err, err_bytes, -ENOENT,
                    "no folder of pipelines at %s%s or %s%s; name one with --pipelines DIR", out,
                    beside[0], out, beside[1]);
+}
+
+int pipelines_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes) {
+    const char *named = given && given[0] ? given : getenv("PENSTOCK_PIPELINES");
+    size_t len = 0;
+    for (const char *at = named ? named : ""; at; at = next_folder(at)) {
+        char dir[PATH_BYTES];
+        snprintf(dir, sizeof dir, "%.*s", folder_len(at), at);
+        int code = dir[0] ? 0 : installed_folder(dir, sizeof dir, err, err_bytes);
+        if (code != 0) return code;
+        int n = snprintf(out + len, out_bytes - len, "%s%s", len ? ":" : "", dir);
+        if (n < 0 || (size_t)n >= out_bytes - len || !file_is_folder(dir))
+            return err_set(err, err_bytes, -ENOENT, "%s: there is no such folder of pipelines",
+                           dir);
+        len += (size_t)n;
+    }
+    return 0;
 }

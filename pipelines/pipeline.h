@@ -52,12 +52,14 @@ struct pipelines {           /* pointers to items stay valid when it grows */
     uint32_t n;
 };
 
-/* Where the pipeline files are: `given` (--pipelines), else $PENSTOCK_PIPELINES, else the first of
- * BIN/../../pipelines and BIN/../share/penstock/pipelines that exists, BIN being the folder of this
- * program. -ENOENT with err naming the places. */
+/* Where the pipeline files are: `given` (--pipelines), else $PENSTOCK_PIPELINES, else the installed
+ * ones: the first of BIN/../../pipelines and BIN/../share/penstock/pipelines that exists, BIN being
+ * the folder of this program. What is given may be several folders with ':' between them; an empty
+ * one stands for the installed ones. -ENOENT with err naming the places. */
 int pipelines_dir(const char *given, char *out, size_t out_bytes, char *err, size_t err_bytes);
-/* All *.yaml of dir, in the order of their names; out is zeroed before. On failure out is empty. */
-int pipelines_load(struct pipelines *out, const char *dir, char *err, size_t err_bytes);
+/* All *.yaml of these folders (':' between them), each in the order of their names; out is zeroed
+ * before. On failure out is empty. */
+int pipelines_load(struct pipelines *out, const char *dirs, char *err, size_t err_bytes);
 /* One file, appended; -EEXIST when its name is taken. */
 int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err_bytes);
 void pipelines_free(struct pipelines *p);

@@ -260,12 +260,34 @@ Test(pipeline, a_damaged_plan_is_refused) {
     free(copy);
 }
 
+Test(pipeline, several_folders_are_read_as_one) {
+    struct pipelines own, more;
+    cr_assert_eq(pipelines_load(&own, "pipelines", err, sizeof err), 0, "%s", err);
+    cr_assert_eq(pipelines_load(&more, "pipelines:examples/rules", err, sizeof err), 0, "%s", err);
+    cr_assert_eq(more.n, own.n + 1);
+    const struct pipeline *p = pipeline_find(&more, bytes_str("contract.rules"));
+    cr_assert(p && strcmp(p->kind, "contract.analyze") == 0 && p->n_stages == 4);
+    pipelines_free(&more);
+    cr_assert_eq(pipelines_load(&more, "pipelines:pipelines", err, sizeof err), -EEXIST);
+    cr_assert_eq(more.n, 0);
+    pipelines_free(&own);
+}
+
 Test(pipeline, the_folder_is_the_one_that_was_named) {
     char out[4096];
     cr_assert_eq(pipelines_dir(dir, out, sizeof out, err, sizeof err), 0);
     cr_assert_str_eq(out, dir);
     cr_assert_eq(pipelines_dir("/nonexistent", out, sizeof out, err, sizeof err), -ENOENT);
     cr_assert(strstr(err, "/nonexistent"), "%s", err);
+    char two[8192], list[4200];
+    snprintf(list, sizeof list, "%s:pipelines", dir);
+    cr_assert_eq(pipelines_dir(list, two, sizeof two, err, sizeof err), 0);
+    cr_assert_str_eq(two, list);
+    cr_assert_eq(pipelines_dir(list, two, strlen(list), err, sizeof err), -ENOENT);
+    cr_assert_eq(pipelines_dir("pipelines:/nonexistent", two, sizeof two, err, sizeof err),
+                 -ENOENT);
+    cr_assert_eq(pipelines_dir(":pipelines", two, sizeof two, err, sizeof err), 0);
+    cr_assert(strstr(two, "/../../pipelines:pipelines"), "%s", two);
     setenv("PENSTOCK_PIPELINES", dir, 1);
     cr_assert_eq(pipelines_dir(NULL, out, sizeof out, err, sizeof err), 0);
     cr_assert_str_eq(out, dir);
