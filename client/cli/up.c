@@ -33,6 +33,7 @@ enum {
     OPT_MODEL,
     OPT_PIPELINES,
     OPT_RECIPES,
+    OPT_PYTHON,
     OPT_THREADS,
     OPT_STAGES,
     OPT_LOG,
@@ -48,12 +49,13 @@ struct up {
     struct cli c;
     char *dir, *pipelines, *recipes, *threads, *stages, *log_level, *lease_ms, *heartbeat_ms;
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
-    uint32_t n_models, n_model, n_workers;
+    char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
+    uint32_t n_models, n_model, n_python, n_workers;
     int64_t drain_ms;
     const char *worker_endpoint;
     char clients_url[PATH_BYTES], workers_url[PATH_BYTES];
     char dir_path[PATH_BYTES], models_path[PATH_BYTES];
-    struct child child[1 + WORKERS_MAX]; /* the broker first */
+    struct child child[1 + WORKERS_MAX + DIRS_MAX]; /* the broker first */
     enum phase phase;
     int64_t since_ms; /* of the phase */
     int code;
@@ -65,8 +67,10 @@ static const struct argp_option options[] = {
     {"workers", OPT_WORKERS, "N", 0, "So many worker processes (default 1)", 1},
     {"models", OPT_MODELS, "DIR", 0, "A folder of models beside the cache; may be given again", 1},
     {"model", OPT_MODEL, "NAME=DIR", 0, "One model under a name; may be given again", 1},
-    {"pipelines", OPT_PIPELINES, "DIR", 0,
-     "A folder of pipeline files (default: the installed ones)", 1},
+    {"pipelines", OPT_PIPELINES, "DIR[:DIR]", 0,
+     "Folders of pipeline files; an empty one, and the default, is the installed one", 1},
+    {"python", OPT_PYTHON, "FILE", 0,
+     "A worker for the stages in a Python file; may be given again", 1},
     {"recipes", OPT_RECIPES, "DIR", 0,
      "A folder of qc.inspect's recipes (default: the installed ones)", 1},
     {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
@@ -95,6 +99,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case OPT_PIPELINES: in->pipelines = arg; return 0;
     case OPT_RECIPES: in->recipes = arg; return 0;
+    case OPT_PYTHON:
+        if (in->n_python == DIRS_MAX) argp_error(state, "more than %d --python", DIRS_MAX);
+        in->python[in->n_python++] = arg;
+        return 0;
     case OPT_THREADS: in->threads = arg; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
     case OPT_LOG: in->log_level = arg; return 0;
@@ -172,20 +180,46 @@ static void add(struct args *a, const char *option, const char *value) {
     a->v[a->n++] = strdup(value);
 }
 
-/* The command line of a child; it lives as long as this process. */
-static int set_command(struct child *c, const char *program, const struct args *a) {
-    char dir[PATH_BYTES], *path = NULL;
-    cli_program_dir(dir);
+/* The command line of a child; it lives as long as this process. Takes the path. */
+static int set_argv(struct child *c, char *path, const struct args *a) {
     c->argv = calloc(a->n + 2u, sizeof *c->argv);
-    if (!c->argv || asprintf(&path, "%s%s", dir, program) < 0)
-        return cli_fail(PENSTOCK_MEMORY, "out of memory");
+    if (!c->argv || !path) return cli_fail(PENSTOCK_MEMORY, "out of memory");
     c->argv[0] = path;
     for (uint32_t i = 0; i < a->n; i++) {
         if (!a->v[i]) return cli_fail(PENSTOCK_MEMORY, "out of memory");
         c->argv[i + 1] = a->v[i];
     }
-    if (access(path, X_OK) == 0) return CLI_OK;
+    return CLI_OK;
+}
+
+static int set_command(struct child *c, const char *program, const struct args *a) {
+    char dir[PATH_BYTES], *path = NULL;
+    cli_program_dir(dir);
+    if (asprintf(&path, "%s%s", dir, program) < 0) path = NULL;
+    int code = set_argv(c, path, a);
+    if (code != CLI_OK || access(path, X_OK) == 0) return code;
     return cli_usage("%s is not there; install it beside this program", path);
+}
+
+/* The interpreter is the first of the PATH, so that a virtual environment is taken; it finds the
+ * package that belongs to this program, wherever that is installed. */
+static int set_python(struct up *in, struct child *c, const char *file) {
+    static const char *const beside[] = {"/../../client/python", "/../share/penstock/python"};
+    char package[PATH_BYTES], path[3 * PATH_BYTES];
+    const char *user = getenv("PYTHONPATH");
+    struct args a = {0};
+    if (access(file, R_OK) != 0) return cli_usage("--python %s: %s", file, strerror(errno));
+    if (file_beside_program(beside, 2, package, sizeof package) == 0) {
+        snprintf(path, sizeof path, "PYTHONPATH=%s%s%.4000s", package, user && user[0] ? ":" : "",
+                 user ? user : "");
+        add(&a, NULL, path);
+    }
+    add(&a, "python3", "-m");
+    add(&a, "penstock.worker", file);
+    add(&a, "--endpoint", in->workers_url);
+    add(&a, "--name", c->name);
+    add(&a, "--log-level", in->log_level);
+    return set_argv(c, strdup("/usr/bin/env"), &a);
 }
 
 static int set_commands(struct up *in) {
@@ -211,6 +245,11 @@ static int set_commands(struct up *in) {
         add(&worker, "--threads", in->threads);
         add(&worker, "--log-level", in->log_level);
         code = set_command(&in->child[i], "penstock-worker", &worker);
+    }
+    for (uint32_t i = 0; code == CLI_OK && i < in->n_python; i++) {
+        struct child *c = &in->child[++in->n_workers];
+        snprintf(c->name, sizeof c->name, "python-%u", i + 1);
+        code = set_python(in, c, in->python[i]);
     }
     return code;
 }
@@ -287,7 +326,7 @@ static void look_ready(struct up *in, int64_t now_ms) {
 
 static void take_ends(struct up *in, int64_t now_ms) {
     uint32_t n = in->n_workers + 1;
-    uint32_t before[1 + WORKERS_MAX];
+    uint32_t before[1 + WORKERS_MAX + DIRS_MAX];
     for (uint32_t i = 0; i < n; i++) before[i] = in->child[i].ends;
     if (children_reap(in->child, n, now_ms) == 0 || in->phase >= DRAINING) return;
     for (uint32_t i = 0; i < n; i++) {
