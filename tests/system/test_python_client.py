@@ -52,7 +52,7 @@ def test_a_refusal_says_code_field_limit_and_fix(client):
 
 def test_what_no_broker_would_take_is_refused_at_once(client):
     with pytest.raises(penstock.Invalid):
-        client.submit("text.embed", {"texts": ["x" * (2 << 20)]})
+        client.submit("text.embed", {"texts": ["x" * (17 << 20)]})
     with pytest.raises(penstock.Invalid):
         client.submit("text.embed", {"texts": object()})
 

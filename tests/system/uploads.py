@@ -1,14 +1,8 @@
 """Uploads spoken by hand: BEGIN, CHUNK, SUBMIT."""
-import pathlib
-import sys
-
 import msgpack
 
+from penstock.crc import crc32c
 from real_broker import ACCEPTED, SUBMIT
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "client" / "python"))
-
-from penstock.crc import crc32c  # noqa: E402
 
 UPLOAD_BEGIN, UPLOAD_CHUNK, UPLOAD_GET, UPLOAD_DROP, UPLOAD_STATE = 0x0C, 0x0D, 0x0E, 0x0F, 0x4B
 MIB = 1 << 20

@@ -15,7 +15,8 @@ from .client import JOB_S, _Dicts, submission
 from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
 from .endpoint import connect, default_endpoint
 from .errors import Error
-from .types import (Accepted, Event, Job, JobLike, Pong, Result, Retry, Submission, TextPiece)
+from .types import (Accepted, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
+                    TextPiece)
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -68,18 +69,23 @@ class AsyncClient:
     async def submit(self, kind: Submission[V], body: None = None, *, pipeline: str | None = None,
                      key: str | None = None, priority: int | None = None,
                      delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-                     timeout: float | None = None, retry: Retry | None = None) -> Accepted[V]: ...
+                     timeout: float | None = None, retry: Retry | None = None,
+                     progress: Progress | None = None) -> Accepted[V]: ...
 
     @overload
     async def submit(self, kind: str, body: Mapping[str, Any], *, pipeline: str | None = None,
                      key: str | None = None, priority: int | None = None,
                      delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-                     timeout: float | None = None, retry: Retry | None = None) -> Accepted[Any]: ...
+                     timeout: float | None = None, retry: Retry | None = None,
+                     progress: Progress | None = None) -> Accepted[Any]: ...
 
     async def submit(self, kind: Any, body: Any = None, *, timeout: float | None = None,
-                     retry: Retry | None = None, **options: Any) -> Accepted[Any]:
-        """Submit a job; when this returns it is on disk. With a key it may be repeated."""
-        return await self._run(self._core.submit(submission(kind, body, options), timeout, retry))
+                     retry: Retry | None = None,
+                     progress: Progress | None = None, **options: Any) -> Accepted[Any]:
+        """Submit a job; when this returns it is on disk. With a key it may be repeated. A body of more
+        than 1 MiB is uploaded first: `progress` is called with the bytes on disk and of the whole."""
+        return await self._run(self._core.submit(submission(kind, body, options), timeout, retry,
+                                                 progress))
 
     async def submit_many(self, jobs: Iterable[Submission[V]], *, timeout: float | None = 60.0,
                           retry: Retry | None = None) -> list[Accepted[V]]:

@@ -12,7 +12,8 @@ from . import flows
 from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
 from .endpoint import connect, default_endpoint
 from .errors import Error
-from .types import (Accepted, Event, Job, JobLike, Pong, Result, Retry, Submission, TextPiece)
+from .types import (Accepted, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
+                    TextPiece)
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -70,18 +71,22 @@ class Client:
     def submit(self, kind: Submission[V], body: None = None, *, pipeline: str | None = None,
                key: str | None = None, priority: int | None = None, delay: float | None = None,
                ttl: float | None = None, seed: int | None = None, timeout: float | None = None,
-               retry: Retry | None = None) -> Accepted[V]: ...
+               retry: Retry | None = None,
+               progress: Progress | None = None) -> Accepted[V]: ...
 
     @overload
     def submit(self, kind: str, body: Mapping[str, Any], *, pipeline: str | None = None,
                key: str | None = None, priority: int | None = None, delay: float | None = None,
                ttl: float | None = None, seed: int | None = None, timeout: float | None = None,
-               retry: Retry | None = None) -> Accepted[Any]: ...
+               retry: Retry | None = None,
+               progress: Progress | None = None) -> Accepted[Any]: ...
 
     def submit(self, kind: Any, body: Any = None, *, timeout: float | None = None,
-               retry: Retry | None = None, **options: Any) -> Accepted[Any]:
-        """Submit a job; when this returns it is on disk. With a key it may be repeated."""
-        return self._run(self._core.submit(submission(kind, body, options), timeout, retry))
+               retry: Retry | None = None,
+               progress: Progress | None = None, **options: Any) -> Accepted[Any]:
+        """Submit a job; when this returns it is on disk. With a key it may be repeated. A body of more
+        than 1 MiB is uploaded first: `progress` is called with the bytes on disk and of the whole."""
+        return self._run(self._core.submit(submission(kind, body, options), timeout, retry, progress))
 
     def submit_many(self, jobs: Iterable[Submission[V]], *, timeout: float | None = 60.0,
                     retry: Retry | None = None) -> list[Accepted[V]]:

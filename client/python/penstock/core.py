@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 from . import wire
 from .errors import Error, Refused, Timeout, Unreachable
 from .mail import Answer, Box, Mail
-from .types import Accepted, JobLike, Pong, Result, Retry, Submission, take
+from .types import Accepted, JobLike, Pong, Progress, Result, Retry, Submission, take
 
 ANSWER_S = 2.0       # a living broker answers sooner; then the question is repeated
 WAIT_SLICE_S = 10.0  # one WAIT; a broker that was restarted has forgotten it
@@ -161,10 +161,15 @@ class Core:
 
     # ---- verbs ----
 
-    def submit(self, job: Submission[V], timeout: float | None = None,
-               retry: Retry | None = None) -> Steps[Accepted[V]]:
+    def submit(self, job: Submission[V], timeout: float | None = None, retry: Retry | None = None,
+               progress: Progress | None = None) -> Steps[Accepted[V]]:
+        from . import upload  # which is written in terms of this module
+
+        body = wire.body(job.body)
+        if len(body) > wire.FRAME_BYTES:
+            return (yield from upload.submit(self, job, body, timeout, retry, progress))
         answer = yield from self.ask(wire.SUBMIT, job.fields(), (wire.ACCEPTED,), timeout,
-                                     payload=wire.body(job.body), once=job.key is None, retry=retry)
+                                     payload=body, once=job.key is None, retry=retry)
         return take(Accepted, answer.header)
 
     def wait(self, job: JobLike, timeout: float | None) -> Steps[Result[Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from . import wire
+from . import upload, wire
 from .core import (ANSWER_S, AWAY_S, WAIT_SLICE_S, Core, Receive, Reconnect, Send, Sleep, Steps,
                    expect, job_id, outcome, pause_s)
 from .errors import Refused, SomeRefused, Timeout, Unreachable, not_done
@@ -24,6 +24,7 @@ CROWD = 128            # questions under way at a time; a broker takes 256 waits
 CROWD_BYTES = 32 << 20
 TURN_S = 0.5
 PAGE = 100
+UPLOAD_S = 60.0
 
 T_co = TypeVar("T_co", covariant=True)
 V = TypeVar("V")
@@ -376,13 +377,18 @@ def submit_many(core: Core, jobs: Iterable[Submission[V]], timeout: float | None
     policy = retry or core.retry
     crowd = Crowd(core, wire.SUBMIT, ANSWER_S)
     n, tries, slept = 0, 0, 0.0
+    end = None if timeout is None else core.now() + timeout
     for n, job in enumerate(jobs, 1):
         keyed = job if job.key is not None else job.having(key=uuid.uuid4().hex)
-        crowd.add(Question(n - 1, keyed.fields(), wire.body(job.body)))
+        fields, body = keyed.fields(), wire.body(job.body)
+        if len(body) > wire.FRAME_BYTES:
+            until = core.now() + UPLOAD_S if end is None else end
+            fields["upload"] = yield from upload.send(core, body, until, str(keyed.key))
+            body = b""
+        crowd.add(Question(n - 1, fields, body))
     accepted: list[Accepted[V] | None] = [None] * n
     refused: dict[int, Refused] = {}
     again: list[tuple[Question, Refused]] = []
-    end = None if timeout is None else core.now() + timeout
     try:
         while True:
             got = yield from crowd.next(end)

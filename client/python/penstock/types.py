@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -160,6 +160,7 @@ class Retry:
 
 
 JobLike = str | Accepted[Any] | Result[Any] | Job
+Progress = Callable[[int, int], None]  # bytes of an upload that are on disk, and of the whole
 
 
 def take(cls: type[D], mapping: Mapping[str, Any]) -> D:

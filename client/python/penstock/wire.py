@@ -12,14 +12,16 @@ MAJOR = 1
 FRAME_BYTES = 1024 * 1024
 PARTS = 16                        # payload frames of an output or a result
 OUTPUT_BYTES = PARTS * FRAME_BYTES
+BODY_BYTES = PARTS * FRAME_BYTES   # beyond FRAME_BYTES it is uploaded (upload.py)
 HEADER_BYTES = 64 * 1024
 REASON_BYTES = 512
 NAME_BYTES = 64
 
 (SUBMIT, WAIT, RESULT_GET, SHOW, CANCEL, EVENTS, EVENTS_STOP,
  LIST, WORKERS, PING, STATUS) = range(0x01, 0x0C)
+UPLOAD_BEGIN, UPLOAD_CHUNK, UPLOAD_GET, UPLOAD_DROP = range(0x0C, 0x10)
 (ACCEPTED, REFUSED, RESULT, STATE, JOB, EVENT,
- JOBS, WORKER_LIST, PONG, STATS) = range(0x41, 0x4B)
+ JOBS, WORKER_LIST, PONG, STATS, UPLOAD_STATE) = range(0x41, 0x4C)
 REGISTER, HEARTBEAT, PROGRESS, STAGE_DONE, STAGE_FAILED, RETURN, GOODBYE = range(0x81, 0x88)
 REGISTERED, REREGISTER, HEARTBEAT_ACK, LEASE, STAGE_ACK, CANCEL_LEASE = range(0xC1, 0xC7)
 
@@ -48,10 +50,10 @@ def frames(code: int, header: Mapping[str, object], *payload: bytes) -> list[byt
 
 
 def body(document: object) -> bytes:
-    """A job's body, which is one frame."""
+    """A job's body."""
     packed = pack(document)
-    if len(packed) > FRAME_BYTES:
-        raise Invalid(f"the body has {len(packed)} bytes, at most {FRAME_BYTES} are possible; "
+    if len(packed) > BODY_BYTES:
+        raise Invalid(f"the body has {len(packed)} bytes, at most {BODY_BYTES} are possible; "
                       "split the input into several jobs")
     return packed
 

@@ -341,10 +341,11 @@ class Link:
 
 
 def lease_of(header: dict[str, Any], payload: list[bytes], now: float) -> Lease:
-    """A LEASE message; the payload is the body, then the input in parts."""
+    """A LEASE message; the payload is the body, then the input, both in parts."""
+    parts = int(header.get("body_parts", 1))
     plan = tuple(Planned(str(p.get("name", "")), str(p["run"]), str(p.get("model") or ""),
                          int(p.get("timeout_ms", 0)), max(1, int(p.get("batch_max", 1))))
                  for p in header["plan"])
     return Lease(header["job"], header["attempt"], header["stage"], header["kind"], header["seed"],
-                 header.get("left_ms", 0), bool(header.get("alone")), plan, payload[0],
-                 b"".join(payload[1:]) if len(payload) > 1 else None, now)
+                 header.get("left_ms", 0), bool(header.get("alone")), plan,
+                 b"".join(payload[:parts]), b"".join(payload[parts:]) or None, now)
