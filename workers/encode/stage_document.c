@@ -10,8 +10,16 @@
 #include "schemas/kinds.h"
 #include "workers/encode/layout.h"
 #include "workers/encode/stages.h"
+#include "workers/encode/unicode.h"
 
 #define REASONS_MAX 3u /* different ones of pages that are told */
+
+static bool has_text(struct bytes text) {
+    const char *at = text.data, *end = at + text.len;
+    while (at < end)
+        if (!unicode_is_space(unicode_next(&at))) return true;
+    return false;
+}
 
 static bool is_told(const struct document *d, uint32_t page) {
     for (uint32_t i = 0; i < page; i++)
@@ -19,7 +27,7 @@ static bool is_told(const struct document *d, uint32_t page) {
     return false;
 }
 
-/* "no text on any of 3 pages: page 1: it is a picture" */
+/* "document: none of its 3 pages has text: page 1: it is a picture" */
 static void fail_empty(struct stage_item *i, const struct document *d) {
     struct buf reasons = {0};
     uint32_t told = 0;
@@ -29,9 +37,12 @@ static void fail_empty(struct stage_item *i, const struct document *d) {
                    (int)d->pages[k].reason.len, (const char *)d->pages[k].reason.data);
     }
     struct bytes all = buf_bytes(&reasons);
-    item_fail(i, JOB_ERROR_PERMANENT, "document: no text on %s%u page%s%.*s",
-              d->n_pages == 1 ? "its " : "any of its ", d->n_pages, d->n_pages == 1 ? "" : "s",
-              (int)all.len, all.len ? (const char *)all.data : "");
+    if (d->n_pages == 1)
+        item_fail(i, JOB_ERROR_PERMANENT, "document: it has no text%.*s", (int)all.len,
+                  all.len ? (const char *)all.data : "");
+    else
+        item_fail(i, JOB_ERROR_PERMANENT, "document: none of its %u pages has text%.*s", d->n_pages,
+                  (int)all.len, all.len ? (const char *)all.data : "");
     buf_fini(&reasons);
 }
 
@@ -43,14 +54,16 @@ static bool read_document(struct stage_item *i, const struct kind_contract_analy
                          sizeof err);
     if (rc == 0 && x.text.len > LIMIT_TEXT_BYTES)
         rc = err_set(err, sizeof err, ERR_LIMIT,
-                     "document: its text has %zu bytes, more than %u: submit it in parts",
-                     x.text.len, LIMIT_TEXT_BYTES);
+                     "its text has %zu bytes, more than %u: submit it in parts", x.text.len,
+                     LIMIT_TEXT_BYTES);
     if (rc == 0) rc = layout_document(d, &x, i->arena);
     if (rc < 0) {
-        item_fail_rc(i, rc, err);
+        char reason[LIMIT_REASON_BYTES];
+        err_set(reason, sizeof reason, rc, "document: %s", err[0] ? err : err_text(rc));
+        item_fail_rc(i, rc, reason);
         return false;
     }
-    if (d->pages_failed < d->pages_in) return true;
+    if (has_text(d->text)) return true;
     fail_empty(i, d);
     return false;
 }

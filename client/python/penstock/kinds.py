@@ -44,12 +44,30 @@ class RiskOf(Risk):
     clause: int | None  # an index into clauses; None for what is absent
 
 
+class Fragment(TypedDict):
+    """The part of a span on one line; bbox is [x0, y0, x1, y1] in points from the top left."""
+
+    page: int
+    bbox: list[float]
+    charspan: list[int]
+
+
+class Page(TypedDict):
+    page: int
+    outcome: str
+    reason: str
+    width: float
+    height: float
+    charspan: list[int]
+    running: str
+
+
 class Entity(TypedDict):
     type: str
     value: str
     normalized: Any
     charspan: list[int]
-    prov: list[dict[str, Any]]
+    prov: list[Fragment]
     score: float
 
 
@@ -61,7 +79,7 @@ class Clause(TypedDict):
     level: int
     text: str
     charspan: list[int]
-    prov: list[dict[str, Any]]
+    prov: list[Fragment]
     score: float
     cosine: float
     cue: Any
@@ -70,10 +88,13 @@ class Clause(TypedDict):
 
 
 class ContractAnalysis(TypedDict):
-    """The result of contract.analyze; a charspan is [begin, end) in characters of the text."""
+    """The result of contract.analyze; a charspan is [begin, end) in characters of the text, which is
+    None when the job came as text."""
 
     language: str
     title: str | None
+    format: str
+    text: str | None
     entities: list[Entity]
     clauses: list[Clause]
     risks: list[RiskOf]
@@ -84,7 +105,9 @@ class ContractAnalysis(TypedDict):
     policy: dict[str, Any]
     pages_in: int
     pages_ok: int
+    pages_partial: int
     pages_failed: int
+    pages: list[Page]
     notices: list[str]
 
 
@@ -107,16 +130,15 @@ def generate(prompt: str, *, max_tokens: int | None = None, temperature: float |
 
 def contract(path: File | None = None, *, text: str | None = None, language: str | None = None,
              title: str | None = None) -> Submission[ContractAnalysis]:
-    """contract.analyze of a file, or of a text that is at hand. The title is the file's name."""
+    """contract.analyze of a file (PDF or text), or of a text that is at hand. The title is the file's
+    name."""
     if (path is None) == (text is None):
         raise Invalid("a contract is given as a path or as text=, one of them")
-    if path is not None:
-        try:
-            text = read(path).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Invalid(f"{path} is not UTF-8 text: {error}") from error
-        title = Path(path).name if title is None else title
-    return Submission("contract.analyze", given(text=text, language=language, title=title))
+    document = None if path is None else read(path)
+    if path is not None and title is None:
+        title = Path(path).name
+    return Submission("contract.analyze",
+                      given(document=document, text=text, language=language, title=title))
 
 
 def inspect(image: File | bytes, recipe: str, part_id: str, *, log: File | bytes | None = None,
