@@ -1,7 +1,8 @@
 /* broker.h - everything the loop owns, shared by the files that serve it.
  *
  * main.c opens it, loop.c turns it, dispatch.c routes messages to submit.c and requests.c (clients)
- * and outcomes.c (workers), effects.c carries out what job_transition decided, match.c leases,
+ * and outcomes.c (workers), effects.c carries out what job_transition decided, disk.c keeps
+ * what the store did not take, match.c leases,
  * recover.c reloads a store, status.c describes.
  *
  * Units: *_ms are monotonic unless a name says wall.  Owner: the loop thread.  Memory: bounded by
@@ -55,12 +56,15 @@ struct broker {
     uint32_t queued[LIMIT_PIPELINES]; /* live jobs of each loaded pipeline */
 
     uint64_t commit_bytes;      /* held by operations that are not on disk yet */
+    uint64_t op_seq;            /* operations made so far */
     struct commit_list outbox;  /* to push at the end of this turn */
     struct verdicts *verdicts;  /* answers that are being gathered (verdicts.h) */
+    struct store_room coming;   /* the same, as what the store will need */
     struct commit_list retries; /* came back with a disk error: again after a reopen */
+    struct commit_list no_room; /* outcomes that the store's cap has no room for: again by timer */
     int disk_error;             /* 0: the disk takes writes */
     bool reopening, store_full;
-    int64_t reopen_at_ms, sampled_ms;
+    int64_t reopen_at_ms, room_at_ms, sampled_ms;
 
     bool draining;
     int64_t drain_until_ms, started_ms;
@@ -106,11 +110,26 @@ void effects_prepare(struct broker *b, struct job *j, struct commit_op *op);
 void effects_revoke(struct broker *b, struct job *j);
 void effects_committed(struct broker *b,
                        struct commit_op *op); /* takes op back from the store thread */
-void effects_reopen(struct broker *b);        /* by timer while the disk fails */
+/* Answers the submit that op is, or gives its place in a batch this verdict. */
+void effects_refuse(struct broker *b, const struct commit_op *op, const struct refusal *why);
+/* The operation no longer counts as on its way to the disk. */
+void effects_release(struct broker *b, struct commit_op *op);
+/* Drops a job from memory: the store, or nobody, answers for it from now on. */
+void effects_forget(struct broker *b, struct job *j);
+/* The same for a live job whose record the store cannot take; who follows it is told. */
+void effects_abandon(struct broker *b, struct job *j);
 /* Copies the frames of a payload into the operation. -ENOMEM. */
 int effects_keep_parts(struct commit_op *op, uint32_t slot, const struct bytes *parts, uint32_t n);
+
+/* ---- operations on their way to the disk, and those that came back (disk.c) ---- */
 void outbox_add(struct broker *b, struct commit_op *op);
 void outbox_flush(struct broker *b);
+/* op came back with an error. A submit is refused in turn; everything else must not be lost. */
+void disk_refused(struct broker *b, struct commit_op *op);
+void disk_reopened(struct broker *b, struct commit_op *op);
+void disk_retry(struct broker *b); /* by timer */
+/* Whether the store can take one more body beside what is on its way to it. */
+bool disk_has_room(const struct broker *b, uint64_t body_bytes);
 
 /* ---- the rest ---- */
 struct request { /* one message, decoded */

@@ -17,6 +17,8 @@ struct committer {
     struct ring todo, done;
     pthread_t thread;
     uint32_t outstanding; /* the loop's count */
+    /* The jobs of updates that found no room, [n_held % COMMIT_OPS]; how many the loop has seen. */
+    uint64_t *held, n_held, seen;
     _Atomic uint64_t commits, ops, last_us;
 };
 
@@ -42,6 +44,22 @@ uint64_t commit_op_bytes(const struct commit_op *op) {
     return bytes;
 }
 
+bool commit_fault_passes(int error) {
+    return error == ERR_FULL || error == -ENOMEM;
+}
+
+bool commit_fault_is_own(int error) {
+    switch (error) {
+    case ERR_CORRUPT:
+    case ERR_VERSION:
+    case ERR_LIMIT:
+    case -EINVAL:
+    case -EEXIST:
+    case -ENOENT: return true;
+    default: return commit_fault_passes(error);
+    }
+}
+
 /* The key is taken: same kind and body make it the same request, anything else is a conflict. */
 static int describe_existing(struct store_write *w, struct commit_op *op) {
     struct job_record r;
@@ -60,14 +78,8 @@ static int apply(struct store_write *w, struct commit_op *op) {
     if (op->type == COMMIT_FORGET) {
         if (op->upload.id) return upload_restore(w, op);
         int e = jobs_del(w, r->id);
-        return e == -ENOENT ? 0 : e;
-    }
-    if (op->type == COMMIT_ADD && r->key.len) { /* before the body is written */
-        int e = jobs_by_key(store_write_view(w), r->tenant, r->key, &op->existing);
-        if (e == 0 && op->upload.id) e = upload_apply(w, op);
-        if (e == 0) return describe_existing(w, op);
-        if (e != -ENOENT) return e;
-        op->existing = 0;
+        /* Blob may have been committed when meta was not. */
+        return e == -ENOENT ? store_payload_del(w, r->id, JOB_SLOT_BODY) : e;
     }
     if (op->type == COMMIT_ADD && op->upload.id) {
         int e = upload_apply(w, op);
@@ -83,17 +95,96 @@ static int apply(struct store_write *w, struct commit_op *op) {
     return op->type == COMMIT_ADD ? jobs_add(w, r, &op->existing) : jobs_put(w, r);
 }
 
-static int run_batch(struct committer *c, struct commit_op **ops, uint32_t n) {
+/* Whether an update of the job was held back and the loop had not seen it when it pushed op. */
+static bool behind_held(const struct committer *c, const struct commit_op *op) {
+    for (uint64_t i = op->seen; i < c->n_held; i++)
+        if (c->held[i % COMMIT_OPS] == op->job) return true;
+    return false;
+}
+
+/* What can be known before anything is written. */
+static int look_ahead(struct committer *c, struct store_write *w, struct commit_op *op) {
+    uint64_t bytes = commit_op_bytes(op);
+    if (op->type == COMMIT_UPDATE)
+        return behind_held(c, op) ? ERR_FULL : store_outcome_room(w, bytes);
+    if (op->type == COMMIT_UPLOAD || op->type == COMMIT_CHUNK) return store_write_room(w, bytes);
+    if (op->type != COMMIT_ADD) return 0;
+    op->existing = 0;
+    if (op->record.key.len) {
+        int e = jobs_by_key(store_write_view(w), op->record.tenant, op->record.key, &op->existing);
+        if (e == 0 && op->upload.id) e = upload_apply(w, op); /* the job has a body already */
+        if (e != -ENOENT) return e == 0 ? describe_existing(w, op) : e;
+    }
+    return store_write_room(w, bytes);
+}
+
+static void refuse(struct committer *c, struct commit_op *op, int error) {
+    if (op->refused) return;
+    op->refused = true;
+    op->error = error;
+    if (op->type == COMMIT_UPDATE && commit_fault_passes(error))
+        c->held[c->n_held++ % COMMIT_OPS] = op->job;
+}
+
+/* Nonzero spoils the transaction, if only for the pages that it touched; when the fault is op's own
+ * it has been refused, and is left out the next time. */
+static int apply_one(struct committer *c, struct store_write *w, struct commit_op *op) {
+    if (op->refused) return 0;
+    op->error = 0;
+    int e = look_ahead(c, w, op);
+    bool untouched = e == ERR_FULL;
+    bool known = op->type == COMMIT_ADD && op->existing;
+    if (e == 0 && !known) e = apply(w, op);
+    if (e != 0 && commit_fault_is_own(e)) refuse(c, op, e);
+    return untouched ? 0 : e;
+}
+
+/* One transaction. *bad is the operation that spoilt it, n when none did. */
+static int run_batch(struct committer *c, struct commit_op **ops, uint32_t n, uint32_t *bad) {
     struct store_write *w;
     int e = store_write_begin(c->store, &w);
+    *bad = n;
     if (e) return e;
-    for (uint32_t i = 0; i < n; i++)
-        for (struct commit_op *op = ops[i]; op; op = op->also) {
-            if ((e = apply(w, op)) == 0) continue;
-            store_abort(w);
-            return e;
-        }
+    for (uint32_t i = 0; i < n; i++) {
+        *bad = i;
+        for (struct commit_op *op = ops[i]; op; op = op->also)
+            if ((e = apply_one(c, w, op)) != 0) {
+                store_abort(w);
+                return e;
+            }
+    }
+    *bad = n;
     return store_commit(w);
+}
+
+static void refuse_all(struct committer *c, struct commit_op *op, int error) {
+    for (; op; op = op->also) refuse(c, op, error);
+}
+
+/* Transactions until each of ops is on disk or has its error. A batch that one operation spoils is
+ * done again as far as that one, and the rest without it: every operation is applied twice at most,
+ * but for those that are written together. */
+static void run(struct committer *c, struct commit_op **ops, uint32_t n) {
+    uint32_t from = 0, to = n, bad;
+    while (from < n) {
+        int e = run_batch(c, ops + from, to - from, &bad);
+        atomic_fetch_add_explicit(&c->commits, 1, memory_order_relaxed);
+        if (e == 0) {
+            from = to;
+            to = n;
+        } else if (!commit_fault_is_own(e)) {
+            for (; from < n; from++)
+                for (struct commit_op *op = ops[from]; op; op = op->also)
+                    if (!op->refused) op->error = e;
+        } else if (bad < to - from) {
+            to = bad > 0 ? from + bad : n;
+        } else if (e == ERR_FULL && bad > 1) {
+            to = from + bad / 2; /* the commit itself found no room for so many pages */
+        } else {
+            refuse_all(c, ops[from++], e);
+            to = n;
+        }
+    }
 }
 
 static int reopen(struct committer *c) {
@@ -121,25 +212,24 @@ static uint32_t batch_of(struct commit_op **ops, uint32_t n) {
 static void work(struct committer *c, struct commit_op **ops, uint32_t n) {
     for (uint32_t from = 0; from < n;) {
         uint32_t to = from + 1;
-        int e;
         int64_t begin_ns = clock_mono_ns();
         if (ops[from]->type == COMMIT_REOPEN) {
-            e = reopen(c);
+            ops[from]->error = reopen(c);
         } else {
             to = from + batch_of(ops + from, n - from);
-            e = run_batch(c, ops + from, to - from);
+            run(c, ops + from, to - from);
         }
         atomic_store_explicit(&c->last_us, (uint64_t)(clock_mono_ns() - begin_ns) / 1000,
                               memory_order_relaxed);
-        atomic_fetch_add_explicit(&c->commits, 1, memory_order_relaxed);
         uint64_t n_ops = 0;
+        for (uint32_t i = from; i < to; i++)
+            for (const struct commit_op *op = ops[i]; op; op = op->also) n_ops++;
+        atomic_fetch_add_explicit(&c->ops, n_ops, memory_order_relaxed);
         for (; from < to; from++) {
-            for (struct commit_op *op = ops[from]; op; op = op->also, n_ops++) op->error = e;
             int full = ring_push(&c->done, ops[from]);
             assert(full == 0); /* both rings hold everything that may be outstanding */
             (void)full;
         }
-        atomic_fetch_add_explicit(&c->ops, n_ops, memory_order_relaxed);
     }
 }
 
@@ -158,7 +248,8 @@ int committer_start(struct committer **out, struct store *s) {
     struct committer *c = calloc(1, sizeof *c);
     if (!c) return -ENOMEM;
     c->store = s;
-    int e = ring_init(&c->todo, COMMIT_OPS);
+    c->held = malloc(COMMIT_OPS * sizeof *c->held);
+    int e = c->held ? ring_init(&c->todo, COMMIT_OPS) : -ENOMEM;
     if (e) goto fail;
     if ((e = ring_init(&c->done, COMMIT_OPS))) goto fail_todo;
     if ((e = thread_start(&c->thread, "store", store_thread_main, c))) goto fail_done;
@@ -169,6 +260,7 @@ fail_done:
 fail_todo:
     ring_fini(&c->todo);
 fail:
+    free(c->held);
     free(c);
     return e;
 }
@@ -180,12 +272,15 @@ void committer_stop(struct committer *c) {
     for (struct commit_op *op; (op = ring_pop(&c->done));) commit_op_free(op);
     ring_fini(&c->todo);
     ring_fini(&c->done);
+    free(c->held);
     free(c);
 }
 
 void commit_push(struct committer *c, struct commit_op *op) {
     assert(c->outstanding < COMMIT_OPS);
     c->outstanding++;
+    op->seen = c->seen;
+    for (struct commit_op *o = op; o; o = o->also) o->refused = false;
     int e = ring_push(&c->todo, op);
     assert(e == 0);
     (void)e;
@@ -193,7 +288,9 @@ void commit_push(struct committer *c, struct commit_op *op) {
 
 struct commit_op *commit_pop(struct committer *c) {
     struct commit_op *op = ring_pop(&c->done);
-    if (op) c->outstanding--;
+    if (!op) return NULL;
+    c->outstanding--;
+    if (op->type == COMMIT_UPDATE && commit_fault_passes(op->error)) c->seen++;
     return op;
 }
 

@@ -4,9 +4,13 @@
  * and hands them all back with their outcome. While a flush runs the next batch grows by itself:
  * that is the whole of group commit.
  *
- * After a failed commit every operation of the batch comes back with the error and the store takes
- * no more writes until a COMMIT_REOPEN succeeds; the loop keeps what must not be lost and hands it
- * in again.
+ * An operation that fails by itself (no room under the store's cap, a damaged record, memory) comes
+ * back alone with its error; the others of its batch are committed. When an update found no room,
+ * so do those of the same job that were pushed before the loop knew of it: they never overtake it.
+ *
+ * When the disk fails every operation of the batch comes back with the error and the store takes no
+ * more writes until a COMMIT_REOPEN succeeds; the loop keeps what must not be lost and hands it in
+ * again.
  *
  * Units: bytes.  Owner: an operation belongs to the thread between commit_push and the moment the
  * loop pops it from `done`; everything it names lives in its own arena.  Memory: the rings hold
@@ -59,9 +63,13 @@ struct commit_op {
     uint64_t existing_seed;
 
     /* The loop's own: whom to answer afterwards. */
+    uint64_t seq; /* in which order operations were made */
     struct sock_peer peer;
     uint64_t req, job, attempt;
-    uint64_t held; /* bytes of parts that the loop counts as on their way to the disk */
+    uint64_t held;          /* bytes of parts that the loop counts as on their way to the disk */
+    struct store_room room; /* the same as what the store will need */
+    uint64_t seen;          /* committer: refusals for room that the loop knew of when it pushed */
+    bool refused; /* committer: it has its error, the others of its batch go on without it */
     uint32_t stage;
     struct verdicts *verdicts; /* ADD: the answer goes to place `index` there, not by itself */
     uint32_t index;
@@ -77,6 +85,10 @@ uint64_t commit_op_bytes(const struct commit_op *op);   /* of its parts */
  * is taken back: the upload is there again. */
 int upload_apply(struct store_write *w, struct commit_op *op);
 int upload_restore(struct store_write *w, struct commit_op *op);
+/* Whether the operation is at fault, or the room it needs, and not the disk. */
+bool commit_fault_is_own(int error);
+/* Of those: may the same operation succeed later? */
+bool commit_fault_passes(int error);
 
 struct committer;
 int committer_start(struct committer **out, struct store *s);

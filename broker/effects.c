@@ -8,39 +8,6 @@
 #include "broker/history.h"
 #include "broker/verdicts.h"
 
-enum { REOPEN_EVERY_MS = 1000 };
-
-/* ---- operations on their way to the disk ---- */
-
-static void list_add(struct commit_list *l, struct commit_op *op) {
-    op->next = NULL;
-    if (l->last)
-        l->last->next = op;
-    else
-        l->first = op;
-    l->last = op;
-}
-
-static struct commit_op *list_take(struct commit_list *l) {
-    struct commit_op *op = l->first;
-    if (!op) return NULL;
-    l->first = op->next;
-    if (!l->first) l->last = NULL;
-    return op;
-}
-
-void outbox_add(struct broker *b, struct commit_op *op) {
-    list_add(&b->outbox, op);
-}
-
-/* While the disk fails everything waits behind what failed, so that the operations of one job never
- * overtake each other and the store thread falls idle, as a reopen needs it. */
-void outbox_flush(struct broker *b) {
-    if (b->disk_error) return;
-    while (b->outbox.first && commit_outstanding(b->committer) < COMMIT_OPS)
-        commit_push(b->committer, list_take(&b->outbox));
-}
-
 int effects_keep_parts(struct commit_op *op, uint32_t slot, const struct bytes *parts, uint32_t n) {
     op->slot = slot;
     for (op->n_parts = 0; op->n_parts < n; op->n_parts++) {
@@ -95,6 +62,9 @@ void effects_prepare(struct broker *b, struct job *j, struct commit_op *op) {
         abort();
     }
     b->commit_bytes += op->held = commit_op_bytes(op);
+    op->room = store_room_of(op->held);
+    b->coming.meta_bytes += op->room.meta_bytes;
+    b->coming.blob_bytes += op->room.blob_bytes;
     op->job = j->id;
     op->terminal = job_state_terminal(j->state);
     j->commits++;
@@ -148,7 +118,7 @@ void effects_event(struct broker *b, struct job *j, const struct job_event *e) {
 
 /* ---- back from the disk ---- */
 
-static void forget(struct broker *b, struct job *j) {
+void effects_forget(struct broker *b, struct job *j) {
     ready_drop(&b->ready, j);
     due_drop(&b->delays, &j->delay_due);
     due_drop(&b->expiries, &j->expiry_due);
@@ -174,10 +144,23 @@ static void conclude(struct broker *b, struct job *j) {
         if (w->type == WATCH_WAIT) reply_result(b, &w->peer, w->req, j->id);
     }
     history_tell(b, j, true);
-    forget(b, j);
+    effects_forget(b, j);
 }
 
-static void refuse_submit(struct broker *b, const struct commit_op *op, const struct refusal *why) {
+void effects_abandon(struct broker *b, struct job *j) {
+    if (j->worker) {
+        effects_revoke(b, j);
+        end_lease(b, j);
+    }
+    for (struct watch *w = j->watches, *next; w; w = next) {
+        next = w->next;
+        if (w->type == WATCH_WAIT) reply_result(b, &w->peer, w->req, j->id);
+    }
+    history_tell(b, j, true);
+    effects_forget(b, j);
+}
+
+void effects_refuse(struct broker *b, const struct commit_op *op, const struct refusal *why) {
     if (!op->verdicts) {
         reply_refused(b, b->clients, &op->peer, op->req, why);
         return;
@@ -194,7 +177,7 @@ static void answer_submit(struct broker *b, struct commit_op *op, struct job *j)
         refusal_set(&why, "key_conflict", "key", "one kind and body a key",
                     "use another key, or send what the first submit sent",
                     "the key belongs to job %s, which has another kind or body", id);
-        refuse_submit(b, op, &why);
+        effects_refuse(b, op, &why);
         return;
     }
     struct job *known = op->existing ? job_table_find(&b->jobs, op->existing) : j;
@@ -218,7 +201,7 @@ static void added(struct broker *b, struct commit_op *op) {
     j->commits--;
     if (op->existing) {
         answer_submit(b, op, NULL);
-        forget(b, j);
+        effects_forget(b, j);
         return;
     }
     /* Only now may it end: before, it could have turned out to be another submit's duplicate. */
@@ -243,78 +226,17 @@ static void updated(struct broker *b, struct commit_op *op) {
         enqueue(b, j);
 }
 
-static void refuse_disk(struct broker *b, struct commit_op *op) {
-    struct refusal why;
-    refusal_set(&why, "disk", "", "",
-                "free space or repair the disk; the broker tries again by itself",
-                "it could not be written: %s", err_text(op->error));
-    why.retry_after_ms = REOPEN_EVERY_MS;
-    refuse_submit(b, op, &why);
-}
-
-static void release(struct broker *b, struct commit_op *op) {
+void effects_release(struct broker *b, struct commit_op *op) {
     b->commit_bytes -= op->held;
+    b->coming.meta_bytes -= op->room.meta_bytes;
+    b->coming.blob_bytes -= op->room.blob_bytes;
     op->held = 0;
-}
-
-/* The disk refused. A submit is refused in turn (and what it may have left is deleted later);
- * everything else must not be lost: it is kept, in order, until the store has been reopened. */
-static void failed(struct broker *b, struct commit_op *op) {
-    if (!b->disk_error) {
-        b->disk_error = op->error;
-        b->reopen_at_ms = b->now_ms + REOPEN_EVERY_MS;
-        log_error("disk_failed", "error=\"%s\" accepting=false", err_text(op->error));
-    }
-    if (op->type > COMMIT_FORGET) {
-        if (op->answer) refuse_disk(b, op);
-        release(b, op);
-        if (!upload_failed(b, op)) {
-            commit_op_free(op);
-            return;
-        }
-        op->n_parts = 0;
-    }
-    if (op->type == COMMIT_ADD) {
-        refuse_disk(b, op);
-        struct job *j = job_table_find(&b->jobs, op->job);
-        assert(j);
-        forget(b, j);
-        op->type = COMMIT_FORGET;
-        op->n_parts = 0;
-        release(b, op);
-    }
-    list_add(&b->retries, op);
-}
-
-static void reopened(struct broker *b, struct commit_op *op) {
-    b->reopening = false;
-    if (op->error) {
-        b->reopen_at_ms = b->now_ms + REOPEN_EVERY_MS;
-    } else {
-        log_info("disk_recovered", "accepting=true");
-        b->disk_error = 0;
-        struct commit_list again = b->retries, later = b->outbox;
-        b->outbox = b->retries = (struct commit_list){0};
-        for (struct commit_op *r; (r = list_take(&again)) || (r = list_take(&later));) {
-            r->error = 0;
-            outbox_add(b, r);
-        }
-    }
-    commit_op_free(op);
-}
-
-void effects_reopen(struct broker *b) {
-    if (!b->disk_error || b->reopening || b->now_ms < b->reopen_at_ms) return;
-    if (commit_outstanding(b->committer)) return; /* they come back first, in order */
-    struct commit_op *op = commit_op_new(COMMIT_REOPEN);
-    if (!op) return;
-    commit_push(b->committer, op);
-    b->reopening = true;
+    op->room = (struct store_room){0};
 }
 
 static void committed(struct broker *b, struct commit_op *op) {
     if (op->error) {
-        failed(b, op);
+        disk_refused(b, op);
         return;
     }
     if (op->type == COMMIT_ADD && op->upload.id) upload_submitted(b, op->upload.id);
@@ -325,13 +247,13 @@ static void committed(struct broker *b, struct commit_op *op) {
         updated(b, op);
     else if (op->type > COMMIT_FORGET)
         upload_committed(b, op);
-    release(b, op);
+    effects_release(b, op);
     commit_op_free(op);
 }
 
 void effects_committed(struct broker *b, struct commit_op *op) {
     if (op->type == COMMIT_REOPEN) {
-        reopened(b, op);
+        disk_reopened(b, op);
         return;
     }
     for (struct commit_op *also; op; op = also) {

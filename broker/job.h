@@ -69,6 +69,7 @@ struct job {
     bool in_memory;         /* `handed` feeds `stage`; else `input` does */
     bool forgotten;         /* its submit was refused after all: drop it */
     uint32_t commits;       /* of this job, on their way to the disk */
+    uint32_t no_room;       /* of these, kept until the store has room */
     uint64_t told_seq;      /* the newest line of its history that followers may know */
     uint64_t origin;        /* the dead letter that it was made of; 0: none */
 

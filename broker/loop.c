@@ -125,10 +125,10 @@ static void expire(struct broker *b) {
 
 /* What needs no more precision than a second. */
 static void sample(struct broker *b) {
-    effects_reopen(b);
+    disk_retry(b);
     if (b->now_ms - b->sampled_ms < SAMPLE_EVERY_MS) return;
     b->sampled_ms = b->now_ms;
-    bool full = store_full_soft(b->store);
+    bool full = !store_has_room(b->store, (struct store_room){0});
     if (full != b->store_full) log_warn("store_full", "accepting=%s", full ? "false" : "true");
     b->store_full = full;
 }
@@ -138,7 +138,8 @@ static void answer_committed(struct broker *b) {
 }
 
 static bool drained(const struct broker *b) {
-    bool done = !b->outbox.first && !b->retries.first && commit_outstanding(b->committer) == 0;
+    bool done = !b->outbox.first && !b->retries.first && !b->no_room.first &&
+                commit_outstanding(b->committer) == 0;
     return b->draining && (done || b->now_ms > b->drain_until_ms);
 }
 

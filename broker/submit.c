@@ -13,6 +13,12 @@
 
 enum { RETRY_FULL_MS = 500, RETRY_DRAIN_MS = 2000 };
 
+static void refuse_full(struct refusal *why) {
+    refusal_set(why, "full", "", "80 % of the store",
+                "wait for retention, or raise the store's cap", "the store is over 80 %% full");
+    why->retry_after_ms = RETRY_DRAIN_MS;
+}
+
 bool refuse_writes(struct broker *b, struct refusal *why) {
     char limit[64];
     if (b->draining) {
@@ -24,10 +30,8 @@ bool refuse_writes(struct broker *b, struct refusal *why) {
                     "free space or repair the disk; the broker tries again by itself",
                     "the store takes no writes: %s", err_text(b->disk_error));
         why->retry_after_ms = RETRY_FULL_MS;
-    } else if (b->store_full) {
-        refusal_set(why, "full", "", "80 % of the store",
-                    "wait for retention, or raise the store's cap", "the store is over 80 %% full");
-        why->retry_after_ms = RETRY_DRAIN_MS;
+    } else if (b->store_full || !disk_has_room(b, 0)) {
+        refuse_full(why);
     } else if (commit_outstanding(b->committer) >= BROKER_OPS_SUBMIT_MAX ||
                b->commit_bytes >= BROKER_COMMIT_BYTES) {
         snprintf(limit, sizeof limit, "at most %u jobs or %u MiB on their way to the disk",
@@ -41,9 +45,13 @@ bool refuse_writes(struct broker *b, struct refusal *why) {
 }
 
 static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t index,
-                        struct refusal *why) {
+                        uint64_t body_bytes, struct refusal *why) {
     char limit[64];
     if (refuse_writes(b, why)) return true;
+    if (!disk_has_room(b, body_bytes)) {
+        refuse_full(why);
+        return true;
+    }
     bool own = b->queued[index] >= p->queue_max;
     if (!own && b->jobs.len < b->config.queue_max) return false;
     snprintf(limit, sizeof limit, "at most %u jobs", own ? p->queue_max : b->config.queue_max);
@@ -124,7 +132,7 @@ fail:
 
 struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct refusal *why) {
     struct bytes body = d->body;
-    if (refuse_load(b, d->pipeline, d->index, why)) return NULL;
+    if (refuse_load(b, d->pipeline, d->index, body.len, why)) return NULL;
     if (d->upload && upload_read(b, d->upload, &body, why) != 0) return NULL;
     if (kind_decode(d->kind, body, NULL, why) != 0) return NULL;
     struct job *j = make_job(b, d);

@@ -22,6 +22,11 @@ size_t blob_data_bytes(uint32_t page_bytes) {
     return blob_value_bytes(page_bytes) - HEADER_BYTES;
 }
 
+uint64_t blob_room_bytes(uint64_t payload_bytes) {
+    uint64_t chunks = (payload_bytes + BLOB_DATA_MIN_BYTES - 1) / BLOB_DATA_MIN_BYTES;
+    return chunks * (OVERFLOW_HEADER_BYTES + HEADER_BYTES + BLOB_DATA_MIN_BYTES + 4096u);
+}
+
 static void put_be(uint8_t *at, uint64_t v, uint32_t bytes) {
     for (uint32_t i = 0; i < bytes; i++) at[i] = (uint8_t)(v >> (8 * (bytes - 1 - i)));
 }

@@ -27,8 +27,9 @@ struct blob_id {
     uint64_t job;
     uint32_t slot, crc;
 };
-size_t blob_value_bytes(uint32_t page_bytes); /* a chunk's value, header and padding included */
-size_t blob_data_bytes(uint32_t page_bytes);  /* payload bytes in a full chunk */
+size_t blob_value_bytes(uint32_t page_bytes);     /* a chunk's value, header and padding included */
+size_t blob_data_bytes(uint32_t page_bytes);      /* payload bytes in a full chunk */
+uint64_t blob_room_bytes(uint64_t payload_bytes); /* that a payload takes, with its pages' ends */
 
 int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n);
 /* Writes parts as the blobs from `index` on of a payload of total bytes; all but the payload's last

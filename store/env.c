@@ -27,7 +27,7 @@ static int code_of(int rc) {
     case MDB_SUCCESS: return 0;
     case MDB_NOTFOUND: return -ENOENT;
     case MDB_KEYEXIST: return -EEXIST;
-    case MDB_MAP_FULL: return -ENOSPC;
+    case MDB_MAP_FULL: return ERR_FULL;
     case MDB_TXN_FULL: return ERR_LIMIT;
     case MDB_READERS_FULL: return ERR_FULL;
     case MDB_VERSION_MISMATCH: return ERR_VERSION;
@@ -208,16 +208,21 @@ int env_get(const struct env_txn *t, uint32_t table, struct bytes key, struct by
     return code_of(rc);
 }
 
+int env_room(const struct env_txn *t, uint64_t value_bytes) {
+    struct env_usage u;
+    int code = env_usage(t, &u);
+    if (code != 0) return code;
+    uint64_t pages = value_bytes / t->env->page_bytes + 2;
+    return u.live_pages + pages + t->env->reserve_pages > u.cap_pages ? ERR_FULL : 0;
+}
+
 /* Refuses what would eat into the reserve, and remembers how far the file may grow. */
 static int admit(struct env_txn *t, size_t value_bytes) {
     assert(t->write);
     if (t->error != 0) return t->error;
-    uint64_t pages = value_bytes / t->env->page_bytes + 2;
-    struct env_usage u;
-    int code = env_usage(t, &u);
-    if (code == 0 && u.live_pages + pages + t->env->reserve_pages > u.cap_pages) code = -ENOSPC;
+    int code = env_room(t, value_bytes);
     if (code != 0) return t->error = code;
-    t->ahead_pages += pages + 2 * DEPTH_MAX;
+    t->ahead_pages += value_bytes / t->env->page_bytes + 2 + 2 * DEPTH_MAX;
     return 0;
 }
 
@@ -316,6 +321,31 @@ int env_count(const struct env_txn *t, uint32_t table, uint64_t *entries) {
     int rc = mdb_stat(t->txn, t->env->table[table], &stat);
     if (rc == 0) *entries = stat.ms_entries;
     return code_of(rc);
+}
+
+static int trial_write(struct env *e, uint64_t pages) {
+    static const char key[] = "trial";
+    struct env_txn t;
+    MDB_val k = {sizeof key - 1, (void *)(uintptr_t)key}, v = {pages * e->page_bytes, NULL};
+    int code = env_begin(e, true, &t);
+    if (code != 0) return code;
+    t.ahead_pages = pages + 2 * DEPTH_MAX;
+    code = done(&t, mdb_put(t.txn, e->table[0], &k, &v, MDB_RESERVE));
+    if (code == 0) memset(v.mv_data, 0x55, v.mv_size);
+    int committed = env_commit(&t);
+    if (code == 0) code = committed;
+    if (code != 0) return code;
+    code = env_begin(e, true, &t);
+    if (code != 0) return code;
+    t.ahead_pages = 2 * DEPTH_MAX;
+    done(&t, mdb_del(t.txn, e->table[0], &k, NULL));
+    return env_commit(&t);
+}
+
+int env_trial(struct env *e, uint64_t pages) {
+    int code = ERR_FULL;
+    for (; code == ERR_FULL && pages > 0; pages /= 2) code = trial_write(e, pages);
+    return code == ERR_FULL ? 0 : code;
 }
 
 int env_copy(struct env *e, const char *dir) {

@@ -7,8 +7,9 @@
  *
  * Units: bytes, pages.  Owner: the opener; a transaction belongs to the thread that began it.
  * Memory: LMDB's map, which is address space until touched, and the dirty pages of a transaction.
- * Errors: -ENOSPC map or disk full, -ENOENT, -EEXIST, -EIO, ERR_CORRUPT, ERR_VERSION, ERR_LIMIT (a
- * transaction of too many pages).  Threads: one writer at a time, any readers. */
+ * Errors: ERR_FULL the map is full, -ENOSPC the disk is, -ENOENT, -EEXIST, -EIO, ERR_CORRUPT,
+ * ERR_VERSION, ERR_LIMIT (a transaction of too many pages).  Threads: one writer at a time, any
+ * readers. */
 #ifndef PENSTOCK_STORE_ENV_H
 #define PENSTOCK_STORE_ENV_H
 
@@ -80,5 +81,12 @@ int env_usage(const struct env_txn *t, struct env_usage *out);
 int env_count(const struct env_txn *t, uint32_t table, uint64_t *entries);
 /* Copies a consistent snapshot into dir (which must exist and be empty), without the free pages. */
 int env_copy(struct env *e, const char *dir);
+
+/* Whether a value of so many bytes would be admitted; unlike a put that is not, asking leaves the
+ * transaction fit to commit. ERR_FULL. */
+int env_room(const struct env_txn *t, uint64_t value_bytes);
+/* Writes and flushes about as many pages as a commit would, into table 0, and deletes them again:
+ * whether the disk takes writes. In a map that is full it tries fewer. */
+int env_trial(struct env *e, uint64_t pages);
 
 #endif

@@ -1,8 +1,8 @@
 /* state.h - the opened store itself, for store.c, payload.c and check.c only.
  *
  * Units: bytes.  Owner: store_open.  Memory: as said.  Errors: none.
- * Threads: `poisoned` and `full` any; `in_use` guards meta and blob against store_reopen; the rest
- * belongs to the store thread. */
+ * Threads: `poisoned` and the atomic counts any; `in_use` guards meta and blob against
+ * store_reopen; the rest belongs to the store thread. */
 #ifndef PENSTOCK_STORE_STATE_H
 #define PENSTOCK_STORE_STATE_H
 
@@ -20,7 +20,9 @@ struct store {
     uint8_t secret[16];      /* the store's id: keys what nobody may guess */
     pthread_rwlock_t in_use; /* read transactions share it, store_reopen takes it alone */
     atomic_bool poisoned;    /* a commit failed: no writes before store_reopen */
-    atomic_bool full;        /* above 80 % */
+    /* As of the last commit, in bytes. */
+    _Atomic uint64_t meta_live, meta_cap, blob_live, blob_cap;
+    uint64_t meta_trial_pages, blob_trial_pages; /* what the commit that failed had to write */
     bool writing;
     struct store_write write; /* the one write transaction */
     struct buf pending;       /* struct blob_id: dropped by the last commit, deleted by the next */

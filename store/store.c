@@ -15,6 +15,7 @@
 #define BLOB_CAP_BYTES (8ull << 30)
 #define LAYOUT_VERSION 1u
 #define ID_BYTES 16u
+#define TRIAL_PAGES_MAX 4096u
 
 static const char *const meta_tables[META_TABLES] = {"info", "jobs",     "keys",
                                                      "live", "finished", "uploads"};
@@ -195,6 +196,14 @@ uint64_t store_epoch(const struct store *s) {
     return s->epoch;
 }
 
+/* A disk without space takes the empty commit of a reopen; it has to take a real one. */
+static int try_writing(struct store *s, char *err, size_t err_bytes) {
+    int code = env_trial(s->blob, s->blob_trial_pages + 1);
+    if (code == 0) code = env_trial(s->meta, s->meta_trial_pages + 1);
+    if (code == 0) return 0;
+    return err_set(err, err_bytes, code, "%s: a trial write failed: %s", s->dir, err_text(code));
+}
+
 int store_reopen(struct store *s, char *err, size_t err_bytes) {
     assert(!s->writing);
     pthread_rwlock_wrlock(&s->in_use);
@@ -203,6 +212,7 @@ int store_reopen(struct store *s, char *err, size_t err_bytes) {
     int code = store_envs_open(s, true, err, err_bytes);
     atomic_store(&s->poisoned, false);
     if (code == 0) code = take_over(s, false, err, err_bytes);
+    if (code == 0) code = try_writing(s, err, err_bytes);
     if (code != 0) {
         atomic_store(&s->poisoned, true);
         store_envs_close(s);
@@ -213,25 +223,6 @@ int store_reopen(struct store *s, char *err, size_t err_bytes) {
 
 /* ---- transactions ---- */
 
-int store_write_begin(struct store *s, struct store_write **out) {
-    assert(!s->writing);
-    if (!s->meta || atomic_load(&s->poisoned)) return -EIO;
-    struct store_write *w = &s->write;
-    w->view = (struct store_read){.store = s};
-    buf_clear(&w->dropped);
-    int code = env_begin(s->meta, true, &w->view.meta);
-    if (code == 0) code = env_begin(s->blob, true, &w->view.blob);
-    if (code == 0) {
-        s->writing = true;
-        code = del_listed(w, &s->pending);
-        if (code != 0) store_abort(w);
-    } else {
-        env_abort(&w->view.meta);
-    }
-    if (code == 0) *out = w;
-    return code;
-}
-
 /* The end of a write, whatever became of it. */
 static void end_write(struct store_write *w) {
     env_abort(&w->view.blob);
@@ -239,9 +230,47 @@ static void end_write(struct store_write *w) {
     w->view.store->writing = false;
 }
 
-static bool over_soft(const struct env_txn *t) {
+static int begin_both(struct store *s) {
+    struct store_write *w = &s->write;
+    w->view = (struct store_read){.store = s};
+    buf_clear(&w->dropped);
+    int code = env_begin(s->meta, true, &w->view.meta);
+    if (code == 0) code = env_begin(s->blob, true, &w->view.blob);
+    if (code == 0)
+        s->writing = true;
+    else
+        env_abort(&w->view.meta);
+    return code;
+}
+
+int store_write_begin(struct store *s, struct store_write **out) {
+    assert(!s->writing);
+    if (!s->meta || atomic_load(&s->poisoned)) return -EIO;
+    *out = &s->write;
+    int code = begin_both(s);
+    if (code == 0 && s->pending.len > 0) {
+        code = del_listed(&s->write, &s->pending);
+        if (code != 0) end_write(&s->write);
+        if (code == ERR_CORRUPT) { /* what lies there stays there; nobody names it */
+            log_error("store_damaged", "what=\"a payload that was to be deleted\"");
+            buf_clear(&s->pending);
+            code = begin_both(s);
+        }
+    }
+    return code;
+}
+
+/* What this transaction, once committed, leaves of room. */
+static void note_usage(struct store *s, const struct store_write *w) {
     struct env_usage u;
-    return env_usage(t, &u) == 0 && u.live_pages > u.cap_pages / 5 * 4;
+    if (env_usage(&w->view.meta, &u) == 0) {
+        atomic_store(&s->meta_live, u.live_pages * env_page_bytes(s->meta));
+        atomic_store(&s->meta_cap, u.cap_pages * env_page_bytes(s->meta));
+    }
+    if (env_usage(&w->view.blob, &u) == 0) {
+        atomic_store(&s->blob_live, u.live_pages * env_page_bytes(s->blob));
+        atomic_store(&s->blob_cap, u.cap_pages * env_page_bytes(s->blob));
+    }
 }
 
 int store_commit(struct store_write *w) {
@@ -252,7 +281,8 @@ int store_commit(struct store_write *w) {
         end_write(w);
         return code;
     }
-    bool full = over_soft(&w->view.meta) || over_soft(&w->view.blob);
+    note_usage(s, w);
+    uint64_t meta_pages = w->view.meta.ahead_pages, blob_pages = w->view.blob.ahead_pages;
     bool fail = s->fail_countdown > 0 && --s->fail_countdown == 0;
     code = env_commit(&w->view.blob);
     if (code == 0) code = fail ? s->fail_error : env_commit(&w->view.meta);
@@ -260,8 +290,9 @@ int store_commit(struct store_write *w) {
         struct buf swap = s->pending;
         s->pending = w->dropped;
         w->dropped = swap;
-        atomic_store(&s->full, full);
-    } else {
+    } else if (code != ERR_FULL) { /* LMDB gives up before it writes when the map is full */
+        s->meta_trial_pages = meta_pages < TRIAL_PAGES_MAX ? meta_pages : TRIAL_PAGES_MAX;
+        s->blob_trial_pages = blob_pages < TRIAL_PAGES_MAX ? blob_pages : TRIAL_PAGES_MAX;
         atomic_store(&s->poisoned, true);
         log_error("store_commit_failed", "error=\"%s\"", err_text(code));
     }
@@ -334,8 +365,40 @@ int store_usage(struct store *s, struct store_usage *out) {
     return code;
 }
 
-bool store_full_soft(struct store *s) {
-    return atomic_load(&s->full);
+/* ---- room ---- */
+
+#define RECORD_ROOM_BYTES 2048u /* a record with its index entries, in pages that are half full */
+
+struct store_room store_room_of(uint64_t payload_bytes) {
+    struct store_room r = {.meta_bytes = RECORD_ROOM_BYTES};
+    if (payload_bytes > LIMIT_INLINE_BYTES)
+        r.blob_bytes = blob_room_bytes(payload_bytes);
+    else
+        r.meta_bytes += payload_bytes;
+    return r;
+}
+
+bool store_has_room(const struct store *s, struct store_room more) {
+    return atomic_load(&s->meta_live) + more.meta_bytes <= atomic_load(&s->meta_cap) / 5 * 4 &&
+           atomic_load(&s->blob_live) + more.blob_bytes <= atomic_load(&s->blob_cap) / 5 * 4;
+}
+
+static bool below_soft(const struct env_txn *t, uint64_t more_bytes) {
+    struct env_usage u;
+    return env_usage(t, &u) == 0 &&
+           u.live_pages + more_bytes / env_page_bytes(t->env) <= u.cap_pages / 5 * 4;
+}
+
+int store_write_room(const struct store_write *w, uint64_t payload_bytes) {
+    struct store_room r = store_room_of(payload_bytes);
+    bool fits = below_soft(&w->view.meta, r.meta_bytes) && below_soft(&w->view.blob, r.blob_bytes);
+    return fits ? 0 : ERR_FULL;
+}
+
+int store_outcome_room(const struct store_write *w, uint64_t payload_bytes) {
+    struct store_room r = store_room_of(payload_bytes);
+    int code = env_room(&w->view.meta, r.meta_bytes);
+    return code == 0 && r.blob_bytes > 0 ? env_room(&w->view.blob, r.blob_bytes) : code;
 }
 
 void store_fail_commit(struct store *s, uint32_t countdown, int error) {

@@ -3,12 +3,12 @@
  * A write transaction spans both: store_commit flushes blob first, then meta, so that a reference
  * never precedes what it names; what a crash leaves in blob without a reference is swept at open.
  * Nothing is promised until store_commit returns 0. After a failed commit the store refuses writes
- * (-EIO) until store_reopen has checked it. At 80 % of a map's cap store_full_soft says so: the
- * broker then rejects submits and keeps room for outcomes and deletes.
+ * (-EIO) until store_reopen has checked it. New jobs may fill 80 % of a map's cap (store_has_room,
+ * store_write_room); the rest is for outcomes, and a reserve of pages for deletes alone.
  *
  * Units: bytes.  Owner: the opener; one write transaction at a time, by the store thread; reads by
- * any thread, short.  Memory: LMDB's maps plus one chunk.  Errors: -ENOSPC map or disk full, -EIO,
- * ERR_CORRUPT, ERR_VERSION with err.  Threads: as said. */
+ * any thread, short.  Memory: LMDB's maps plus one chunk.  Errors: ERR_FULL no room under the cap
+ * (the disk is sound), -ENOSPC, -EIO, ERR_CORRUPT, ERR_VERSION with err.  Threads: as said. */
 #ifndef PENSTOCK_STORE_STORE_H
 #define PENSTOCK_STORE_STORE_H
 
@@ -28,7 +28,9 @@ struct store_config {
 int store_open(struct store **out, const struct store_config *c, char *err, size_t err_bytes);
 void store_close(struct store *s);
 uint64_t store_epoch(const struct store *s); /* starts of a broker on this store, from 1 */
-int store_reopen(struct store *s, char *err, size_t err_bytes); /* after a failed commit */
+/* After a failed commit: checks the store and writes and flushes, on trial, as much as that commit
+ * had to. */
+int store_reopen(struct store *s, char *err, size_t err_bytes);
 
 int store_write_begin(struct store *s, struct store_write **out);
 int store_commit(struct store_write *w); /* ends w, whatever it returns */
@@ -55,7 +57,18 @@ struct store_usage {
     uint64_t jobs, chunks;
 };
 int store_usage(struct store *s, struct store_usage *out);
-bool store_full_soft(struct store *s); /* above 80 % of either cap */
+
+/* What a new job with such a payload takes of each half, about. */
+struct store_room {
+    uint64_t meta_bytes, blob_bytes;
+};
+struct store_room store_room_of(uint64_t payload_bytes);
+/* Whether so much more would stay below 80 % of both caps, as of the last commit. Any thread. */
+bool store_has_room(const struct store *s, struct store_room more);
+/* The same for this transaction: ERR_FULL when a job with such a payload is one too many. */
+int store_write_room(const struct store_write *w, uint64_t payload_bytes);
+/* Whether an outcome with such a payload fits; it may use what is kept from new jobs. ERR_FULL. */
+int store_outcome_room(const struct store_write *w, uint64_t payload_bytes);
 
 /* On the store thread or offline, in a read transaction: walks every record, key, blob and CRC;
  * prints findings through fn; returns how many problems, or an error. */

@@ -78,9 +78,24 @@ int store_usage(struct store *s, struct store_usage *out) {
     *out = (struct store_usage){.jobs = W->disk.n};
     return 0;
 }
-bool store_full_soft(struct store *s) {
-    (void)s;
-    return chance(50);
+struct store_room store_room_of(uint64_t payload_bytes) {
+    return (struct store_room){.blob_bytes = payload_bytes};
+}
+bool store_has_room(const struct store *s, struct store_room more) {
+    (void)s, (void)more;
+    return !chance(50);
+}
+int store_write_room(const struct store_write *w, uint64_t payload_bytes) {
+    (void)w, (void)payload_bytes;
+    return chance(20) ? ERR_FULL : 0;
+}
+int store_outcome_room(const struct store_write *w, uint64_t payload_bytes) {
+    (void)w, (void)payload_bytes;
+    return chance(50) ? ERR_FULL : 0;
+}
+int store_payload_del(struct store_write *w, uint64_t job, uint32_t slot) {
+    (void)w, (void)job, (void)slot;
+    return 0;
 }
 
 int jobs_get(struct store_read *t, uint64_t id, struct job_record *out, struct arena *a) {

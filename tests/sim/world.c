@@ -106,7 +106,7 @@ void world_fate(void) {
         actors_heal();
     }
     if (!W->faults && W->b->jobs.len == 0 && !W->b->outbox.first && !W->b->retries.first &&
-        commit_outstanding(W->b->committer) == 0 && !W->b->draining)
+        !W->b->no_room.first && commit_outstanding(W->b->committer) == 0 && !W->b->draining)
         longjmp(W->crash, ENDED);
     CHECK(W->mono_ms < PATIENCE_MS, "%u jobs do not end", W->b->jobs.len);
 }
@@ -114,6 +114,7 @@ void world_fate(void) {
 static void check_nothing_left(void) {
     const struct broker *b = W->b;
     CHECK(b->ready.jobs == 0 && b->handed_bytes == 0 && b->watches.n == 0, "something is left");
+    CHECK(b->coming.blob_bytes == 0, "room is kept for no commit");
     CHECK(b->commit_bytes == 0, "bytes are counted that no commit holds");
     CHECK(b->leases.len == 0 && b->delays.len == 0 && b->expiries.len == 0, "a timer is left");
     for (uint32_t i = 0; i < b->n_loaded; i++) CHECK(b->queued[i] == 0, "a count is left");

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -276,9 +277,9 @@ static uint64_t fill(uint64_t first, size_t body_bytes, uint64_t *soft_at) {
         arena_reset(&f.arena);
         code = commit_job(&f, first + n, random_bytes(&f.arena, &rng, body_bytes));
         if (code != 0) break;
-        if (*soft_at == 0 && store_full_soft(f.store)) *soft_at = n + 1;
+        if (*soft_at == 0 && !store_has_room(f.store, (struct store_room){0})) *soft_at = n + 1;
     }
-    cr_assert_eq(code, -ENOSPC, "%d", code);
+    cr_assert_eq(code, ERR_FULL, "%d", code);
     return n;
 }
 
@@ -307,7 +308,7 @@ static void expect_full_store_works(size_t body_bytes) {
     struct store_write *w;
     cr_assert_eq(store_write_begin(f.store, &w), 0);
     cr_assert_eq(store_commit(w), 0);
-    cr_assert_not(store_full_soft(f.store), "deleting made room");
+    cr_assert(store_has_room(f.store, (struct store_room){0}), "deleting made room");
     uint64_t again = fill(n + 1, body_bytes, &soft_again);
     cr_assert_geq(again, n - n / 10, "%lu fit, then %lu", (unsigned long)n, (unsigned long)again);
     buf_fini(&out);
@@ -336,14 +337,41 @@ Test(faults, a_transaction_with_a_failed_write_cannot_be_committed) {
         struct job_record r = random_record(&f.arena, &rng, id);
         r.key = bytes_str("");
         code = jobs_add(w, &r, &existing);
-        cr_assert(code == 0 || code == -ENOSPC);
+        cr_assert(code == 0 || code == ERR_FULL);
     }
-    cr_assert_eq(store_commit(w), -ENOSPC);
+    cr_assert_eq(store_commit(w), ERR_FULL);
     struct store_usage u;
     cr_assert_eq(store_usage(f.store, &u), 0);
     cr_assert_eq(u.jobs, 0);
     uint8_t room[64];
     cr_assert_eq(commit_job(&f, 1, body_of(1, room)), 0, "nothing was flushed: writes go on");
+}
+
+Test(faults, a_disk_without_space_is_not_taken_for_recovered) {
+    static uint8_t room[3 << 20];
+    struct rlimit all, some;
+    signal(SIGXFSZ, SIG_IGN);
+    f.config.blob_cap_bytes = 256u << 20;
+    open_store();
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &all), 0);
+    some = (struct rlimit){.rlim_cur = 24u << 20, .rlim_max = all.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &some), 0);
+    uint64_t id = 1;
+    int code = 0;
+    while (code == 0 && id < 100) {
+        memset(room, (int)id, sizeof room);
+        code = commit_job(&f, id++, bytes_of(room, sizeof room));
+    }
+    cr_assert_eq(code, -ENOSPC, "%d", code);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(store_reopen(f.store, f.err, sizeof f.err), -ENOSPC, "%s", f.err);
+        cr_assert(strstr(f.err, "trial"), "%s", f.err);
+        cr_assert_eq(commit_job(&f, 200, bytes_str("b")), -EIO);
+    }
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
+    cr_assert_eq(store_reopen(f.store, f.err, sizeof f.err), 0, "%s", f.err);
+    cr_assert_eq(commit_job(&f, 200, bytes_of(room, sizeof room)), 0);
+    cr_assert_eq(check_prints_nothing(&f), 0);
 }
 
 struct reading {

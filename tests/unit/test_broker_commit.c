@@ -252,3 +252,88 @@ Test(broker_commit, stopping_finishes_what_was_pushed) {
     cr_assert_eq(committer_start(&r.committer, r.store), 0);
     rig_close(&r);
 }
+
+static struct commit_op *outcome_of(uint64_t id, enum job_state state, struct bytes output) {
+    struct commit_op *op = submit(id, NULL, output);
+    op->type = COMMIT_UPDATE;
+    op->slot = JOB_SLOT_RESULT;
+    op->record.state = state;
+    op->record.finished_ms = 5;
+    op->record.result = op->record.body;
+    op->record.body =
+        (struct job_payload){.bytes = 1, .crc = crc32c(0, "b", 1), .inlined = {"b", 1}};
+    if (output.len == 0) op->n_parts = 0;
+    return op;
+}
+
+Test(broker_commit, an_operation_that_cannot_be_written_fails_alone) {
+    static char reason[LIMIT_REASON_BYTES + 2];
+    struct rig r;
+    memset(reason, 'x', sizeof reason - 1);
+    rig_open(&r);
+    for (uint64_t id = 1; id <= 200; id++) {
+        struct commit_op *op = submit(id, NULL, bytes_str("b"));
+        if (id % 7 == 0) op->record.reason = bytes_str(reason);
+        commit_push(r.committer, op);
+    }
+    for (uint64_t id = 1; id <= 200; id++) {
+        struct commit_op *op = done(&r);
+        cr_assert_eq(op->job, id, "they come back in order");
+        cr_assert_eq(op->error, id % 7 == 0 ? ERR_LIMIT : 0, "job %d", (int)id);
+        cr_assert_eq(stored(&r, id, NULL), id % 7 == 0 ? -ENOENT : 0);
+        commit_op_free(op);
+    }
+    cr_assert_eq(outcome(&r, submit(201, NULL, bytes_str("b"))), 0, "the store is not poisoned");
+    rig_close(&r);
+}
+
+Test(broker_commit, a_store_at_its_cap_refuses_jobs_and_still_takes_outcomes_and_deletes) {
+    static uint8_t body[60000], large[LIMIT_FRAME_BYTES];
+    struct rig r;
+    enum job_state state;
+    uint64_t n = 0;
+    rig_open(&r);
+    for (int e = 0; e == 0; n += e == 0) {
+        e = outcome(&r, submit(n + 1, NULL, bytes_of(body, sizeof body)));
+        cr_assert(e == 0 || e == ERR_FULL, "%d", e);
+    }
+    cr_assert_gt(n, 500);
+    cr_assert_eq(stored(&r, n + 1, NULL), -ENOENT);
+    /* Outcomes may use the rest, until only the reserve is left; then small ones still fit. */
+    uint64_t id = 1;
+    while (outcome(&r, outcome_of(id, JOB_DONE, bytes_of(large, sizeof large))) == 0) id++;
+    cr_assert_gt(id, 5);
+    cr_assert_neq(stored(&r, id, &state) == 0 && state == JOB_DONE, 1);
+    cr_assert_eq(outcome(&r, outcome_of(id, JOB_CANCELLED, (struct bytes){NULL, 0})), 0);
+    cr_assert_eq(stored(&r, id, &state), 0);
+    cr_assert_eq(state, JOB_CANCELLED);
+    for (uint64_t gone = 1; gone <= n / 2; gone++) {
+        struct commit_op *op = submit(gone, NULL, (struct bytes){NULL, 0});
+        op->type = COMMIT_FORGET;
+        cr_assert_eq(outcome(&r, op), 0);
+    }
+    cr_assert_eq(outcome(&r, submit(n + 1, NULL, bytes_of(body, sizeof body))), 0, "room again");
+    rig_close(&r);
+}
+
+Test(broker_commit, what_follows_an_outcome_without_room_never_overtakes_it) {
+    static uint8_t large[LIMIT_FRAME_BYTES];
+    struct rig r;
+    rig_open(&r);
+    for (uint64_t id = 1; id <= 100; id++)
+        cr_assert_eq(outcome(&r, submit(id, NULL, bytes_str("b"))), 0);
+    cr_assert_eq(outcome(&r, submit(9999, NULL, bytes_str("b"))), 0);
+    for (uint64_t id = 1;
+         outcome(&r, outcome_of(id, JOB_DONE, bytes_of(large, sizeof large))) == 0;)
+        id++;
+    commit_push(r.committer, outcome_of(9999, JOB_READY, bytes_of(large, sizeof large)));
+    commit_push(r.committer, outcome_of(9999, JOB_CANCELLED, (struct bytes){NULL, 0}));
+    struct commit_op *first = done(&r), *second = done(&r);
+    cr_assert_eq(first->error, ERR_FULL);
+    cr_assert_eq(second->error, ERR_FULL, "it was pushed before the first came back");
+    cr_assert_eq(outcome(&r, outcome_of(9999, JOB_CANCELLED, (struct bytes){NULL, 0})), 0,
+                 "and now whoever pushes knows");
+    commit_op_free(first);
+    commit_op_free(second);
+    rig_close(&r);
+}
