@@ -110,7 +110,8 @@ static int sync_folder_of(const char *path) {
     return rc;
 }
 
-int file_replace(const char *path, const void *data, size_t bytes, char *err, size_t err_bytes) {
+static int replace(const char *path, const void *data, size_t bytes, mode_t mode, char *err,
+                   size_t err_bytes) {
     char temp[PATH_MAX];
     int n = snprintf(temp, sizeof temp, "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof temp)
@@ -119,7 +120,7 @@ int file_replace(const char *path, const void *data, size_t bytes, char *err, si
     int fd = mkostemp(temp, O_CLOEXEC);
     if (fd < 0) return fail("create a temporary beside", path, err, err_bytes);
     int rc = write_all(fd, data, bytes);
-    if (rc == 0 && fchmod(fd, 0644) != 0) rc = -errno;
+    if (rc == 0 && fchmod(fd, mode) != 0) rc = -errno;
     if (rc == 0 && fsync(fd) != 0) rc = -errno;
     if (close(fd) != 0 && rc == 0) rc = -errno;
     if (rc == 0 && rename(temp, path) != 0) rc = -errno;
@@ -127,6 +128,15 @@ int file_replace(const char *path, const void *data, size_t bytes, char *err, si
     if (rc == 0) rc = sync_folder_of(path);
     if (rc < 0) return err_set(err, err_bytes, rc, "cannot write %s: %s", path, err_text(rc));
     return 0;
+}
+
+int file_replace(const char *path, const void *data, size_t bytes, char *err, size_t err_bytes) {
+    return replace(path, data, bytes, 0644, err, err_bytes);
+}
+
+int file_replace_secret(const char *path, const void *data, size_t bytes, char *err,
+                        size_t err_bytes) {
+    return replace(path, data, bytes, 0600, err, err_bytes);
 }
 
 int file_mkdirs(const char *path) {

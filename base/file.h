@@ -18,6 +18,9 @@ int file_map(const char *path, struct file_map *out, char *err, size_t err_bytes
 void file_unmap(struct file_map *m); /* accepts zeroed memory */
 /* Writes a temporary beside path, fsyncs it, renames, fsyncs the folder. */
 int file_replace(const char *path, const void *data, size_t bytes, char *err, size_t err_bytes);
+/* The same for what only its owner may read: mode 0600 from the first byte on. */
+int file_replace_secret(const char *path, const void *data, size_t bytes, char *err,
+                        size_t err_bytes);
 int file_mkdirs(const char *path); /* like mkdir -p, mode 0700 for what it makes */
 
 /* The first of n folders that is there, each given relative to the running program's own folder

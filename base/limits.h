@@ -46,6 +46,7 @@
 #define LIMIT_PEER_UPLOADS 16u    /* that one client connection began or wrote last */
 #define LIMIT_UPLOAD_NAME_BYTES 26u
 #define LIMIT_TENANTS 1024u
+#define LIMIT_PEER_KEYS 1024u /* that a broker lets in */
 
 /* A worker. */
 #define LIMIT_SPAN_JOBS 64u /* leases one worker process holds at a time */

@@ -18,6 +18,7 @@
 #define SOCK_RECONNECT_MS 100
 #define SOCK_RECONNECT_MAX_MS 2000
 #define SOCK_CONNECT_MS 3000
+#define SOCK_ZAP_DOMAIN "penstock"
 
 struct sock_ctx {
     void *zmq;
@@ -27,6 +28,7 @@ struct sock {
     void *zmq;
     enum sock_type type;
     struct inflight *inflight; /* ROUTER only */
+    bool curve;
     char endpoint[256];
 };
 
@@ -74,7 +76,7 @@ static bool is_loopback(const char *host_port) {
 }
 
 /* Without CURVE a TCP port would take jobs from anybody who can reach it. */
-static int check_endpoint(const char *e, char *err, size_t err_bytes) {
+static int check_endpoint(const char *e, bool bind, bool curve, char *err, size_t err_bytes) {
     if (strlen(e) >= sizeof((struct sock){0}).endpoint)
         return err_set(err, err_bytes, -ENAMETOOLONG, "endpoint is too long: '%.60s...'", e);
     if (begins(e, "inproc://") && e[9]) return 0;
@@ -87,15 +89,25 @@ static int check_endpoint(const char *e, char *err, size_t err_bytes) {
     if (!begins(e, "tcp://"))
         return err_set(err, err_bytes, -EINVAL,
                        "'%s' is not an endpoint; write ipc:///path or tcp://127.0.0.1:port", e);
-    if (is_loopback(e + 6)) return 0;
+    if (curve || is_loopback(e + 6)) return 0;
     return err_set(err, err_bytes, -EPERM,
                    "%s: plain tcp:// is allowed on loopback only; use tcp://127.0.0.1:port or "
-                   "ipc:///path, and a tunnel between machines",
-                   e);
+                   "ipc:///path, or encrypt: %s",
+                   e,
+                   bind ? "`penstock keys init`, then --curve"
+                        : "--key FILE and --server-key FILE (`penstock keys add` makes them)");
 }
 
 static int set_int(void *z, int option, int value) {
     return zmq_setsockopt(z, option, &value, sizeof value);
+}
+
+static int set_curve(void *z, const struct sock_curve *k, bool bind) {
+    int rc = zmq_setsockopt(z, ZMQ_CURVE_SECRETKEY, k->secret_key, SOCK_KEY_BYTES);
+    rc |= zmq_setsockopt(z, ZMQ_CURVE_PUBLICKEY, k->public_key, SOCK_KEY_BYTES);
+    if (!bind) return rc | zmq_setsockopt(z, ZMQ_CURVE_SERVERKEY, k->server_key, SOCK_KEY_BYTES);
+    rc |= set_int(z, ZMQ_CURVE_SERVER, 1);
+    return rc | zmq_setsockopt(z, ZMQ_ZAP_DOMAIN, SOCK_ZAP_DOMAIN, strlen(SOCK_ZAP_DOMAIN));
 }
 
 static int set_options(void *z, const struct sock_config *config) {
@@ -115,17 +127,19 @@ static int set_options(void *z, const struct sock_config *config) {
         rc |= set_int(z, ZMQ_RECONNECT_IVL_MAX, SOCK_RECONNECT_MAX_MS);
         rc |= set_int(z, ZMQ_CONNECT_TIMEOUT, SOCK_CONNECT_MS);
     }
+    if (config->curve) rc |= set_curve(z, config->curve, config->bind);
     return rc == 0 ? 0 : -errno;
 }
 
 int sock_open(struct sock **out, struct sock_ctx *c, const struct sock_config *config, char *err,
               size_t err_bytes) {
     *out = NULL;
-    int rc = check_endpoint(config->endpoint, err, err_bytes);
+    int rc = check_endpoint(config->endpoint, config->bind, config->curve, err, err_bytes);
     if (rc < 0) return rc;
     struct sock *s = calloc(1, sizeof *s);
     if (!s) return err_set(err, err_bytes, -ENOMEM, "out of memory for a socket");
     s->type = config->type;
+    s->curve = config->curve != NULL;
     s->zmq = zmq_socket(c->zmq, config->type == SOCK_ROUTER ? ZMQ_ROUTER : ZMQ_DEALER);
     if (!s->zmq) goto fail;
     if (set_options(s->zmq, config) < 0) goto fail;
@@ -154,6 +168,23 @@ void sock_close(struct sock *s) {
 
 const char *sock_endpoint(const struct sock *s) {
     return s->endpoint;
+}
+
+/* ---- keys ---- */
+
+int sock_curve_pair(char public_key[SOCK_KEY_BYTES], char secret_key[SOCK_KEY_BYTES]) {
+    return zmq_curve_keypair(public_key, secret_key) == 0 ? 0 : -errno;
+}
+
+int sock_curve_raw(uint8_t raw[SOCK_RAW_KEY_BYTES], const char *key) {
+    if (strlen(key) != SOCK_KEY_BYTES - 1) return -EINVAL;
+    return zmq_z85_decode(raw, key) ? 0 : -EINVAL;
+}
+
+int sock_curve_public(char public_key[SOCK_KEY_BYTES], const char *secret_key) {
+    uint8_t raw[SOCK_RAW_KEY_BYTES];
+    if (sock_curve_raw(raw, secret_key) != 0) return -EINVAL;
+    return zmq_curve_public(public_key, secret_key) == 0 ? 0 : -EINVAL;
 }
 
 bool sock_peer_eq(const struct sock_peer *a, const struct sock_peer *b) {
@@ -216,6 +247,14 @@ static int take_peer(struct sock *s, struct sock_peer *peer) {
     return more;
 }
 
+/* Who sent it, in the words of the ZAP handler: a number above 0. */
+static uint32_t user_of(zmq_msg_t *z) {
+    const char *text = zmq_msg_gets(z, "User-Id");
+    char *end;
+    unsigned long n = text ? strtoul(text, &end, 10) : 0;
+    return text && *text && !*end && n <= UINT32_MAX ? (uint32_t)n : 0;
+}
+
 int sock_recv(struct sock *s, struct sock_msg *m) {
     memset(&m->peer, 0, sizeof m->peer);
     m->frames = 0;
@@ -239,6 +278,7 @@ int sock_recv(struct sock *s, struct sock_msg *m) {
             sock_msg_fini(m);
             return more;
         }
+        if (s->curve && s->type == SOCK_ROUTER && m->frames == 0) m->peer.user = user_of(z);
         m->hold[m->frames] = z;
         m->frame[m->frames] = bytes_of(zmq_msg_data(z), zmq_msg_size(z));
         m->frames++;

@@ -9,6 +9,10 @@
  * IMMEDIATE and jittered reconnect on DEALERs, IPv6 off, handshake and heartbeat left to the
  * application.
  *
+ * With keys (CURVE) both sides of a connection prove who they are and everything is encrypted. A
+ * ROUTER then asks the ZAP handler of its context (broker/zap.h) whom to let in; without a handler
+ * libzmq lets in everybody, with user 0.
+ *
  * Units: milliseconds, bytes.  Owner: the thread that opened a socket; it is never shared.
  * Memory: zmq's; sent frames are bounded in bytes a peer (inflight.h) and in messages (HWM),
  * received ones by HWM x frame size x frames.  Errors: -errno of zmq (-EHOSTUNREACH: that
@@ -34,6 +38,12 @@ void sock_ctx_close(struct sock_ctx *c); /* waits for LINGER; NULL is fine */
  * LIMIT_FRAME_BYTES but below this still arrives, so that it can be refused in words. */
 #define SOCK_FRAME_BYTES_MAX (2 * LIMIT_FRAME_BYTES)
 
+#define SOCK_KEY_BYTES 41 /* a CURVE key as text (Z85) and a NUL */
+struct sock_curve {
+    const char *public_key, *secret_key; /* one's own */
+    const char *server_key;              /* connecting: whose socket it must be */
+};
+
 enum sock_type { SOCK_ROUTER, SOCK_DEALER };
 struct sock_config {
     enum sock_type type;
@@ -42,18 +52,28 @@ struct sock_config {
     bool bind;     /* else connect */
     /* tcp://127.0.0.1:7790, ipc:///run/penstock/clients; inproc:// in tests */
     const char *endpoint;
+    const struct sock_curve *curve; /* NULL: plain */
 };
-/* -EADDRINUSE, -EACCES, ... with err filled. tcp:// beyond loopback is refused with -EPERM and the
- * fix. */
+/* -EADDRINUSE, -EACCES, ... with err filled. Plain tcp:// beyond loopback is refused with -EPERM
+ * and the fix. */
 int sock_open(struct sock **out, struct sock_ctx *c, const struct sock_config *config, char *err,
               size_t err_bytes);
 void sock_close(struct sock *s); /* NULL is fine */
 /* The endpoint as bound, with a wildcard port resolved; borrowed until close. */
 const char *sock_endpoint(const struct sock *s);
 
+/* A new pair of keys, in text. -errno. */
+int sock_curve_pair(char public_key[SOCK_KEY_BYTES], char secret_key[SOCK_KEY_BYTES]);
+/* The public key that belongs to a secret one. -EINVAL: it is none. */
+int sock_curve_public(char public_key[SOCK_KEY_BYTES], const char *secret_key);
+#define SOCK_RAW_KEY_BYTES 32
+int sock_curve_raw(uint8_t raw[SOCK_RAW_KEY_BYTES], const char *key); /* -EINVAL: not a key */
+
 #define SOCK_PEER_BYTES 16
 struct sock_peer { /* a ROUTER's routing id for one connection */
     uint8_t len, id[SOCK_PEER_BYTES];
+    uint32_t
+        user; /* received with CURVE: the number that the ZAP handler gave as User-Id; else 0 */
 };
 bool sock_peer_eq(const struct sock_peer *a, const struct sock_peer *b);
 

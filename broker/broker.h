@@ -11,6 +11,7 @@
 #ifndef PENSTOCK_BROKER_BROKER_H
 #define PENSTOCK_BROKER_BROKER_H
 
+#include "broker/auth.h"
 #include "broker/commit.h"
 #include "broker/config.h"
 #include "broker/owed.h"
@@ -37,7 +38,8 @@ struct commit_list { /* operations in the order in which they must reach the dis
 struct broker {
     struct config config;
     struct sock_ctx *ctx;
-    struct sock *clients, *workers;
+    struct sock *clients, *workers, *zap; /* zap: NULL without CURVE */
+    struct auth auth;
     struct store *store;
     struct committer *committer;
     struct pipelines pipelines;
@@ -136,11 +138,15 @@ struct request { /* one message, decoded */
     struct sock *sock;
     struct sock_peer peer;
     struct tenant *tenant; /* on whose behalf it is made */
+    uint32_t rights;       /* of enum cert_right */
+    const char *stages;    /* that it may run as a worker */
     const struct msg_desc *desc;
     const void *header; /* its struct */
     const struct bytes *payload;
     uint32_t n;
 };
+/* The rights of which one is needed for this message of a client or worker; 0: nobody may. */
+uint32_t dispatch_right(enum msg_type type);
 void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const struct sock_msg *m);
 
 void on_submit(struct broker *b, const struct request *r);
@@ -190,6 +196,9 @@ void on_return(struct broker *b, const struct request *r);
 void on_goodbye(struct broker *b, const struct request *r);
 /* Every lease of the worker is lost (counted) or merely taken back; then it is forgotten. */
 void worker_lost(struct broker *b, struct worker *w, const char *why);
+/* The key of this number is worth nothing any more: what its connections wait for is forgotten, the
+ * leases of its workers are taken back and not counted, and reply sends them nothing more. */
+void user_gone(void *broker, uint32_t user);
 
 void match(struct broker *b);
 int recover(struct broker *b, char *err, size_t err_bytes);

@@ -15,6 +15,9 @@ enum {
     OPT_DIR = 256,
     OPT_CLIENTS,
     OPT_WORKERS,
+    OPT_LISTEN,
+    OPT_CURVE,
+    OPT_KEYS,
     OPT_PIPELINES,
     OPT_LEASE,
     OPT_BEAT,
@@ -29,6 +32,11 @@ static const struct argp_option options[] = {
     {"dir", OPT_DIR, "DIR", 0, "the store (and, by default, the sockets)", 0},
     {"clients", OPT_CLIENTS, "ENDPOINT", 0, "where clients connect (ipc://DIR/clients)", 0},
     {"workers", OPT_WORKERS, "ENDPOINT", 0, "where workers connect (ipc://DIR/workers)", 0},
+    {"listen", OPT_LISTEN, "tcp://HOST:PORT", 0,
+     "both at once: clients connect to PORT, workers to PORT + 1", 0},
+    {"curve", OPT_CURVE, NULL, 0, "let in only who has a key (`penstock keys`); encrypt everything",
+     0},
+    {"keys", OPT_KEYS, "DIR", 0, "the keys' folder (DIR/keys); implies --curve", 0},
     {"pipelines", OPT_PIPELINES, "DIR[:DIR]", 0,
      "folders of pipeline files; an empty one stands for the installed ones", 0},
     {"lease-ms", OPT_LEASE, "MS", 0, "a worker unheard for this long has died (6000)", 0},
@@ -58,12 +66,27 @@ static uint64_t number(struct argp_state *state, const char *text, uint64_t min,
     return v;
 }
 
+/* Two sockets side by side, so that one word names them. */
+static void listen_on(struct argp_state *state, struct config *c, const char *text) {
+    const char *colon = strrchr(text, ':');
+    if (strncmp(text, "tcp://", 6) != 0 || !colon || colon < text + 6)
+        argp_error(state, "--listen %s: write tcp://HOST:PORT", text);
+    uint64_t port = number(state, colon + 1, 1, 65534);
+    copy(state, c->clients, sizeof c->clients, text);
+    int n = snprintf(c->workers, sizeof c->workers, "%.*s:%llu", (int)(colon - text), text,
+                     (unsigned long long)port + 1);
+    if (n < 0 || (size_t)n >= sizeof c->workers) argp_error(state, "--listen %s: too long", text);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct config *c = state->input;
     switch (key) {
     case OPT_DIR: copy(state, c->dir, sizeof c->dir, arg); break;
     case OPT_CLIENTS: copy(state, c->clients, sizeof c->clients, arg); break;
     case OPT_WORKERS: copy(state, c->workers, sizeof c->workers, arg); break;
+    case OPT_LISTEN: listen_on(state, c, arg); break;
+    case OPT_CURVE: c->curve = true; break;
+    case OPT_KEYS: copy(state, c->keys, sizeof c->keys, arg); break;
     case OPT_PIPELINES: copy(state, c->pipelines, sizeof c->pipelines, arg); break;
     case OPT_LEASE: c->lease_ms = (int64_t)number(state, arg, 100, 3600000); break;
     case OPT_BEAT: c->heartbeat_ms = (int64_t)number(state, arg, 10, 60000); break;
@@ -96,6 +119,7 @@ void config_parse(struct config *c, int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, c);
     bool own_dir = c->dir[0] != 0;
     if (!own_dir) endpoint_state_dir(c->dir, sizeof c->dir);
+    if (c->curve && !c->keys[0]) snprintf(c->keys, sizeof c->keys, "%s/keys", c->dir);
     if (c->heartbeat_ms * 2 > c->lease_ms) {
         fprintf(stderr,
                 "penstock-broker: --lease-ms %lld must be at least twice --heartbeat-ms %lld\n",

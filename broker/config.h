@@ -5,6 +5,7 @@
 #ifndef PENSTOCK_BROKER_CONFIG_H
 #define PENSTOCK_BROKER_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,6 +15,8 @@ struct config {
     char dir[256];                   /* the store; sockets by default too */
     char clients[288], workers[288]; /* endpoints to bind */
     char pipelines[512];
+    bool curve;
+    char keys[400]; /* certificates; empty: no CURVE */
     int64_t lease_ms, heartbeat_ms;
     int64_t upload_ttl_ms;                   /* an upload that is idle for this long is dropped */
     uint32_t queue_max;                      /* live jobs in all */

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -7,34 +8,55 @@
 #define HEADER_STRUCT_BYTES 512
 #define REFUSED_LOG_MS 1000
 
+/* What the peer's key must allow: one of these rights. */
+enum {
+    SUBMIT = CERT_SUBMIT,
+    READ = CERT_READ | CERT_ADMIN,
+    END = CERT_SUBMIT | CERT_ADMIN,
+    CLIENT = CERT_SUBMIT | CERT_READ | CERT_ADMIN,
+    WORKER = CERT_WORKER
+};
+
 static const struct handler {
     enum msg_type type;
     void (*serve)(struct broker *b, const struct request *r);
+    uint32_t rights;
 } handlers[] = {
-    {MSG_SUBMIT, on_submit},
-    {MSG_SUBMIT_MANY, on_submit_many},
-    {MSG_WAIT, on_wait},
-    {MSG_RESULT_GET, on_result_get},
-    {MSG_SHOW, on_show},
-    {MSG_CANCEL, on_cancel},
-    {MSG_EVENTS, on_events},
-    {MSG_EVENTS_STOP, on_events_stop},
-    {MSG_LIST, on_list},
-    {MSG_WORKERS, on_workers},
-    {MSG_PING, on_ping},
-    {MSG_STATUS, on_status},
-    {MSG_REGISTER, on_register},
-    {MSG_HEARTBEAT, on_heartbeat},
-    {MSG_PROGRESS, on_progress},
-    {MSG_STAGE_DONE, on_stage_done},
-    {MSG_STAGE_FAILED, on_stage_failed},
-    {MSG_RETURN, on_return},
-    {MSG_GOODBYE, on_goodbye},
-    {MSG_UPLOAD_BEGIN, on_upload_begin},
-    {MSG_UPLOAD_CHUNK, on_upload_chunk},
-    {MSG_UPLOAD_GET, on_upload_get},
-    {MSG_UPLOAD_DROP, on_upload_drop},
+    {MSG_SUBMIT, on_submit, SUBMIT},
+    {MSG_SUBMIT_MANY, on_submit_many, SUBMIT},
+    {MSG_WAIT, on_wait, READ},
+    {MSG_RESULT_GET, on_result_get, READ},
+    {MSG_SHOW, on_show, READ},
+    {MSG_CANCEL, on_cancel, END},
+    {MSG_EVENTS, on_events, READ},
+    {MSG_EVENTS_STOP, on_events_stop, READ},
+    {MSG_LIST, on_list, READ},
+    {MSG_WORKERS, on_workers, READ},
+    {MSG_PING, on_ping, CLIENT},
+    {MSG_STATUS, on_status, READ},
+    {MSG_REGISTER, on_register, WORKER},
+    {MSG_HEARTBEAT, on_heartbeat, WORKER},
+    {MSG_PROGRESS, on_progress, WORKER},
+    {MSG_STAGE_DONE, on_stage_done, WORKER},
+    {MSG_STAGE_FAILED, on_stage_failed, WORKER},
+    {MSG_RETURN, on_return, WORKER},
+    {MSG_GOODBYE, on_goodbye, WORKER},
+    {MSG_UPLOAD_BEGIN, on_upload_begin, SUBMIT},
+    {MSG_UPLOAD_CHUNK, on_upload_chunk, SUBMIT},
+    {MSG_UPLOAD_GET, on_upload_get, SUBMIT},
+    {MSG_UPLOAD_DROP, on_upload_drop, SUBMIT},
 };
+
+static const struct handler *handler_of(enum msg_type type) {
+    for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++)
+        if (handlers[i].type == type) return &handlers[i];
+    return NULL;
+}
+
+uint32_t dispatch_right(enum msg_type type) {
+    const struct handler *h = handler_of(type);
+    return h ? h->rights : 0;
+}
 
 static void refuse(struct broker *b, struct sock *s, const struct sock_msg *m,
                    const struct refusal *why) {
@@ -48,12 +70,34 @@ static void refuse(struct broker *b, struct sock *s, const struct sock_msg *m,
     reply_refused(b, s, &m->peer, req, why);
 }
 
+static void forbid(struct refusal *why, const struct msg_desc *d, uint32_t rights) {
+    char limit[64], words[32];
+    cert_rights_text(rights & ~(uint32_t)CERT_WORKER, "", words, sizeof words);
+    snprintf(limit, sizeof limit, "a key with one of the rights %.31s",
+             rights & CERT_WORKER ? "worker" : words);
+    refusal_set(why, "forbidden", "", limit,
+                "ask the operator; `penstock keys add --rights` gives them",
+                "the key of this connection does not allow %s", d->name);
+}
+
 void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const struct sock_msg *m) {
     _Alignas(16) unsigned char header[HEADER_STRUCT_BYTES];
     const struct msg_desc *d;
     struct refusal why;
+    struct caller by;
     memset(&why, 0, sizeof why);
+    if (!auth_of(&b->auth, &b->tenants, &m->peer, &by)) {
+        refuse(b, s, m, &why); /* which says that its key was revoked */
+        return;
+    }
     if (msg_open(m->frame, m->frames, from, &d, &why) != 0) {
+        refuse(b, s, m, &why);
+        return;
+    }
+    const struct handler *h = handler_of(d->type);
+    if (!h) return; /* every message of a client or worker has one; a test holds it */
+    if (!(h->rights & by.rights)) {
+        forbid(&why, d, h->rights);
         refuse(b, s, m, &why);
         return;
     }
@@ -62,18 +106,14 @@ void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const s
         refuse(b, s, m, &why);
         return;
     }
-    struct tenant *tenant = tenant_get(&b->tenants, bytes_str(TENANT_DEFAULT));
-    if (!tenant) return; /* no memory for the first message: the peer asks again */
     struct request r = {.sock = s,
                         .peer = m->peer,
-                        .tenant = tenant,
+                        .tenant = by.tenant,
+                        .rights = by.rights,
+                        .stages = by.stages,
                         .desc = d,
                         .header = header,
                         .payload = m->frame + 2,
                         .n = m->frames - 2};
-    for (size_t i = 0; i < sizeof handlers / sizeof *handlers; i++)
-        if (handlers[i].type == d->type) {
-            handlers[i].serve(b, &r);
-            return;
-        }
+    h->serve(b, &r);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "broker/broker.h"
+#include "broker/zap.h"
 
 enum {
     MESSAGES_A_TURN = 1024,
@@ -39,6 +40,7 @@ static int64_t idle_ms(const struct broker *b) {
 
 static void on_signal(struct broker *b, int signal_fd) {
     for (int s; (s = signals_read(signal_fd)) != 0;) {
+        if (s == SIGHUP) auth_reload(&b->auth, &b->tenants, user_gone, b);
         if (b->draining || (s != SIGTERM && s != SIGINT)) continue;
         log_info("draining", "live_jobs=%u", b->jobs.len);
         b->draining = true;
@@ -47,15 +49,22 @@ static void on_signal(struct broker *b, int signal_fd) {
 }
 
 static void poll_all(struct broker *b, int signal_fd) {
-    struct sock_wait w[] = {{.fd = signal_fd, .readable = true},
-                            {.fd = commit_fd(b->committer), .readable = true},
-                            {.sock = b->clients, .readable = true},
-                            {.sock = b->workers, .readable = true}};
+    struct sock_wait w[6] = {{.fd = signal_fd, .readable = true},
+                             {.fd = commit_fd(b->committer), .readable = true}};
+    uint32_t n = 2;
+    if (b->zap) w[n++] = (struct sock_wait){.sock = b->zap, .readable = true};
+    if (b->zap) w[n++] = (struct sock_wait){.fd = b->auth.changes_fd, .readable = true};
+    if (may_read(b)) {
+        w[n++] = (struct sock_wait){.sock = b->clients, .readable = true};
+        w[n++] = (struct sock_wait){.sock = b->workers, .readable = true};
+    }
     outbox_flush(b);
-    sock_wait(w, may_read(b) ? 4 : 2, idle_ms(b));
+    sock_wait(w, n, idle_ms(b));
     b->now_ms = clock_mono_ms();
     b->now_wall_ms = clock_wall_ms();
     if (w[0].readable) on_signal(b, signal_fd);
+    if (b->zap && auth_changed(&b->auth)) auth_reload(&b->auth, &b->tenants, user_gone, b);
+    if (b->zap) zap_serve(b->zap, &b->auth, b->now_ms);
 }
 
 static void dispatch_from(struct broker *b, struct sock *s, enum msg_direction from) {

@@ -10,11 +10,16 @@
 #include "broker/broker.h"
 #include "broker/verb_store.h"
 #include "broker/verdicts.h"
+#include "broker/zap.h"
 #include "schemas/endpoint.h"
 
 static int open_socket(struct broker *b, struct sock **out, const char *endpoint, char *err,
                        size_t err_bytes) {
-    struct sock_config c = {.type = SOCK_ROUTER, .hwm = 4096, .bind = true, .endpoint = endpoint};
+    struct sock_config c = {.type = SOCK_ROUTER,
+                            .hwm = 4096,
+                            .bind = true,
+                            .endpoint = endpoint,
+                            .curve = b->auth.on ? &b->auth.curve : NULL};
     char folder[sizeof b->config.clients];
     char *slash;
     snprintf(folder, sizeof folder, "%s", endpoint);
@@ -39,6 +44,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     int e = job_table_init(&b->jobs, LIMIT_JOBS_QUEUED);
     if (!e) e = owed_init(&b->owed, LIMIT_SUBSCRIBERS);
     if (e) return err_set(err, err_bytes, e, "out of memory");
+    if (c->keys[0] && (e = auth_open(&b->auth, c->keys, &b->tenants, err, err_bytes))) return e;
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
     char dir[8 * sizeof c->pipelines]; /* the installed one may be named by nothing */
     if ((e = pipelines_dir(c->pipelines, dir, sizeof dir, err, err_bytes))) return e;
@@ -51,6 +57,9 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     if ((e = committer_start(&b->committer, b->store)))
         return err_set(err, err_bytes, e, "store thread: %s", err_text(e));
     if ((e = sock_ctx_open(&b->ctx))) return err_set(err, err_bytes, e, "zmq: %s", err_text(e));
+    struct sock_config zap = {
+        .type = SOCK_ROUTER, .hwm = 4096, .bind = true, .endpoint = ZAP_ENDPOINT};
+    if (b->auth.on && (e = sock_open(&b->zap, b->ctx, &zap, err, err_bytes))) return e;
     if ((e = open_socket(b, &b->clients, c->clients, err, err_bytes))) return e;
     return open_socket(b, &b->workers, c->workers, err, err_bytes);
 }
@@ -60,6 +69,8 @@ static void close_all(struct broker *b) {
     verdicts_fini(b);
     sock_close(b->clients);
     sock_close(b->workers);
+    sock_close(b->zap);
+    auth_close(&b->auth);
     sock_ctx_close(b->ctx);
     watches_fini(&b->watches);
     uploads_fini(&b->uploads);

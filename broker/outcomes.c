@@ -8,10 +8,31 @@
 #include "broker/history.h"
 #include "schemas/pack.h"
 
-/* The job whose current lease this worker message speaks of; NULL when the token is not current. */
-static struct job *leased(struct broker *b, uint64_t id, uint64_t attempt) {
+/* The job whose current lease this worker message speaks of; NULL when the token is not current, or
+ * another connection holds the lease. */
+static struct job *leased(struct broker *b, const struct request *r, uint64_t id,
+                          uint64_t attempt) {
     struct job *j = job_table_find(&b->jobs, id);
-    return j && j->state == JOB_LEASED && j->attempt == attempt ? j : NULL;
+    if (!j || j->state != JOB_LEASED || j->attempt != attempt) return NULL;
+    return sock_peer_eq(&j->worker->peer, &r->peer) ? j : NULL;
+}
+
+/* An outcome with the current token on a connection where no worker is known: its worker had to
+ * connect anew and has not beaten since. The beat makes it known, and it then says this again. */
+static bool too_early(const struct broker *b, const struct request *r, uint64_t id,
+                      uint64_t attempt) {
+    const struct job *j = job_table_find(&b->jobs, id);
+    return j && j->state == JOB_LEASED && j->attempt == attempt &&
+           j->worker->peer.user == r->peer.user && !worker_by_peer(&b->peers, &r->peer);
+}
+
+/* The same for an outcome, which is answered when it cannot be recorded. */
+static struct job *claimed(struct broker *b, const struct request *r, uint64_t id, uint64_t stage,
+                           uint64_t attempt) {
+    struct job *j = leased(b, r, id, attempt);
+    if (!j && !too_early(b, r, id, attempt))
+        reply_stage_ack(b, &r->peer, id, stage, attempt, false);
+    return j;
 }
 
 static void log_worker(const char *event, const struct worker *w, const char *why) {
@@ -31,20 +52,62 @@ static void take_back(struct broker *b, struct worker *w, enum job_event_type ty
     }
 }
 
+void user_gone(void *broker, uint32_t user) {
+    struct broker *b = broker;
+    for (struct watch *w = b->watches.all, *next; w; w = next) {
+        next = w->all_next;
+        if (w->peer.user == user) watch_drop(&b->watches, w);
+    }
+    for (struct worker *w = b->peers.first, *next; w; w = next) {
+        next = w->next;
+        if (w->peer.user != user) continue;
+        log_worker("worker_lost", w, "its key was revoked");
+        take_back(b, w, JOB_EV_RETURNED, "");
+        worker_remove(&b->peers, w);
+    }
+}
+
 void worker_lost(struct broker *b, struct worker *w, const char *why) {
     log_worker("worker_lost", w, why);
     take_back(b, w, JOB_EV_LOST, why);
     worker_remove(&b->peers, w);
 }
 
+/* The workers of a key run the stages that it names and no other. */
+static bool may_run(const struct request *r, struct field_strs runs, struct refusal *why) {
+    struct field_strs_it it = field_strs_begin(runs);
+    struct bytes run;
+    while (field_strs_next(&it, &run)) {
+        if (cert_stage_in(r->stages, run)) continue;
+        refusal_set(why, "forbidden", "runs", "the stages that the key names",
+                    "start the worker with --stages, or ask the operator for a key with them",
+                    "the key of this connection does not allow stage %.*s", (int)run.len,
+                    (const char *)run.data);
+        return false;
+    }
+    return true;
+}
+
+static void say_registered(struct broker *b, const struct worker *w) {
+    struct msg_registered answer = {.session = bytes_str(w->session),
+                                    .epoch = store_epoch(b->store),
+                                    .heartbeat_ms = (uint64_t)b->config.heartbeat_ms,
+                                    .lease_ms = (uint64_t)b->config.lease_ms};
+    reply(b, b->workers, &w->peer, MSG_REGISTERED, &answer, NULL, 0);
+}
+
 void on_register(struct broker *b, const struct request *r) {
     const struct msg_register *m = r->header;
-    struct worker *w = worker_by_session(&b->peers, m->session);
+    struct refusal why;
+    if (!may_run(r, m->runs, &why)) {
+        reply_refused(b, r->sock, &r->peer, 0, &why);
+        return;
+    }
+    struct worker *w = worker_by_session(&b->peers, m->session, r->peer.user);
     /* Registering anew says that the process dropped its leases: it is alive, so nothing died. */
     if (w) take_back(b, w, JOB_EV_RETURNED, "");
     int e = worker_register(&b->peers, m, &r->peer, b->now_ms, &w);
     if (e) {
-        struct refusal why;
         char limit[64];
         snprintf(limit, sizeof limit, "at most %u workers", LIMIT_WORKERS);
         refusal_set(&why, "full", "", limit, "stop a worker first",
@@ -54,31 +117,32 @@ void on_register(struct broker *b, const struct request *r) {
         return;
     }
     worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
+    w->tenant = r->tenant;
     log_worker("worker_registered", w, "asked");
-    struct msg_registered answer = {.session = bytes_str(w->session),
-                                    .epoch = store_epoch(b->store),
-                                    .heartbeat_ms = (uint64_t)b->config.heartbeat_ms,
-                                    .lease_ms = (uint64_t)b->config.lease_ms};
-    reply(b, b->workers, &r->peer, MSG_REGISTERED, &answer, NULL, 0);
+    say_registered(b, w);
 }
 
 void on_heartbeat(struct broker *b, const struct request *r) {
     const struct msg_heartbeat *m = r->header;
-    struct worker *w = worker_by_session(&b->peers, m->session);
+    struct worker *w = worker_by_session(&b->peers, m->session, r->peer.user);
     if (!w || m->epoch != store_epoch(b->store)) {
         struct msg_reregister answer = {.reason = bytes_str("this session is not known here")};
         reply(b, b->workers, &r->peer, MSG_REREGISTER, &answer, NULL, 0);
         return;
     }
-    w->peer = r->peer; /* its connection may be a new one */
     worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
+    if (!sock_peer_eq(&w->peer, &r->peer)) {
+        w->peer = r->peer;
+        say_registered(b, w); /* so that it says again what came on the new connection too early */
+        return;
+    }
     struct msg_heartbeat_ack answer = {.epoch = store_epoch(b->store)};
     reply(b, b->workers, &r->peer, MSG_HEARTBEAT_ACK, &answer, NULL, 0);
 }
 
 void on_progress(struct broker *b, const struct request *r) {
     const struct msg_progress *m = r->header;
-    struct job *j = leased(b, m->job, m->attempt);
+    struct job *j = leased(b, r, m->job, m->attempt);
     char type[33];
     if (!j || !j->watches || bytes_to_cstr(m->type, type, sizeof type) != 0) return;
     history_stream(b, j, type, m->stage, m->attempt, m->data);
@@ -113,12 +177,9 @@ static void stage_failed(struct broker *b, const struct request *r, struct job *
 
 void on_stage_failed(struct broker *b, const struct request *r) {
     const struct msg_stage_failed *m = r->header;
-    struct job *j = leased(b, m->job, m->attempt);
-    enum job_error error;
-    if (!j || job_error_parse(m->error_class, &error) != 0) {
-        reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
-        return;
-    }
+    struct job *j = claimed(b, r, m->job, m->stage, m->attempt);
+    enum job_error error; /* msg_decode has seen that the word is one of them */
+    if (!j || job_error_parse(m->error_class, &error) != 0) return;
     /* A stage that stopped for a cancel nobody here knows of is a stage that did not run. */
     if (error == JOB_ERROR_CANCELLED) error = JOB_ERROR_TRANSIENT;
     stage_failed(b, r, j, m->stage, error, m->reason);
@@ -208,9 +269,10 @@ static bool result_is_sound(struct broker *b, const struct job *j, const struct 
 
 void on_stage_done(struct broker *b, const struct request *r) {
     const struct msg_stage_done *m = r->header;
-    struct job *j = leased(b, m->job, m->attempt);
+    struct job *j = claimed(b, r, m->job, m->stage, m->attempt);
     char unsound[LIMIT_REASON_BYTES];
-    if (j && m->stage == j->stage && !result_is_sound(b, j, r, unsound, sizeof unsound)) {
+    if (!j) return;
+    if (m->stage == j->stage && !result_is_sound(b, j, r, unsound, sizeof unsound)) {
         stage_failed(b, r, j, m->stage, JOB_ERROR_TRANSIENT, bytes_str(unsound));
         return;
     }
@@ -219,8 +281,8 @@ void on_stage_done(struct broker *b, const struct request *r) {
                           .stage = (uint32_t)m->stage,
                           .more = m->more};
     uint64_t bytes = payload_bytes(r);
-    struct worker *w = j ? j->worker : NULL;
-    uint32_t fx = j ? effects_transition(b, j, &e, w->name, bytes_str("")) : JOB_FX_STALE;
+    struct worker *w = j->worker;
+    uint32_t fx = effects_transition(b, j, &e, w->name, bytes_str(""));
     if (fx & JOB_FX_STALE) {
         reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
         return;
@@ -251,9 +313,9 @@ void on_stage_done(struct broker *b, const struct request *r) {
 
 void on_return(struct broker *b, const struct request *r) {
     const struct msg_return *m = r->header;
-    struct job *j = leased(b, m->job, m->attempt);
-    reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, j != NULL);
+    struct job *j = claimed(b, r, m->job, m->stage, m->attempt);
     if (!j) return;
+    reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, true);
     struct job_event e = {
         .type = JOB_EV_RETURNED, .attempt = m->attempt, .stage = (uint32_t)m->stage};
     effects_event(b, j, &e);
@@ -261,7 +323,7 @@ void on_return(struct broker *b, const struct request *r) {
 
 void on_goodbye(struct broker *b, const struct request *r) {
     const struct msg_goodbye *m = r->header;
-    struct worker *w = worker_by_session(&b->peers, m->session);
+    struct worker *w = worker_by_session(&b->peers, m->session, r->peer.user);
     if (!w) return;
     w->leaving = true;
     log_worker("worker_leaving", w, "said goodbye");

@@ -26,9 +26,9 @@ void workers_fini(struct workers *t) {
     *t = (struct workers){0};
 }
 
-struct worker *worker_by_session(const struct workers *t, struct bytes session) {
+struct worker *worker_by_session(const struct workers *t, struct bytes session, uint32_t user) {
     for (struct worker *w = t->first; w; w = w->next)
-        if (bytes_is(session, w->session)) return w;
+        if (w->peer.user == user && bytes_is(session, w->session)) return w;
     return NULL;
 }
 
@@ -54,7 +54,7 @@ static int copy_names(struct field_strs list, char (**out)[LIMIT_NAME_BYTES + 1]
 
 int worker_register(struct workers *t, const struct msg_register *m, const struct sock_peer *peer,
                     int64_t now_ms, struct worker **out) {
-    struct worker *w = worker_by_session(t, m->session);
+    struct worker *w = worker_by_session(t, m->session, peer->user);
     bool fresh = !w;
     if (fresh) {
         if (t->n == LIMIT_WORKERS) return ERR_FULL;

@@ -18,6 +18,7 @@
 struct worker {
     char session[LIMIT_NAME_BYTES + 1], name[LIMIT_NAME_BYTES + 1], host[LIMIT_NAME_BYTES + 1];
     struct sock_peer peer;
+    const struct tenant *tenant; /* of its key */
     uint64_t pid;
     char (*runs)[LIMIT_NAME_BYTES + 1], (*models)[LIMIT_NAME_BYTES + 1]; /* owned */
     uint32_t n_runs, n_models;
@@ -39,7 +40,8 @@ struct workers {
 
 void workers_init(struct workers *t);
 void workers_fini(struct workers *t);
-struct worker *worker_by_session(const struct workers *t, struct bytes session);
+/* A session belongs to the user (sock_peer) that registered it: nobody else finds it. */
+struct worker *worker_by_session(const struct workers *t, struct bytes session, uint32_t user);
 struct worker *worker_by_peer(const struct workers *t, const struct sock_peer *peer);
 /* Makes or renews the worker of this session; its leases must have been taken back before. */
 int worker_register(struct workers *t, const struct msg_register *m, const struct sock_peer *peer,

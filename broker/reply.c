@@ -8,11 +8,17 @@
 
 enum { RETRY_UNREAD_MS = 500 };
 
+/* A peer whose key was revoked hears nothing but that. */
+static bool known(const struct broker *b, const struct sock_peer *to) {
+    return !b->auth.on || auth_by_user(&b->auth, to->user);
+}
+
 int reply(struct broker *b, struct sock *s, const struct sock_peer *to, enum msg_type type,
           const void *header, const struct bytes *payload, uint32_t n) {
     uint8_t tag[MSG_TAG_BYTES];
     struct sock_msg m = {.peer = *to, .frames = 2 + n};
     if (m.frames > LIMIT_FRAMES) return ERR_LIMIT;
+    if (type != MSG_REFUSED && !known(b, to)) return -EHOSTUNREACH;
     buf_clear(&b->scratch);
     int e = msg_encode(type, header, tag, &b->scratch);
     if (e) {
@@ -37,6 +43,13 @@ int reply_client(struct broker *b, const struct sock_peer *to, enum msg_type typ
 
 void reply_refused(struct broker *b, struct sock *s, const struct sock_peer *to, uint64_t req,
                    const struct refusal *why) {
+    struct refusal gone;
+    if (!known(b, to)) {
+        refusal_set(&gone, "revoked", "", "a key that the broker lets in",
+                    "ask the operator for a key; `penstock keys add` makes one",
+                    "the key of this connection was revoked");
+        why = &gone;
+    }
     struct msg_refused m = {.req = req,
                             .code = bytes_str(why->code),
                             .field = bytes_str(why->field),

@@ -18,6 +18,54 @@ bool broker_accepting(const struct broker *b) {
 
 /* ---- one job ---- */
 
+static void refuse_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
+                          int e) {
+    struct refusal why;
+    char id[JOB_ID_CHARS + 1];
+    job_id_text(job, id);
+    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "a job of this broker",
+                e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
+                "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
+    reply_refused(b, r->sock, &r->peer, req, &why);
+}
+
+/* A job of another tenant is answered as one that does not exist: in the same words, and after the
+ * same look into the store. */
+static bool may_see(const struct request *r, struct bytes tenant) {
+    return (r->rights & CERT_ADMIN) || bytes_is(tenant, r->tenant->name);
+}
+
+static struct job *live_job(const struct broker *b, const struct request *r, uint64_t id) {
+    struct job *j = job_table_find(&b->jobs, id);
+    return j && may_see(r, bytes_str(j->tenant->name)) ? j : NULL;
+}
+
+/* Reads a record that is no longer live; refuses and returns false when there is none. */
+static bool read_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
+                        struct arena *a, struct store_read **t, struct job_record *out) {
+    int e = store_read_begin(b->store, t);
+    if (e) *t = NULL;
+    if (e == 0) e = jobs_get(*t, job, out, a);
+    if (e == 0 && !may_see(r, out->tenant)) e = -ENOENT;
+    if (e == 0) return true;
+    if (*t) store_read_end(*t);
+    *t = NULL;
+    refuse_record(b, r, req, job, e);
+    return false;
+}
+
+/* RESULT of a job that is not live, to one who may see it. */
+static void ended_result(struct broker *b, const struct request *r, uint64_t req, uint64_t job) {
+    struct arena a;
+    struct job_record rec;
+    struct store_read *t = NULL;
+    arena_init(&a, LIMIT_FRAME_BYTES);
+    bool seen = (r->rights & CERT_ADMIN) || read_record(b, r, req, job, &a, &t, &rec);
+    if (t) store_read_end(t);
+    arena_fini(&a);
+    if (seen) reply_result(b, &r->peer, req, job);
+}
+
 /* error: of watch_add. */
 static void refuse_full(struct broker *b, const struct request *r, uint64_t req, int error) {
     struct refusal why;
@@ -43,9 +91,9 @@ static int watch_begin(struct broker *b, struct job *j, enum watch_type type,
 
 void on_wait(struct broker *b, const struct request *r) {
     const struct msg_wait *m = r->header;
-    struct job *j = job_table_find(&b->jobs, m->job);
+    struct job *j = live_job(b, r, m->job);
     if (!j) {
-        reply_result(b, &r->peer, m->req, m->job);
+        ended_result(b, r, m->req, m->job);
         return;
     }
     int e = watch_begin(b, j, WATCH_WAIT, r, m->req, b->now_ms + (int64_t)m->timeout_ms);
@@ -54,34 +102,11 @@ void on_wait(struct broker *b, const struct request *r) {
 
 void on_result_get(struct broker *b, const struct request *r) {
     const struct msg_result_get *m = r->header;
-    struct job *j = job_table_find(&b->jobs, m->job);
+    struct job *j = live_job(b, r, m->job);
     if (j)
         reply_state(b, &r->peer, m->req, j);
     else
-        reply_result(b, &r->peer, m->req, m->job);
-}
-
-static void refuse_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
-                          int e) {
-    struct refusal why;
-    char id[JOB_ID_CHARS + 1];
-    job_id_text(job, id);
-    refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "a job of this broker",
-                e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
-                "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
-    reply_refused(b, r->sock, &r->peer, req, &why);
-}
-
-/* Reads a record that is no longer live; refuses and returns false when there is none. */
-static bool read_record(struct broker *b, const struct request *r, uint64_t req, uint64_t job,
-                        struct arena *a, struct store_read **t, struct job_record *out) {
-    int e = store_read_begin(b->store, t);
-    if (e) *t = NULL;
-    if (e == 0 && (e = jobs_get(*t, job, out, a)) == 0) return true;
-    if (*t) store_read_end(*t);
-    *t = NULL;
-    refuse_record(b, r, req, job, e);
-    return false;
+        ended_result(b, r, m->req, m->job);
 }
 
 void on_show(struct broker *b, const struct request *r) {
@@ -90,7 +115,7 @@ void on_show(struct broker *b, const struct request *r) {
     struct job_record rec;
     struct store_read *t = NULL;
     arena_init(&a, 4 * LIMIT_FRAME_BYTES);
-    struct job *j = job_table_find(&b->jobs, m->job);
+    struct job *j = live_job(b, r, m->job);
     bool found =
         j ? job_record_make(j, &a, &rec) == 0 : read_record(b, r, m->req, m->job, &a, &t, &rec);
     if (found) {
@@ -106,7 +131,7 @@ void on_show(struct broker *b, const struct request *r) {
 
 void on_cancel(struct broker *b, const struct request *r) {
     const struct msg_cancel *m = r->header;
-    struct job *j = job_table_find(&b->jobs, m->job);
+    struct job *j = live_job(b, r, m->job);
     if (j && j->state == JOB_ACCEPTED) { /* nobody was told its id, and it may yet be a duplicate */
         refuse_record(b, r, m->req, m->job, -ENOENT);
         return;
@@ -153,7 +178,7 @@ void on_events(struct broker *b, const struct request *r) {
     struct arena a;
     struct job_record rec;
     struct store_read *t = NULL;
-    struct job *j = job_table_find(&b->jobs, m->job);
+    struct job *j = live_job(b, r, m->job);
     int e = j && m->follow ? watch_begin(b, j, WATCH_EVENTS, r, m->req, 0) : 0;
     if (e) {
         refuse_full(b, r, m->req, e);
@@ -188,7 +213,7 @@ void on_list(struct broker *b, const struct request *r) {
     }
     struct buf doc = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
     uint64_t next = 0;
-    int e = status_jobs(b, m, state, &doc, &next);
+    int e = status_jobs(b, m, r->rights & CERT_ADMIN ? NULL : r->tenant, state, &doc, &next);
     if (e) {
         refusal_set(&why, "store", "", "", "run `penstock store check`",
                     "the jobs cannot be listed: %s", err_text(e));
@@ -203,7 +228,7 @@ void on_list(struct broker *b, const struct request *r) {
 void on_workers(struct broker *b, const struct request *r) {
     const struct msg_workers *m = r->header;
     struct buf doc = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
-    status_workers(b, &doc);
+    status_workers(b, r->rights & CERT_ADMIN ? NULL : r->tenant, &doc);
     struct msg_worker_list answer = {.req = m->req, .workers = buf_bytes(&doc)};
     reply_client(b, &r->peer, MSG_WORKER_LIST, &answer);
     buf_fini(&doc);
@@ -221,7 +246,7 @@ void on_ping(struct broker *b, const struct request *r) {
 void on_status(struct broker *b, const struct request *r) {
     const struct msg_status *m = r->header;
     struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};
-    status_broker(b, &doc);
+    status_broker(b, r->rights & CERT_ADMIN ? NULL : r->tenant, &doc);
     struct msg_stats answer = {.req = m->req, .stats = buf_bytes(&doc)};
     reply_client(b, &r->peer, MSG_STATS, &answer);
     buf_fini(&doc);

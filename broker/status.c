@@ -141,15 +141,17 @@ static int add_row(void *arg, const struct job_record *r) {
     return g->rows.error;
 }
 
-int status_jobs(struct broker *b, const struct msg_list *m, enum job_state state, struct buf *out,
-                uint64_t *next) {
+int status_jobs(struct broker *b, const struct msg_list *m, const struct tenant *only,
+                enum job_state state, struct buf *out, uint64_t *next) {
+    uint64_t from = m->before ? m->before - 1 : UINT64_MAX;
     struct page g = {.b = b, .want = m, .state = state, .rows = {.max_bytes = out->max_bytes}};
     struct arena a;
     struct store_read *t;
     arena_init(&a, 4 * LIMIT_FRAME_BYTES);
     int e = store_read_begin(b->store, &t);
     if (e == 0) {
-        e = jobs_walk(t, m->before ? m->before - 1 : UINT64_MAX, true, false, &a, add_row, &g);
+        e = only ? jobs_walk_tenant(t, bytes_str(only->name), from, &a, add_row, &g)
+                 : jobs_walk(t, from, true, false, &a, add_row, &g);
         store_read_end(t);
     }
     if (e == PAGE_END) e = 0;
@@ -173,10 +175,13 @@ static void pack_names(struct packer *p, const char *key, char (*names)[LIMIT_NA
     for (uint32_t i = 0; i < n; i++) pack_str(p, names[i]);
 }
 
-void status_workers(const struct broker *b, struct buf *out) {
+void status_workers(const struct broker *b, const struct tenant *only, struct buf *out) {
     struct packer p = packer_of(out);
-    pack_array(&p, b->peers.n);
+    uint32_t n = 0;
+    for (const struct worker *w = b->peers.first; w; w = w->next) n += !only || w->tenant == only;
+    pack_array(&p, n);
     for (const struct worker *w = b->peers.first; w; w = w->next) {
+        if (only && w->tenant != only) continue;
         pack_map(&p, 13);
         pack_kv_str(&p, "name", w->name);
         pack_kv_str(&p, "session", w->session);
@@ -196,8 +201,14 @@ void status_workers(const struct broker *b, struct buf *out) {
 
 /* ---- the broker ---- */
 
+struct count {
+    const struct tenant *only;
+    uint64_t states[JOB_STATES];
+};
+
 static void count_state(void *arg, struct job *j) {
-    ((uint64_t *)arg)[job_seen_state(j)]++;
+    struct count *c = arg;
+    if (!c->only || j->tenant == c->only) c->states[job_seen_state(j)]++;
 }
 
 static void pack_queues(struct packer *p, const struct broker *b) {
@@ -213,21 +224,31 @@ static void pack_queues(struct packer *p, const struct broker *b) {
     }
 }
 
-void status_broker(struct broker *b, struct buf *out) {
-    uint64_t states[JOB_STATES] = {0};
+static void pack_counts(struct packer *p, struct broker *b, const struct tenant *only) {
+    struct count c = {.only = only};
+    const uint64_t *ended = only ? only->finished : b->finished;
+    job_table_each(&b->jobs, count_state, &c);
+    kv_i64(p, "uptime_ms", b->now_ms - b->started_ms);
+    pack_kv_bool(p, "accepting", broker_accepting(b));
+    pack_kv_u64(p, "epoch", store_epoch(b->store));
+    pack_str(p, "jobs"); /* live now, and ended since the start */
+    pack_map(p, JOB_STATES);
+    for (uint32_t s = 0; s < JOB_STATES; s++)
+        pack_kv_u64(p, job_state_name((enum job_state)s), c.states[s] + ended[s]);
+}
+
+void status_broker(struct broker *b, const struct tenant *only, struct buf *out) {
+    struct packer p = packer_of(out);
+    if (only) {
+        pack_map(&p, 4);
+        pack_counts(&p, b, only);
+        return;
+    }
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    job_table_each(&b->jobs, count_state, states);
-    struct packer p = packer_of(out);
     pack_map(&p, 17);
-    kv_i64(&p, "uptime_ms", b->now_ms - b->started_ms);
-    pack_kv_bool(&p, "accepting", !b->draining && !b->disk_error && !b->store_full);
-    pack_kv_u64(&p, "epoch", store_epoch(b->store));
-    pack_str(&p, "jobs"); /* live now, and ended since the start */
-    pack_map(&p, JOB_STATES);
-    for (uint32_t s = 0; s < JOB_STATES; s++)
-        pack_kv_u64(&p, job_state_name((enum job_state)s), states[s] + b->finished[s]);
+    pack_counts(&p, b, NULL);
     pack_queues(&p, b);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
     pack_kv_u64(&p, "commits", commits.commits);

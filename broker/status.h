@@ -11,10 +11,12 @@
 
 /* live: the job in memory when there is one (lease, worker), else NULL. */
 void status_job(const struct job_record *r, const struct job *live, struct buf *out);
+/* What follows is of one tenant alone; of all with NULL. */
 /* Newest first; *next is where the next page begins, 0 at the end. state JOB_STATES: any. */
-int status_jobs(struct broker *b, const struct msg_list *m, enum job_state state, struct buf *out,
-                uint64_t *next);
-void status_workers(const struct broker *b, struct buf *out);
-void status_broker(struct broker *b, struct buf *out);
+int status_jobs(struct broker *b, const struct msg_list *m, const struct tenant *only,
+                enum job_state state, struct buf *out, uint64_t *next);
+void status_workers(const struct broker *b, const struct tenant *only, struct buf *out);
+/* For one tenant: uptime_ms, accepting, epoch and its own live jobs. */
+void status_broker(struct broker *b, const struct tenant *only, struct buf *out);
 
 #endif

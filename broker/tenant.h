@@ -12,11 +12,13 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
+#include "schemas/job.h"
 
 #define TENANT_DEFAULT "default"
 
 struct tenant {
     char name[LIMIT_NAME_BYTES + 1];
+    uint64_t finished[JOB_STATES]; /* its jobs that have ended since the start */
     struct tenant *next;
 };
 struct tenants {

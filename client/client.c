@@ -24,6 +24,15 @@ const char *penstock_version(void) {
 }
 
 int penstock_open(struct penstock **out, const char *endpoint, char *err, size_t err_bytes) {
+    struct penstock_options o = {.endpoint = endpoint};
+    return penstock_open_with(out, &o, err, err_bytes);
+}
+
+int penstock_open_with(struct penstock **out, const struct penstock_options *options, char *err,
+                       size_t err_bytes) {
+    const char *endpoint = options->endpoint;
+    const char *key = options->key ? options->key : getenv("PENSTOCK_KEY");
+    const char *server = options->server_key ? options->server_key : getenv("PENSTOCK_SERVER_KEY");
     *out = NULL;
     char standard[ENDPOINT_BYTES];
     const char *named = getenv("PENSTOCK_ENDPOINT");
@@ -36,6 +45,8 @@ int penstock_open(struct penstock **out, const char *endpoint, char *err, size_t
     int rc = 0;
     if (n < 0 || (size_t)n >= sizeof p->endpoint)
         rc = err_set(err, err_bytes, PENSTOCK_INVALID, "the endpoint is too long");
+    if (rc == 0 && cert_pair_load(&p->pair, key, server, &p->encrypted, err, err_bytes) < 0)
+        rc = PENSTOCK_INVALID;
     /* Request numbers differ between handles, so that a log tells them apart. */
     p->last_req = (uint64_t)clock_mono_ns() >> 10 << 20;
     if (rc == 0 && sock_ctx_open(&p->ctx) < 0)

@@ -18,16 +18,22 @@ uint64_t link_next_req(struct penstock *p) {
 int link_reopen(struct penstock *p, char *err, size_t err_bytes) {
     sock_close(p->sock);
     p->sock = NULL;
-    struct sock_config c = {.type = SOCK_DEALER, .linger_ms = 200, .endpoint = p->endpoint};
+    struct sock_config c = {.type = SOCK_DEALER,
+                            .linger_ms = 200,
+                            .endpoint = p->endpoint,
+                            .curve = p->encrypted ? &p->pair.curve : NULL};
     int rc = sock_open(&p->sock, p->ctx, &c, err, err_bytes);
     return rc < 0 ? PENSTOCK_INVALID : 0;
 }
 
 static int unreachable(const struct penstock *p, char *err, size_t err_bytes) {
     return err_set(err, err_bytes, PENSTOCK_UNREACHABLE,
-                   "no broker at %s; start one with `penstock up`, or name the right one with "
+                   "no broker at %s%s; start one with `penstock up`, or name the right one with "
                    "--endpoint or PENSTOCK_ENDPOINT",
-                   p->endpoint);
+                   p->endpoint,
+                   p->encrypted ? ", or it does not let this key in (`penstock keys ls` there), or "
+                                  "--server-key is not its key"
+                                : "");
 }
 
 /* Sleeps until the socket is ready or the time is over; returns whether it is ready. */

@@ -8,12 +8,15 @@
 
 #include "base/sock.h"
 #include "client/penstock.h"
+#include "schemas/cert.h"
 #include "schemas/msg.h"
 
 struct penstock {
     struct sock_ctx *ctx;
     struct sock *sock;
     char endpoint[256];
+    bool encrypted;
+    struct cert_pair pair; /* when it is */
     uint64_t last_req;
     struct penstock_refusal refusal;
 };

@@ -54,6 +54,14 @@ struct penstock;
 /* endpoint NULL: $PENSTOCK_ENDPOINT, else the one `penstock up` uses. Does not wait for a
  * broker. */
 int penstock_open(struct penstock **out, const char *endpoint, char *err, size_t err_bytes);
+/* A broker with --curve lets in only who has a key; `penstock keys add` makes one. */
+struct penstock_options {   /* zero what you do not need */
+    const char *endpoint;   /* as above */
+    const char *key;        /* NAME.cert_secret; NULL: $PENSTOCK_KEY, else a plain connection */
+    const char *server_key; /* broker.cert, or the key itself; NULL: $PENSTOCK_SERVER_KEY */
+};
+int penstock_open_with(struct penstock **out, const struct penstock_options *options, char *err,
+                       size_t err_bytes);
 void penstock_close(struct penstock *p); /* NULL is fine */
 const char *penstock_endpoint(const struct penstock *p);
 const char *penstock_version(void); /* of this library */

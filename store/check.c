@@ -17,7 +17,7 @@ struct check {
     int problems;
     struct arena arena;
     struct buf payload;
-    uint64_t keyed, live, finished; /* records that must have an entry there */
+    uint64_t keyed, live, finished, owned; /* records that must have an entry there */
 };
 
 static void found(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -65,6 +65,13 @@ static int check_indexes(struct check *c, const struct job_record *r, const char
     }
     c->live += !terminal;
     c->finished += terminal;
+    if (tenant_indexed(r->tenant)) {
+        uint8_t owner[TENANT_KEY_BYTES];
+        c->owned++;
+        code = env_get(&c->t->meta, META_TENANTS, tenant_key(owner, r->tenant, r->id), &value);
+        if (code == -ENOENT) found(c, "job %s: not in the index of its tenant", id);
+        if (code != 0 && code != -ENOENT) return code;
+    }
     if (r->key.len == 0) return 0;
     c->keyed++;
     uint64_t named = 0;
@@ -159,6 +166,7 @@ int store_check(struct store *s, void (*fn)(void *arg, const char *finding), voi
     if (code == 0) code = check_count(&c, META_LIVE, c.live, "the index of live jobs");
     if (code == 0) code = check_count(&c, META_FINISHED, c.finished, "the retention index");
     if (code == 0) code = check_uploads(&c);
+    if (code == 0) code = check_count(&c, META_TENANTS, c.owned, "the index of tenants");
     if (code == 0) code = blob_walk(&c.t->blob, (struct blob_id){0}, check_named, &c);
     store_read_end(c.t);
     buf_fini(&c.payload);

@@ -37,6 +37,16 @@ void key_hash(uint8_t out[KEY_HASH_BYTES], struct bytes tenant, struct bytes key
     crypto_generichash_final(&h, out, KEY_HASH_BYTES);
 }
 
+bool tenant_indexed(struct bytes tenant) {
+    return !bytes_is(tenant, "default");
+}
+
+struct bytes tenant_key(uint8_t key[TENANT_KEY_BYTES], struct bytes tenant, uint64_t id) {
+    crypto_generichash(key, TENANT_HASH_BYTES, tenant.data, tenant.len, NULL, 0);
+    num_key(key + TENANT_HASH_BYTES, id);
+    return bytes_of(key, TENANT_KEY_BYTES);
+}
+
 /* What an update must know of the record that it replaces; copied, since writes move the map. */
 struct before {
     bool there, terminal;
@@ -105,6 +115,13 @@ static int put_indexes(struct store_write *w, const struct job_record *r, const 
     return code == -EEXIST ? ERR_CORRUPT : code;
 }
 
+static int put_tenant(struct store_write *w, const struct job_record *r) {
+    uint8_t key[TENANT_KEY_BYTES];
+    if (!tenant_indexed(r->tenant)) return 0;
+    return env_put(&w->view.meta, META_TENANTS, tenant_key(key, r->tenant, r->id), bytes_of("", 0),
+                   ENV_NEW);
+}
+
 static int put_idempotency(struct store_write *w, const struct job_record *r) {
     uint8_t hash[KEY_HASH_BYTES], id[NUM_KEY_BYTES];
     if (r->key.len == 0) return 0;
@@ -133,6 +150,7 @@ int jobs_put(struct store_write *w, const struct job_record *r) {
     int code = record_encode(r, &w->record);
     if (code == 0) code = look_before(w, r, &before);
     if (code == 0 && !before.there) code = put_idempotency(w, r);
+    if (code == 0 && !before.there) code = put_tenant(w, r);
     if (code == 0)
         code = env_put(&w->view.meta, META_JOBS, num_key(key, r->id), buf_bytes(&w->record),
                        before.there ? ENV_REPLACE : ENV_APPEND);
@@ -166,13 +184,17 @@ int jobs_del(struct store_write *w, uint64_t id) {
     struct job_record old;
     struct before b = {0};
     uint8_t key[NUM_KEY_BYTES], done_key[FINISHED_KEY_BYTES], hash[KEY_HASH_BYTES];
+    uint8_t owner[TENANT_KEY_BYTES];
     int code = get_raw(&w->view, id, &old, NULL);
     if (code != 0) return code;
     name_blobs(&b, &old);
     bool terminal = job_state_terminal(old.state), has_key = old.key.len > 0;
     int64_t finished_ms = old.finished_ms;
     if (has_key) key_hash(hash, old.tenant, old.key);
+    bool indexed = tenant_indexed(old.tenant);
+    if (indexed) tenant_key(owner, old.tenant, id);
     code = env_del(meta, META_JOBS, num_key(key, id));
+    if (code == 0 && indexed) code = env_del(meta, META_TENANTS, bytes_of(owner, sizeof owner));
     if (code == 0 && has_key) code = env_del(meta, META_KEYS, bytes_of(hash, sizeof hash));
     if (code == 0 && !terminal) code = env_del(meta, META_LIVE, num_key(key, id));
     if (code == 0 && terminal)
@@ -231,6 +253,41 @@ int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, st
         if (code != 0) break;
         stopped = fn(arg, &r);
         code = env_move(&c, down ? ENV_PREV : ENV_NEXT, &key, &value);
+    }
+    env_cursor_close(&c);
+    if (stopped != 0) return stopped;
+    return code == -ENOENT ? 0 : code;
+}
+
+/* Puts the cursor on the tenant's last job at or below `from`. */
+static int tenant_start(struct env_cursor *c, struct bytes tenant, uint64_t from, uint8_t *first,
+                        struct bytes *key, struct bytes *value) {
+    struct bytes wanted = *key = tenant_key(first, tenant, from);
+    int code = env_move(c, ENV_AT_LEAST, key, value);
+    if (code == -ENOENT) return env_move(c, ENV_LAST, key, value);
+    return code == 0 && !bytes_eq(*key, wanted) ? env_move(c, ENV_PREV, key, value) : code;
+}
+
+int jobs_walk_tenant(struct store_read *t, struct bytes tenant, uint64_t from, struct arena *a,
+                     int (*fn)(void *arg, const struct job_record *r), void *arg) {
+    struct env_cursor c;
+    struct bytes key, value;
+    uint8_t first[TENANT_KEY_BYTES];
+    int stopped = 0;
+    int code = env_cursor_open(&t->meta, META_TENANTS, &c);
+    if (code != 0) return code;
+    code = tenant_start(&c, tenant, from, first, &key, &value);
+    while (code == 0 && stopped == 0) {
+        struct job_record r;
+        uint64_t id;
+        if (key.len != TENANT_KEY_BYTES || memcmp(key.data, first, TENANT_HASH_BYTES) != 0) break;
+        arena_reset(a);
+        code = num_of(bytes_of((const uint8_t *)key.data + TENANT_HASH_BYTES, NUM_KEY_BYTES), &id);
+        if (code == 0) code = get_raw(t, id, &r, a);
+        if (code == -ENOENT || (code == 0 && !bytes_eq(r.tenant, tenant))) code = ERR_CORRUPT;
+        if (code != 0) break;
+        stopped = fn(arg, &r);
+        code = env_move(&c, ENV_PREV, &key, &value);
     }
     env_cursor_close(&c);
     if (stopped != 0) return stopped;

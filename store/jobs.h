@@ -116,6 +116,9 @@ int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uin
  * under its cap; fn copies what it keeps and writes nothing. */
 int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, struct arena *a,
               int (*fn)(void *arg, const struct job_record *r), void *arg);
+/* The same downwards over the jobs of one tenant (not "default", whose jobs have no such index). */
+int jobs_walk_tenant(struct store_read *t, struct bytes tenant, uint64_t from, struct arena *a,
+                     int (*fn)(void *arg, const struct job_record *r), void *arg);
 int jobs_last_id(struct store_read *t, uint64_t *id); /* 0 in an empty store */
 /* Retention: the jobs that ended before before_ms, the earliest first, at most max. */
 int jobs_finished(struct store_read *t, int64_t before_ms, uint64_t *ids, uint32_t max,

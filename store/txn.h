@@ -10,6 +10,8 @@
 /* Tables of meta. INFO: "version", "epoch", "id". JOBS: id -> record. KEYS: BLAKE2b of (tenant,
  * key) -> id. LIVE: ids that are not terminal. FINISHED: finished_ms, id of those that are.
  * UPLOADS: id of the job that it becomes -> record of a body that is not whole yet (uploads.h).
+ * TENANTS: BLAKE2b of a tenant's name, id of its jobs; without those of tenant "default", since
+ * whoever may list them may list all.
  * Numbers in keys are big-endian, so that they sort. */
 enum meta_table {
     META_INFO,
@@ -18,6 +20,7 @@ enum meta_table {
     META_LIVE,
     META_FINISHED,
     META_UPLOADS,
+    META_TENANTS,
     META_TABLES
 };
 enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_TABLES };
@@ -43,6 +46,11 @@ int num_of(struct bytes key, uint64_t *id); /* ERR_CORRUPT */
 /* BLAKE2b-256 of (tenant, key), each with its length. */
 #define KEY_HASH_BYTES 32u
 void key_hash(uint8_t out[KEY_HASH_BYTES], struct bytes tenant, struct bytes key);
+#define TENANT_HASH_BYTES 16u
+#define TENANT_KEY_BYTES (TENANT_HASH_BYTES + NUM_KEY_BYTES)
+bool tenant_indexed(struct bytes tenant);
+struct bytes tenant_key(uint8_t key[TENANT_KEY_BYTES], struct bytes tenant, uint64_t id);
+
 #define FINISHED_KEY_BYTES 16u
 struct bytes finished_key(uint8_t key[FINISHED_KEY_BYTES], int64_t finished_ms, uint64_t id);
 

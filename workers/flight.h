@@ -34,6 +34,7 @@ struct flight_slot {
 };
 struct flight {
     char session[FLIGHT_SESSION_BYTES]; /* as registered; "" before */
+    _Atomic uint64_t epoch;             /* it is registered in */
     atomic_bool started;                /* its stages are open: a failure from now on is a crash */
     char last_words[256];               /* why it ended itself */
     struct flight_slot slot[FLIGHT_SLOTS];

@@ -69,10 +69,9 @@ static void take_acks(struct sock *s, struct outbox *b) {
     }
 }
 
-static void say_goodbye(struct sock *s, const struct flight *f, int64_t until_ms) {
+static void send_until(struct sock *s, enum msg_type type, const void *message, int64_t until_ms) {
     struct buf scratch = {0};
-    struct msg_goodbye m = {.session = bytes_str(f->session)};
-    while (outbox_send(s, MSG_GOODBYE, &m, (struct bytes){NULL, 0}, &scratch) == -EAGAIN &&
+    while (outbox_send(s, type, message, (struct bytes){NULL, 0}, &scratch) == -EAGAIN &&
            clock_mono_ms() < until_ms)
         usleep(REPORT_TICK_MS * 1000);
     buf_fini(&scratch);
@@ -86,19 +85,26 @@ static void report(const struct worker_config *c, const struct flight *f, int st
     struct buf scratch = {0};
     char err[256] = "";
     if (f->session[0] == '\0' || !atomic_load(&f->started)) return;
-    struct sock_config sc = {.type = SOCK_DEALER, .endpoint = c->endpoint};
+    struct sock_config sc = {.type = SOCK_DEALER, .endpoint = c->endpoint, .curve = c->curve};
     int code = collect(f, status, &b);
     if (code == 0) code = sock_ctx_open(&ctx);
     if (code == 0) code = sock_open(&s, ctx, &sc, err, sizeof err);
     uint32_t total = b.n;
     int64_t until_ms = clock_mono_ms() + REPORT_MS;
+    if (code == 0 && b.n > 0) {
+        /* The leases belong to the dead worker's connection; its beat says that this is it now. */
+        struct msg_heartbeat beat = {.session = bytes_str(f->session),
+                                     .epoch = atomic_load(&f->epoch)};
+        send_until(s, MSG_HEARTBEAT, &beat, until_ms);
+    }
     while (code == 0 && b.n > 0 && clock_mono_ms() < until_ms) {
         outbox_flush(&b, s, clock_mono_ms(), REPORT_AGAIN_MS, &scratch);
         struct sock_wait w = {.sock = s, .readable = true};
         sock_wait(&w, 1, REPORT_TICK_MS);
         take_acks(s, &b);
     }
-    if (code == 0) say_goodbye(s, f, until_ms);
+    struct msg_goodbye bye = {.session = bytes_str(f->session)};
+    if (code == 0) send_until(s, MSG_GOODBYE, &bye, until_ms);
     log_info("death_reported", "leases=%u unacknowledged=%u", total, b.n);
     outbox_fini(&b);
     buf_fini(&scratch);

@@ -15,6 +15,7 @@
 #include "workers/outbox.h"
 
 #define REGISTER_AGAIN_MS 1000
+#define CONNECT_AGAIN_MS 5000
 #define TICK_MS 20          /* while something waits for the socket or a stage may be late */
 #define DRAIN_ACK_MS 5000   /* wait at most this long for the last acknowledgements */
 #define MESSAGES_A_TURN 256 /* so that beats and timers have their turn under load */
@@ -23,7 +24,9 @@ enum link_state { LINK_NEW, LINK_REGISTERING, LINK_REGISTERED };
 
 struct link {
     struct worker *w;
+    struct sock_ctx *ctx;
     struct sock *sock;
+    int64_t connected_ms;
     int signal_fd;
     enum link_state state;
     char session[FLIGHT_SESSION_BYTES], host[LIMIT_NAME_BYTES + 1];
@@ -216,6 +219,7 @@ static void on_registered(struct link *l, const struct msg_registered *m, int64_
              m->epoch, l->w->n_stages, l->w->n_models);
     l->state = LINK_REGISTERED;
     l->epoch = m->epoch;
+    atomic_store(&l->w->flight->epoch, m->epoch);
     l->heartbeat_ms = (int64_t)m->heartbeat_ms;
     l->lease_ms = (int64_t)m->lease_ms;
     l->said_goodbye = false;
@@ -245,6 +249,17 @@ static void on_cancel(struct link *l, const struct msg_cancel_lease *m) {
     if (lease) abandon(lease);
 }
 
+static void on_refused(struct link *l, const struct msg_refused *m, int64_t now_ms) {
+    char quoted[320], reason[257];
+    bytes_to_cstr(m->message, reason, sizeof reason);
+    log_error("broker_refused", "reason=%s", log_quote(quoted, sizeof quoted, reason));
+    if (!bytes_is(m->code, "revoked") || l->state != LINK_REGISTERED) return;
+    for (uint32_t i = 0; i < l->n_leases; i++) abandon(l->leases[i]);
+    l->state = LINK_REGISTERING; /* on a new connection, should the key be let in again */
+    l->connected_ms = now_ms;
+    l->next_register_ms = now_ms + CONNECT_AGAIN_MS;
+}
+
 static void on_message(struct link *l, struct sock_msg *frames, int64_t now_ms) {
     const struct msg_desc *d;
     struct refusal why;
@@ -270,13 +285,37 @@ static void on_message(struct link *l, struct sock_msg *frames, int64_t now_ms) 
     case MSG_LEASE: on_lease(l, frames, &m.lease, now_ms); break;
     case MSG_STAGE_ACK: on_stage_ack(l, &m.stage_ack); break;
     case MSG_CANCEL_LEASE: on_cancel(l, &m.cancel_lease); break;
-    case MSG_REFUSED:
-        snprintf(quoted, sizeof quoted, "%.*s", (int)m.refused.message.len,
-                 (const char *)m.refused.message.data);
-        log_error("broker_refused", "reason=\"%s\"", quoted);
-        break;
+    case MSG_REFUSED: on_refused(l, &m.refused, now_ms); break;
     default: break; /* HEARTBEAT_ACK: the broker is there */
     }
+}
+
+/* ---- the connection ---- */
+
+static int connect_socket(struct link *l, struct sock_ctx *ctx, char *err, size_t err_bytes) {
+    const struct worker_config *w = l->w->config;
+    struct sock_config c = {.type = SOCK_DEALER, .endpoint = w->endpoint, .curve = w->curve};
+    struct sock *s;
+    int code = sock_open(&s, ctx, &c, err, err_bytes);
+    l->connected_ms = clock_mono_ms();
+    if (code != 0) return code;
+    sock_close(l->sock);
+    l->sock = s;
+    return 0;
+}
+
+/* libzmq gives up on a broker that does not let its key in; the operator may let it in later. */
+static void connect_again(struct link *l, int64_t now_ms) {
+    char err[256], quoted[300];
+    if (!l->w->config->curve || l->state != LINK_REGISTERING) return;
+    if (now_ms - l->connected_ms < CONNECT_AGAIN_MS) return;
+    log_warn("worker_not_answered",
+             "endpoint=%s fix=\"start the broker, or let in this key there: "
+             "penstock keys ls\"",
+             l->w->config->endpoint);
+    if (connect_socket(l, l->ctx, err, sizeof err) != 0)
+        log_error("worker_connect_failed", "reason=%s", log_quote(quoted, sizeof quoted, err));
+    l->next_register_ms = now_ms;
 }
 
 /* ---- the loop ---- */
@@ -301,6 +340,7 @@ static void on_timers(struct link *l, int64_t now_ms) {
         if (now_ms >= l->next_beat_ms) send_beat(l, now_ms);
         outbox_flush(&l->outbox, l->sock, now_ms, l->lease_ms, &l->scratch);
     }
+    connect_again(l, now_ms);
     check_timeouts(l, now_ms);
 }
 
@@ -344,32 +384,30 @@ static void turn(struct link *l) {
     on_timers(l, now_ms);
 }
 
-static int link_open(struct link *l, struct sock_ctx **ctx) {
+static int link_open(struct link *l) {
     uint8_t random[(FLIGHT_SESSION_BYTES - 1) / 2];
     char err[256] = "";
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random) return -errno;
     for (size_t i = 0; i < sizeof random; i++) snprintf(l->session + 2 * i, 3, "%02x", random[i]);
     memcpy(l->w->flight->session, l->session, sizeof l->session);
     if (gethostname(l->host, sizeof l->host - 1) != 0) l->host[0] = '\0';
-    int code = sock_ctx_open(ctx);
-    struct sock_config c = {.type = SOCK_DEALER, .endpoint = l->w->config->endpoint};
-    if (code == 0) code = sock_open(&l->sock, *ctx, &c, err, sizeof err);
+    int code = sock_ctx_open(&l->ctx);
+    if (code == 0) code = connect_socket(l, l->ctx, err, sizeof err);
     if (code != 0) log_error("worker_start_failed", "reason=\"%s\"", err[0] ? err : err_text(code));
     return code;
 }
 
 int link_run(struct worker *w) {
     struct link l = {.w = w, .heartbeat_ms = 1000, .lease_ms = 10000};
-    struct sock_ctx *ctx = NULL;
     l.signal_fd = signals_init();
-    int code = l.signal_fd < 0 ? l.signal_fd : link_open(&l, &ctx);
+    int code = l.signal_fd < 0 ? l.signal_fd : link_open(&l);
     l.failed = code != 0;
     while (!finished(&l, clock_mono_ms())) turn(&l);
     /* What a failed start leaves behind is freed with the rings; here nothing runs any more. */
     outbox_fini(&l.outbox);
     buf_fini(&l.scratch);
     sock_close(l.sock);
-    sock_ctx_close(ctx);
+    sock_ctx_close(l.ctx);
     if (l.signal_fd >= 0) close(l.signal_fd);
     return l.failed ? 1 : 0;
 }

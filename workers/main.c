@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "schemas/cert.h"
 #include "schemas/endpoint.h"
 #include "workers/keeper.h"
 #include "workers/stage_test.h"
@@ -30,11 +31,18 @@ enum {
     OPT_NAME,
     OPT_CREDIT,
     OPT_GRACE,
+    OPT_KEY,
+    OPT_SERVER_KEY,
     OPT_LOG
 };
 
 static const struct argp_option options[] = {
     {"connect", 'c', "ENDPOINT", 0, "the broker's worker socket (default: this user's)", 0},
+    {"broker", 'c', NULL, OPTION_ALIAS, NULL, 0},
+    {"key", OPT_KEY, "FILE", 0, "encrypt: this worker's NAME.cert_secret (default: $PENSTOCK_KEY)",
+     0},
+    {"server-key", OPT_SERVER_KEY, "FILE|KEY", 0,
+     "and the broker's broker.cert (default: $PENSTOCK_SERVER_KEY)", 0},
     {"stages", 's', "all|A,B,...", 0, "stages to offer (default: all)", 0},
     {"models", OPT_MODELS, "DIR", 0, "a folder of models; may be given again", 0},
     {"model", OPT_MODEL, "NAME=DIR", 0, "one model under a name; may be given again", 0},
@@ -53,6 +61,8 @@ struct args {
     char endpoint[ENDPOINT_BYTES], name[LIMIT_NAME_BYTES + 1];
     char *found[WORKER_MODELS_MAX]; /* owned: "NAME=DIR" of further folders */
     uint32_t n_found;
+    const char *key, *server_key;
+    struct cert_pair pair;
     enum log_level level;
 };
 
@@ -133,6 +143,8 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     struct worker_config *c = &a->config;
     switch (key) {
     case 'c': c->endpoint = text; return 0;
+    case OPT_KEY: a->key = text; return 0;
+    case OPT_SERVER_KEY: a->server_key = text; return 0;
     case 's': take_stages(state, c, text); return 0;
     case OPT_MODELS: add_folder(state, a, text); return 0;
     case OPT_MODEL: add_model(state, c, text); return 0;
@@ -169,8 +181,11 @@ static int work(int argc, char **argv) {
                                      NULL,
                                      NULL,
                                      NULL};
-    char host[LIMIT_NAME_BYTES - 16] = "worker", err[256];
-    struct args a = {.level = LOG_INFO};
+    char host[LIMIT_NAME_BYTES - 16] = "worker", err[600];
+    struct args a = {.level = LOG_INFO,
+                     .key = getenv("PENSTOCK_KEY"),
+                     .server_key = getenv("PENSTOCK_SERVER_KEY")};
+    bool encrypted;
     a.config = (struct worker_config){
         .backend = "auto", .credit_jobs = LIMIT_SPAN_JOBS, .grace_ms = GRACE_MS};
     argp_err_exit_status = EXIT_USAGE;
@@ -187,10 +202,13 @@ static int work(int argc, char **argv) {
     }
     log_init("penstock-worker", a.level);
     int status = EXIT_USAGE;
-    if (endpoint_check(a.config.endpoint, err, sizeof err) != 0)
+    if (endpoint_check(a.config.endpoint, err, sizeof err) != 0 ||
+        cert_pair_load(&a.pair, a.key, a.server_key, &encrypted, err, sizeof err) != 0) {
         fprintf(stderr, "penstock-worker: %s\n", err);
-    else
+    } else {
+        a.config.curve = encrypted ? &a.pair.curve : NULL;
         status = keeper_run(&a.config);
+    }
     for (uint32_t i = 0; i < a.n_found; i++) free(a.found[i]);
     return status;
 }

@@ -10,14 +10,16 @@
 #define PENSTOCK_WORKERS_WORKER_H
 
 #include "base/ring.h"
+#include "base/sock.h"
 #include "workers/lease.h"
 
 #define WORKER_STAGES_MAX 64u
 #define WORKER_MODELS_MAX 64u
 
 struct worker_config {
-    const char *endpoint; /* of the broker's worker socket */
-    const char *name;     /* for people */
+    const char *endpoint;           /* of the broker's worker socket */
+    const struct sock_curve *curve; /* NULL: plain */
+    const char *name;               /* for people */
     const struct stage_program *programs[WORKER_STAGES_MAX];
     uint32_t n_programs;
     bool programs_named;    /* by --stages: one that cannot open is an error; else it is left out */

@@ -19,7 +19,8 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 3 };
 #define CLI_ANSWER_MS 3000 /* for what a broker answers at once */
 
 struct cli {
-    const char *endpoint; /* NULL: the default */
+    const char *endpoint;         /* NULL: the default */
+    const char *key, *server_key; /* files; NULL: the environment's */
     bool json;
     int timeout_ms; /* -1: not given */
     char *args[CLI_ARGS_MAX];
@@ -57,6 +58,7 @@ int cli_verb_job(int argc, char **argv);
 int cli_verb_ls(int argc, char **argv);
 int cli_verb_worker(int argc, char **argv);
 int cli_verb_status(int argc, char **argv);
+int cli_verb_keys(int argc, char **argv);
 int cli_verb_schema(int argc, char **argv);
 int cli_verb_ping(int argc, char **argv);
 int cli_verb_version(int argc, char **argv);

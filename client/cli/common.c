@@ -9,10 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { OPT_KEY = 0x4B00, OPT_SERVER_KEY }; /* no verb has these */
+
 static error_t parse_common(int key, char *arg, struct argp_state *state) {
     struct cli *c = state->input;
     switch (key) {
     case 'e': c->endpoint = arg; return 0;
+    case OPT_KEY: c->key = arg; return 0;
+    case OPT_SERVER_KEY: c->server_key = arg; return 0;
     case 'j': c->json = true; return 0;
     case 't': {
         int64_t ms = cli_seconds_ms(state, "--timeout", arg);
@@ -29,6 +33,9 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
 
 static const struct argp_option common_options[] = {
     {"endpoint", 'e', "URL", 0, "The broker's socket, such as ipc:///run/penstock/clients", 90},
+    {"key", OPT_KEY, "FILE", 0, "Encrypt: one's own NAME.cert_secret (PENSTOCK_KEY)", 90},
+    {"server-key", OPT_SERVER_KEY, "FILE|KEY", 0,
+     "And the broker's broker.cert (PENSTOCK_SERVER_KEY)", 90},
     {"json", 'j', NULL, 0, "Print JSON", 90},
     {"timeout", 't', "SECONDS", 0, "Give up after so long", 90},
     {0}};
@@ -66,7 +73,8 @@ int cli_answer_ms(const struct cli *c) {
 
 int cli_open(const struct cli *c, struct penstock **out) {
     char err[PENSTOCK_ERR_BYTES];
-    int rc = penstock_open(out, c->endpoint, err, sizeof err);
+    struct penstock_options o = {c->endpoint, c->key, c->server_key};
+    int rc = penstock_open_with(out, &o, err, sizeof err);
     return rc < 0 ? cli_fail(rc, err) : CLI_OK;
 }
 

@@ -16,6 +16,7 @@ static const struct cli_verb verbs[] = {
     {"ls", "", "list jobs, the newest first", cli_verb_ls},
     {"worker", "ls", "list the workers", cli_verb_worker},
     {"status", "", "counts, queues and the store's size", cli_verb_status},
+    {"keys", "init|add|ls|revoke", "who may connect to a broker with --curve", cli_verb_keys},
     {"schema", "[KIND]", "a job kind's fields as JSON Schema; without KIND the kinds",
      cli_verb_schema},
     {"ping", "", "ask whether the broker is there", cli_verb_ping},

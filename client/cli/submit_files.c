@@ -230,11 +230,12 @@ static void ended(void *arg, uint64_t tag, int rc, const struct penstock_result 
 /* When nothing has ended for a while: may be no worker can run them. Told once. */
 static void look_missing(struct run *r, int64_t now_ms) {
     if (!r->in->wait || now_ms < r->look_ms || now_ms - r->ended_ms < MISSING_AFTER_MS) return;
+    const struct penstock_options o = {r->in->c.endpoint, r->in->c.key, r->in->c.server_key};
     struct penstock *p;
     uint32_t i = 0;
     r->look_ms = now_ms + LOOK_EVERY_MS;
     while (i < r->next && (r->items[i].state != UNDER_WAY || !r->items[i].job[0])) i++;
-    if (i == r->next || penstock_open(&p, r->in->c.endpoint, NULL, 0) < 0) return;
+    if (i == r->next || penstock_open_with(&p, &o, NULL, 0) < 0) return;
     progress_clear(&r->progress);
     if (missing_tell(p, r->items[i].job)) r->look_ms = INT64_MAX;
     penstock_close(p);

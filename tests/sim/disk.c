@@ -136,6 +136,12 @@ int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, st
     return 0;
 }
 
+int jobs_walk_tenant(struct store_read *t, struct bytes tenant, uint64_t from, struct arena *a,
+                     int (*fn)(void *arg, const struct job_record *r), void *arg) {
+    (void)tenant; /* there is but one */
+    return jobs_walk(t, from, true, false, a, fn, arg);
+}
+
 int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot,
                       const struct job_payload *p, struct buf *out) {
     (void)t;

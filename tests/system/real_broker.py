@@ -63,6 +63,15 @@ def body(text="hello"):
     return msgpack.packb({"texts": [text]})
 
 
+def dealer(broker):
+    """A socket towards this broker; broker.key, where there is one, is (public, secret, server)."""
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.linger = 0
+    if key := getattr(broker, "key", None):
+        socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = key
+    return socket
+
+
 class Broker:
     """A penstock-broker on a directory of its own; kill(), stop() and start() as often as wanted."""
 
@@ -115,8 +124,7 @@ class Client:
     """One client connection. ask() sends and returns (code, header, payload) of the answer."""
 
     def __init__(self, broker):
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.linger = 0
+        self.socket = dealer(broker)
         self.socket.rcvhwm = self.socket.sndhwm = 100000
         self.socket.connect(broker.clients)
         self.req = 0
@@ -210,8 +218,7 @@ class Worker:
         self.session, self.runs = uuid.uuid4().hex[:16], list(runs or ("test.echo",))
         self.registration = dict(session=self.session, name=name, runs=self.runs,
                                  models=list(models), credit_jobs=credit, **fields)
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.linger = 0
+        self.socket = dealer(broker)
         self.socket.connect(broker.workers)
         self.epoch, self.seen = None, []
         self.register()

@@ -267,8 +267,8 @@ Test(broker_peer, a_session_that_registers_again_is_the_same_worker) {
     cr_assert_eq(registered(&t, "s", "test.c", NULL, 5, 1), w);
     cr_assert(t.n == 1 && w->credit_jobs == 5 && worker_can(w, "test.c", NULL) &&
               !worker_can(w, "test.a", NULL));
-    cr_assert_eq(worker_by_session(&t, bytes_str("s")), w);
-    cr_assert_null(worker_by_session(&t, bytes_str("S")));
+    cr_assert_eq(worker_by_session(&t, bytes_str("s"), 0), w);
+    cr_assert_null(worker_by_session(&t, bytes_str("S"), 0));
     workers_fini(&t);
 }
 
@@ -281,7 +281,7 @@ Test(broker_peer, there_are_only_so_many_workers) {
         cr_assert_not_null(registered(&t, session, "test.a", NULL, 1, 1));
     }
     cr_assert_null(registered(&t, "one more", "test.a", NULL, 1, 1));
-    worker_remove(&t, worker_by_session(&t, bytes_str("s7")));
+    worker_remove(&t, worker_by_session(&t, bytes_str("s7"), 0));
     cr_assert_not_null(registered(&t, "one more", "test.a", NULL, 1, 1));
     workers_fini(&t);
 }

@@ -5,7 +5,7 @@
 
 #include "base/inflight.h"
 
-static const struct sock_peer one = {1, {1}}, two = {1, {2}};
+static const struct sock_peer one = {.len = 1, .id = {1}}, two = {.len = 1, .id = {2}};
 static const uint8_t frame[LIMIT_FRAME_BYTES];
 
 static struct inflight_block *take(struct inflight *t, const struct sock_peer *to) {
@@ -41,7 +41,7 @@ Test(inflight, peers_that_have_nothing_under_way_leave_their_place_to_others) {
     struct inflight *t = inflight_open();
     struct inflight_block *kept = take(t, &one);
     for (uint32_t i = 0; i < 5000; i++) {
-        struct sock_peer p = {4, {0}};
+        struct sock_peer p = {.len = 4};
         memcpy(p.id, &i, sizeof i);
         give(take(t, &p));
     }
@@ -55,7 +55,7 @@ Test(inflight, a_table_whose_places_are_all_taken_has_no_room_for_another_peer) 
     struct inflight_block *b[1024];
     struct inflight_peer *p;
     for (uint32_t i = 0; i < 1024; i++) {
-        struct sock_peer to = {4, {0}};
+        struct sock_peer to = {.len = 4};
         memcpy(to.id, &i, sizeof i);
         cr_assert_eq(inflight_room(t, &to, 1, &p), 0);
         b[i] = inflight_take(t, p, frame, 1);

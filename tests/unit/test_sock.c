@@ -110,7 +110,7 @@ Test(sock, a_peer_that_is_gone_is_reported_not_waited_for) {
     m.peer = got.peer;
     sock_msg_fini(&got);
     struct sock_msg other = m;
-    other.peer = (struct sock_peer){5, {1, 2, 3, 4, 5}};
+    other.peer = (struct sock_peer){.len = 5, .id = {1, 2, 3, 4, 5}};
     cr_assert_eq(sock_send(p.router, &other), -EHOSTUNREACH);
     other.peer.len = 0;
     cr_assert_eq(sock_send(p.router, &other), -EHOSTUNREACH);
