@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -290,16 +291,46 @@ Test(hostile, a_helper_that_is_missing_or_killed_from_outside_is_tried_again_lat
     must_refuse(&a, good, NULL, ERR_FULL, "does not start");
 }
 
-Test(hostile, a_helper_killed_once_from_outside_costs_nothing) {
-    char script[512], path[] = "/tmp/penstock-extract-once-XXXXXX", real[256], err[256];
-    cr_assert(mkdtemp(path));
+/* A helper that kills itself as others would, while a folder is there that it can remove, and is
+ * the real one from then on. */
+static void use_killed(uint32_t times) {
+    char script[1024], real[256], err[256], folder[] = "/tmp/penstock-extract-kills-XXXXXX";
+    cr_assert(mkdtemp(folder));
     use_real_helper();
     cr_assert_eq(extract_helper(real, sizeof real, err, sizeof err), 0, "%s", err);
-    snprintf(script, sizeof script, "rmdir %s 2>/dev/null && kill -KILL $$; exec %s \"$@\"", path,
-             real);
+    for (uint32_t i = 0; i < times; i++) {
+        snprintf(script, sizeof script, "%s/%u", folder, i);
+        cr_assert_eq(mkdir(script, 0700), 0);
+    }
+    snprintf(script, sizeof script,
+             "for f in %s/*; do rmdir $f 2>/dev/null && kill -KILL $$; done\n"
+             "rmdir %s 2>/dev/null; exec %s \"$@\"",
+             folder, folder, real);
     use_script(&a, script);
+}
+
+Test(hostile, a_helper_killed_a_few_times_from_outside_costs_nothing) {
+    use_killed(5);
     struct extracted x = must_extract(&a, pdf_good(&a, 2));
-    cr_assert(x.pages_ok == 2 && access(path, F_OK) != 0);
+    cr_assert_eq(x.pages_ok, 2);
+    must_be_unharmed(&a);
+}
+
+/* Says HELLO and the first page, then is killed, as the kernel does when a page needs too much. */
+Test(hostile, a_page_on_which_every_helper_is_killed_is_failed) {
+    struct bytes good = pdf_good(&a, 2);
+    char script[1024], real[256], err[256];
+    use_real_helper();
+    cr_assert_eq(extract_helper(real, sizeof real, err, sizeof err), 0, "%s", err);
+    snprintf(
+        script, sizeof script,
+        "case \"$*\" in *--first=1\\ *) %s \"$@\" --parent=0 | head -c 24; kill -KILL $$;; esac\n"
+        "exec %s \"$@\"",
+        real, real);
+    use_script(&a, script);
+    struct extracted x = must_extract(&a, good);
+    page_is(&x, 0, EXTRACT_FAILED, "killed: by hand, or by the kernel");
+    page_is(&x, 1, EXTRACT_OK, NULL);
     must_be_unharmed(&a);
 }
 
@@ -327,6 +358,7 @@ Test(hostile, a_helper_dies_with_its_worker, .timeout = 120) {
     int status = 0;
     cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0); /* so that the orphan becomes our child */
     pid_t worker = fork();
+    cr_assert(worker >= 0);
     if (worker == 0) {
         struct extracted x;
         extract_run(NULL, pdf, bytes_of("", 0), NULL, &a, &x, NULL, 0);

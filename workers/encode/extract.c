@@ -17,6 +17,8 @@
 
 #define TICK_MS 50 /* how late a cancel or a limit may be noticed */
 #define CHUNK_BYTES (256u * 1024u)
+#define OUTSIDE_MAX 8u    /* kills from outside: then the whole document is tried again later */
+#define OUTSIDE_A_PAGE 3u /* on one page: then the kernel kills for what that page needs */
 
 const struct extract_limits extract_limits_default = {.memory_bytes = LIMIT_EXTRACT_MEMORY_BYTES,
                                                       .output_bytes = LIMIT_EXTRACT_OUTPUT_BYTES,
@@ -32,7 +34,9 @@ struct run {
     const char *path, *format;
     int document_fd;
     int64_t begun_ms, cpu_ms; /* the latter of the helpers that have ended */
-    uint32_t restarts, killed_outside;
+    uint32_t restarts;
+    uint32_t outside, at_page,
+        page; /* kills from outside; of them, running, while `page` was read */
     struct extract_reader r;
     uint8_t *chunk;
 };
@@ -42,7 +46,7 @@ enum cause {
     CAUSE_DONE,
     CAUSE_PAGE,    /* this page's fault: failed, the next helper starts behind it */
     CAUSE_REST,    /* a limit of the document: this page and all behind it are failed */
-    CAUSE_OUTSIDE, /* nobody's fault: tried again */
+    CAUSE_OUTSIDE, /* killed by others: tried again, unless always on the same page */
     CAUSE_STOP     /* the run ends with rc */
 };
 struct ending {
@@ -219,12 +223,21 @@ static bool all_said(const struct run *run) {
     return run->r.pages && (run->r.next >= run->r.pages_in || run->r.next >= run->l->pages);
 }
 
+/* After a kill from outside: whether another helper tries the same page. */
+static bool try_again(struct run *run) {
+    if (run->r.hello) {
+        run->at_page = run->page == run->r.next ? run->at_page + 1 : 1;
+        run->page = run->r.next;
+    }
+    return ++run->outside < OUTSIDE_MAX && run->at_page < OUTSIDE_A_PAGE;
+}
+
 /* What follows from an ending: 1 for another helper, 0 at the end, or an error with err. */
 static int follow(struct run *run, const struct ending *e, char *err, size_t err_bytes) {
     if (e->cause == CAUSE_DONE && all_said(run)) return 0;
     if (e->cause == CAUSE_STOP) return err_set(err, err_bytes, e->rc, "%s", e->reason);
-    if (e->cause == CAUSE_OUTSIDE && run->killed_outside++ == 0) return 1;
-    if (!run->r.pages) {
+    if (e->cause == CAUSE_OUTSIDE && try_again(run)) return 1;
+    if (!run->r.pages || run->outside == OUTSIDE_MAX) {
         const char *reason = e->cause == CAUSE_DONE ? "the helper says nothing" : e->reason;
         return err_set(err, err_bytes, e->cause == CAUSE_DONE ? ERR_CORRUPT : e->rc, "%s", reason);
     }
@@ -237,6 +250,7 @@ static int follow(struct run *run, const struct ending *e, char *err, size_t err
     if (why.cause == CAUSE_REST || run->restarts == LIMIT_EXTRACT_RESTARTS)
         return fail_from(run, &why);
     run->restarts++;
+    run->at_page = 0;
     int rc = fail_pages(run, run->r.next + 1, why.reason);
     return rc < 0 ? rc : !all_said(run);
 }

@@ -4,13 +4,14 @@
  * each, under limits of memory, time, output and system calls: a hostile document kills the helper
  * and never its caller. Pages arrive one by one, so that what was read before a death is kept; the
  * page that killed a helper is `failed` with the reason, and a new helper goes on behind it, a few
- * times. Whatever happens, pages_in = ok + partial + failed. What the helper says is checked like
- * any other input.
+ * times; a helper that was killed from outside costs no page. Whatever happens, pages_in = ok +
+ * partial + failed. What the helper says is checked like any other input.
  *
- * The text is the pages' texts in order. A page with text ends with one line feed that we put in; a
- * page without adds nothing. Spaces and line feeds between words and lines of a PDF are ours too:
- * hyphens at line ends, ligatures and the order of columns are left as Poppler gives them. A text
- * file keeps every character but its byte order mark, CR LF included.
+ * The text is the pages' texts in order. A page with text ends with one line feed that we put in;
+ * a page without adds nothing. Between the lines of a PDF is one line feed, without a box; between
+ * two words in a row one space, whose box is the gap. Hyphens at line ends, ligatures and the
+ * order of columns are left as Poppler gives them; what lies outside the page it leaves out. A
+ * text file keeps every character but its byte order mark, CR LF included.
  *
  * Units:   points (1/72 inch), code points, bytes, milliseconds and seconds, in the names.
  * Owner:   what `out` points to lives in the arena; document and format are borrowed for the call.
@@ -18,8 +19,8 @@
  * Errors:  what item_fail_rc expects, with the sentence in err. Permanent: ERR_CORRUPT (a bad
  *          document: encrypted, damaged beyond repair, empty, in no known encoding), ERR_LIMIT (too
  *          large, or a limit, which err names, killed the helper before it knew how many pages
- *          there are). Transient: ERR_FULL (the helper is missing, could not be started, or was
- *          killed from outside), -ENOMEM. ERR_CANCELLED.
+ *          there are). Transient: ERR_FULL (the helper is missing, could not be started, or is
+ *          killed from outside again and again), -ENOMEM. ERR_CANCELLED.
  * Threads: any; several runs may go on at once. A helper dies with the thread that runs it. */
 #ifndef PENSTOCK_WORKERS_ENCODE_EXTRACT_H
 #define PENSTOCK_WORKERS_ENCODE_EXTRACT_H

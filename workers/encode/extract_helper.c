@@ -14,6 +14,7 @@
 #include "base/err.h"
 
 #define END_MS 1000             /* from its last frame to its end */
+#define WORDS_READS 64          /* of 4 KiB: all that a pipe may still hold */
 #define PIPE_BYTES (512 * 1024) /* a page of text with boxes goes through at once */
 
 int extract_document_fd(struct bytes d, char *err, size_t err_bytes) {
@@ -98,8 +99,8 @@ int extract_helper_start(struct extract_helper *h, char *const *argv, int docume
 
 /* ---- while it runs ---- */
 
-/* Keeps the last line of its standard error, in printable ASCII; false at its end. */
-static bool listen_to(struct extract_helper *h) {
+/* Keeps the last line of its standard error, in printable ASCII; read's result. */
+static ssize_t listen_to(struct extract_helper *h) {
     char chunk[4096];
     ssize_t n = read(h->words_fd, chunk, sizeof chunk);
     for (ssize_t i = 0; i < n; i++) {
@@ -112,14 +113,14 @@ static bool listen_to(struct extract_helper *h) {
             h->line[h->line_len++] = printable ? chunk[i] : '?';
         }
     }
-    return n > 0 || (n < 0 && errno != EIO);
+    return n;
 }
 
 ssize_t extract_helper_read(struct extract_helper *h, void *to, size_t room, int wait_ms) {
     struct pollfd p[] = {{.fd = h->frames_fd, .events = POLLIN},
                          {.fd = h->words_fd, .events = POLLIN}};
     if (poll(p, 2, wait_ms) <= 0) return 0;
-    if (p[1].revents != 0 && !listen_to(h)) {
+    if (p[1].revents != 0 && listen_to(h) == 0) {
         close(h->words_fd);
         h->words_fd = -1; /* poll leaves it out */
     }
@@ -130,7 +131,7 @@ ssize_t extract_helper_read(struct extract_helper *h, void *to, size_t room, int
 }
 
 void extract_helper_kill(struct extract_helper *h) {
-    if (h->pid > 0) kill(h->pid, SIGKILL);
+    if (h->pid > 1) kill(-h->pid, SIGKILL); /* the group that it leads */
     h->killed = true;
 }
 
@@ -158,7 +159,8 @@ void extract_helper_end(struct extract_helper *h, struct extract_end *out) {
                       (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1000;
     }
     if (h->words_fd >= 0) {
-        listen_to(h);
+        for (int i = 0; i < WORDS_READS && listen_to(h) > 0; i++) {
+        }
         if (h->line_len > 0) memcpy(h->words, h->line, sizeof h->words);
         close(h->words_fd);
     }
