@@ -1,5 +1,6 @@
 """The Python client against a real broker: results, errors, streams, and a broker that dies."""
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -144,6 +145,22 @@ def test_waits_and_streams_outlive_the_brokers_death(tmp_path):
             assert c.wait(job, timeout=60).done
             thread.join(60)
         assert seen[0] == "ready" and seen[-1] == "done"
+
+
+def test_a_submit_that_may_not_be_repeated_says_at_once_that_the_broker_went_away(tmp_path):
+    with Broker(tmp_path, echo(name="text.embed")) as b, penstock.Client(b.clients) as c:
+        c.ping()  # it is connected
+        b.process.send_signal(signal.SIGSTOP)
+        threading.Timer(0.5, b.kill).start()
+        began = time.monotonic()
+        with pytest.raises(penstock.Timeout, match="went away .* submit with a key"):
+            c.submit("text.embed", TEXTS, timeout=60)
+        assert time.monotonic() - began < 20
+        b.process.wait()
+        restart = threading.Timer(0.5, b.start)
+        restart.start()
+        assert c.submit("text.embed", TEXTS, key="again", timeout=60).state
+        restart.join()
 
 
 def test_the_example_of_the_specification_submits_each_kind(broker):

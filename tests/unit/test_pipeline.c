@@ -287,7 +287,7 @@ Test(pipeline, the_folder_is_the_one_that_was_named) {
     cr_assert_eq(pipelines_dir("pipelines:/nonexistent", two, sizeof two, err, sizeof err),
                  -ENOENT);
     cr_assert_eq(pipelines_dir(":pipelines", two, sizeof two, err, sizeof err), 0);
-    cr_assert(strstr(two, "/../../pipelines:pipelines"), "%s", two);
+    cr_assert(two[0] == '/' && strstr(two, "/pipelines:pipelines"), "%s", two);
     setenv("PENSTOCK_PIPELINES", dir, 1);
     cr_assert_eq(pipelines_dir(NULL, out, sizeof out, err, sizeof err), 0);
     cr_assert_str_eq(out, dir);

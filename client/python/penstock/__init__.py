@@ -11,7 +11,7 @@ from .client import Client, Stream
 from .endpoint import default_endpoint
 from .errors import (Error, Invalid, JobCancelled, JobExpired, JobFailed, JobNotDone, Refused,
                      SomeRefused, Timeout, Unreachable)
-from .kinds import (Clause, ContractAnalysis, Embeddings, Entity, Generation, Inspection, Risk,
+from .kinds import (Cause, Clause, ContractAnalysis, Defect, Embeddings, Entity, Generation, Inspection, Risk,
                     contract, embed, generate, inspect)
 from .types import Accepted, Event, Job, Pong, Result, Retry, Submission, TextPiece
 from .worker import StageError, StageJob, Worker
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 __all__ = ["AsyncClient", "AsyncStream", "Client", "Stream", "default_endpoint",
            "Error", "Invalid", "JobCancelled", "JobExpired", "JobFailed", "JobNotDone", "Refused",
            "SomeRefused", "Timeout", "Unreachable",
-           "Clause", "ContractAnalysis", "Embeddings", "Entity", "Generation", "Inspection", "Risk",
+           "Cause", "Clause", "ContractAnalysis", "Defect", "Embeddings", "Entity", "Generation", "Inspection", "Risk",
            "contract", "embed", "generate", "inspect",
            "Accepted", "Event", "Job", "Pong", "Result", "Retry", "Submission", "TextPiece",
            "StageError", "StageJob", "Worker"]

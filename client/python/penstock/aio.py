@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
@@ -34,7 +35,8 @@ class AsyncClient:
                  retry: Retry | None = None):
         self._core = Core(endpoint or default_endpoint(), timeout, retry)
         self._context = zmq.asyncio.Context()
-        self._reader: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._monitor: zmq.asyncio.Socket | None = None
         self._socket: zmq.asyncio.Socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -51,7 +53,9 @@ class AsyncClient:
         """Closes the connection; what was accepted goes on."""
         self._bid_farewell()
         self._closed = True
+        tasks = self._tasks
         self._disconnect()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if not self._context.closed:
             self._context.term()
 
@@ -208,6 +212,7 @@ class AsyncClient:
     async def _send(self, op: Send) -> bool:
         while True:
             socket = self._connect()
+            await self._hear()  # now: it is not the end of the connection that follows
             try:
                 await socket.send_multipart(op.frames, zmq.DONTWAIT)
                 return True
@@ -234,21 +239,45 @@ class AsyncClient:
         while True:
             self._core.deliver(await socket.recv_multipart())
 
+    async def _watch(self, monitor: zmq.asyncio.Socket) -> None:
+        try:
+            while True:
+                await monitor.poll()
+                await self._hear()
+        finally:
+            monitor.close()
+
+    async def _hear(self) -> None:
+        """Whether the connection broke: ZeroMQ makes another, which knows of no question."""
+        if self._monitor is None or self._socket is None:
+            return
+        with contextlib.suppress(zmq.Again):
+            while True:
+                await self._monitor.recv_multipart(zmq.DONTWAIT)
+                with contextlib.suppress(zmq.Again):  # what came before it broke counts
+                    while True:
+                        self._core.deliver(await self._socket.recv_multipart(zmq.DONTWAIT))
+                self._core.connected_anew()
+
     def _connect(self) -> zmq.asyncio.Socket:
         if self._closed:
             raise Error("this client is closed")
         if self._socket is None:
             self._loop = asyncio.get_running_loop()
-            self._socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
-            self._reader = self._loop.create_task(self._read(self._socket))
+            socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._socket, self._monitor = socket, monitor
+            self._tasks = [self._loop.create_task(self._read(socket)),
+                           self._loop.create_task(self._watch(monitor))]
         return self._socket
 
     def _disconnect(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
+        for task in self._tasks:
+            task.cancel()
         if self._socket is not None:
+            self._socket.disable_monitor()
             self._socket.close()
-        self._reader = self._socket = None
+        self._tasks, self._socket, self._monitor = [], None, None
 
     def _bid_farewell(self) -> None:
         while self._socket is not None and self._core.farewells:

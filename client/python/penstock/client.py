@@ -37,7 +37,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
         try:
-            self._socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
+            self._connect()
         except Error:
             self._context.term()
             raise
@@ -54,8 +54,7 @@ class Client:
         """Closes the connection; what was accepted goes on."""
         if self._socket is not None:
             self._bid_farewell()
-            self._socket.close()
-            self._socket = None
+            self._disconnect()
             self._context.term()
 
     def __enter__(self) -> Client:
@@ -201,13 +200,39 @@ class Client:
         if isinstance(op, Sleep):
             time.sleep(op.seconds)
         elif isinstance(op, Reconnect) and op.generation == self._core.generation:
-            self._socket.close()
-            self._socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
+            self._disconnect()
+            self._connect()
             self._core.connected_anew()
         return None
 
+    def _connect(self) -> None:
+        socket = self._context.socket(zmq.DEALER)
+        self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        try:
+            self._socket = connect(socket, self.endpoint)
+        except Error:
+            self._monitor.close()
+            raise
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._monitor.close()
+            self._socket.close()
+        self._socket = None
+
+    def _hear(self) -> None:
+        """Whether the connection broke: ZeroMQ makes another, which knows of no question."""
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart(zmq.DONTWAIT)
+            self._core.connected_anew()
+
     def _send(self, socket: zmq.Socket[bytes], op: Send) -> bool:
         while True:
+            self._hear()  # now, so that it is not taken for the end of the connection that follows
             try:
                 socket.send_multipart(op.frames, zmq.DONTWAIT)
                 return True
@@ -220,8 +245,11 @@ class Client:
     def _receive(self, socket: zmq.Socket[bytes], op: Receive) -> object:
         while not op.box.ready:
             left = op.until - time.monotonic()
-            if socket.poll(1 + int(left * 1000) if left > 0 else 0, zmq.POLLIN):
+            ready = dict(self._poller.poll(1 + int(left * 1000) if left > 0 else 0))
+            if socket in ready:
                 self._core.deliver(socket.recv_multipart(zmq.DONTWAIT))
+            elif ready:
+                self._hear()
             elif left <= 0:
                 return None
         return op.box.take()

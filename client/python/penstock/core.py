@@ -95,7 +95,7 @@ class Core:
         self.mail.deliver(parts)
 
     def connected_anew(self) -> None:
-        """The transport has replaced its connection."""
+        """The connection is another one than before: the transport replaced it, or it broke."""
         self.generation += 1
         self.mail.lose()
 
@@ -136,13 +136,12 @@ class Core:
         message = wire.frames(code, {"req": req, **fields}, *([] if payload is None else [payload]))
         try:
             while True:
-                generation, asked = self.generation, self.now()
-                box.lost = False
+                asked = self.now()
                 if not (yield Send(message, end)):
                     if not sent:
                         raise self.unreachable()
                     break
-                sent = True
+                sent, box.lost, generation = True, False, self.generation
                 answer = yield Receive(box, end if once else min(end, self.now() + patience))
                 if answer is not None:
                     answered = True
@@ -152,8 +151,9 @@ class Core:
                 if self.heard_at < asked:
                     yield Reconnect(generation)
             hint = "; the job may have been accepted, submit with a key to be able to repeat"
-            raise Timeout(f"the broker at {self.endpoint} did not answer in {timeout:g} s"
-                          f"{hint if once else ''}")
+            how = (f"did not answer in {timeout:g} s" if self.now() >= end else
+                   "went away before it answered")
+            raise Timeout(f"the broker at {self.endpoint} {how}{hint if once else ''}")
         finally:
             self.mail.close(box)
             if code == wire.WAIT and sent and not answered:

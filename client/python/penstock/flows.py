@@ -97,6 +97,7 @@ class EventFlow:
         self._fresh = True
         left: bool = yield Send(wire.frames(wire.EVENTS, {"req": req, "job": self._job}),
                                 self._until(seconds))
+        self._box.lost = self._box.lost and not left
         return left
 
     def _again(self) -> Steps[None]:

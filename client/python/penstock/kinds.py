@@ -111,7 +111,42 @@ class ContractAnalysis(TypedDict):
     notices: list[str]
 
 
-Inspection = dict[str, Any]  # the result of qc.inspect: its names are those of OPC 40100-1
+class Defect(TypedDict):
+    """Where the part differs from its reference; a box is [x, y, width, height] in pixels."""
+
+    score: float
+    box: list[int]
+    size: dict[str, Any]
+    contrast: float
+
+
+class Cause(TypedDict):
+    cause: str
+    score: float
+    evidence: list[dict[str, Any]]  # lines of the log, and rules that held
+
+
+class Inspection(TypedDict):
+    """The result of qc.inspect; the names in capitals are those of OPC 40100-1."""
+
+    PartId: str
+    RecipeId: str
+    ResultId: str
+    MeasId: str
+    ResultState: int
+    IsPartial: bool
+    IsSimulated: bool
+    state: str          # OK or NG
+    score: float
+    threshold: float
+    version: int
+    method: str
+    defects: list[Defect]
+    defects_total: int
+    rules: list[dict[str, Any]]
+    causes: list[Cause]
+    image: dict[str, Any]
+    log: dict[str, Any] | None
 
 
 def embed(texts: str | Sequence[str]) -> Submission[Embeddings]:

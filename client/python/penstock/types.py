@@ -165,5 +165,5 @@ Progress = Callable[[int, int], None]  # bytes of an upload that are on disk, an
 
 def take(cls: type[D], mapping: Mapping[str, Any]) -> D:
     """Make the dataclass from those keys of a mapping that it has; newer keys are ignored."""
-    names = [f.name for f in dataclasses.fields(cls)]
+    names: Mapping[str, Any] = getattr(cls, "__dataclass_fields__")
     return cls(**{name: mapping[name] for name in names if mapping.get(name) is not None})
