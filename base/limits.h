@@ -45,6 +45,7 @@
 #define LIMIT_TENANT_UPLOADS 192u /* of one tenant */
 #define LIMIT_PEER_UPLOADS 16u    /* that one client connection began or wrote last */
 #define LIMIT_UPLOAD_NAME_BYTES 26u
+#define LIMIT_DEAD_PAGE 256u /* dead letters requeued or dropped by one request */
 #define LIMIT_TENANTS 1024u
 #define LIMIT_PEER_KEYS 1024u /* that a broker lets in */
 

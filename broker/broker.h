@@ -1,8 +1,8 @@
 /* broker.h - everything the loop owns, shared by the files that serve it.
  *
- * main.c opens it, loop.c turns it, dispatch.c routes messages to submit.c and requests.c (clients)
- * and outcomes.c (workers), effects.c carries out what job_transition decided, disk.c keeps
- * what the store did not take, match.c leases,
+ * main.c opens it, loop.c turns it, dispatch.c routes messages to submit.c, dead.c and requests.c
+ * (clients) and outcomes.c (workers), effects.c carries out what job_transition decided, disk.c
+ * keeps what the store did not take, match.c leases,
  * recover.c reloads a store, status.c describes.
  *
  * Units: *_ms are monotonic unless a name says wall.  Owner: the loop thread.  Memory: bounded by
@@ -53,7 +53,7 @@ struct broker {
     struct uploads uploads;
     struct owed_list owed;
     struct due_table leases, delays, expiries;
-    uint64_t last_id, next_attempt, next_seq;
+    uint64_t last_id, next_attempt;
     uint64_t handed_bytes;
     uint32_t queued[LIMIT_PIPELINES]; /* live jobs of each loaded pipeline */
 
@@ -151,6 +151,8 @@ void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const s
 
 void on_submit(struct broker *b, const struct request *r);
 void on_submit_many(struct broker *b, const struct request *r);
+void on_requeue(struct broker *b, const struct request *r); /* dead.c */
+void on_drop(struct broker *b, const struct request *r);
 void on_wait(struct broker *b, const struct request *r);
 void on_result_get(struct broker *b, const struct request *r);
 void on_show(struct broker *b, const struct request *r);

@@ -72,14 +72,55 @@ static int describe_existing(struct store_write *w, struct commit_op *op) {
     return 0;
 }
 
+/* A dead letter is queued again once: a second time finds its heir. Sets existing or not_dead, else
+ * all is well. */
+static int look_at_origin(struct store_write *w, struct commit_op *op) {
+    struct job_record origin;
+    int e = jobs_get(store_write_view(w), op->record.origin, &origin, NULL);
+    op->not_dead = e == -ENOENT || (e == 0 && origin.state != JOB_FAILED);
+    if (e || op->not_dead || !origin.heir) return e == -ENOENT ? 0 : e;
+    e = jobs_get(store_write_view(w), origin.heir, &origin, NULL);
+    if (e == -ENOENT) op->not_dead = true; /* and its heir is dropped already */
+    if (e) return e == -ENOENT ? 0 : e;
+    op->existing = origin.id;
+    op->existing_state = origin.state;
+    op->existing_seed = origin.seed;
+    return 0;
+}
+
+/* The new job is written into the dead letter; or out of it, when it was refused after all. */
+static int name_heir(struct store_write *w, struct commit_op *op, bool forget) {
+    struct job_record origin;
+    int e = jobs_get(store_write_view(w), op->record.origin, &origin, &op->arena);
+    if (forget && (e == -ENOENT || (e == 0 && origin.heir != op->record.id))) return 0;
+    if (e) return e;
+    origin.heir = forget ? 0 : op->record.id;
+    return jobs_put(w, &origin);
+}
+
+static int bury(struct store_write *w, struct commit_op *op) {
+    op->n_dropped = 0;
+    for (uint32_t i = 0; i < op->n_ids; i++) {
+        struct job_record r;
+        int e = jobs_get(store_write_view(w), op->ids[i], &r, NULL);
+        if (e == -ENOENT || (e == 0 && r.state != JOB_FAILED)) continue;
+        if (e == 0) e = jobs_del(w, op->ids[i]);
+        if (e) return e;
+        op->n_dropped++;
+    }
+    return 0;
+}
+
 static int apply(struct store_write *w, struct commit_op *op) {
     struct job_record *r = &op->record;
     if (op->type > COMMIT_FORGET) return upload_apply(w, op);
+    if (op->type == COMMIT_BURY) return bury(w, op);
     if (op->type == COMMIT_FORGET) {
         if (op->upload.id) return upload_restore(w, op);
         int e = jobs_del(w, r->id);
         /* Blob may have been committed when meta was not. */
-        return e == -ENOENT ? store_payload_del(w, r->id, JOB_SLOT_BODY) : e;
+        if (e == -ENOENT) e = store_payload_del(w, r->id, JOB_SLOT_BODY);
+        return e == 0 && r->origin ? name_heir(w, op, true) : e;
     }
     if (op->type == COMMIT_ADD && op->upload.id) {
         int e = upload_apply(w, op);
@@ -92,7 +133,9 @@ static int apply(struct store_write *w, struct commit_op *op) {
         int e = store_payload_put(w, r->id, op->slot, op->parts, op->n_parts, &op->arena, p);
         if (e) return e;
     }
-    return op->type == COMMIT_ADD ? jobs_add(w, r, &op->existing) : jobs_put(w, r);
+    if (op->type == COMMIT_UPDATE) return jobs_put(w, r);
+    int e = jobs_add(w, r, &op->existing);
+    return e == 0 && r->origin ? name_heir(w, op, false) : e;
 }
 
 /* Whether an update of the job was held back and the loop had not seen it when it pushed op. */
@@ -110,6 +153,11 @@ static int look_ahead(struct committer *c, struct store_write *w, struct commit_
     if (op->type == COMMIT_UPLOAD || op->type == COMMIT_CHUNK) return store_write_room(w, bytes);
     if (op->type != COMMIT_ADD) return 0;
     op->existing = 0;
+    op->not_dead = false;
+    if (op->record.origin) {
+        int e = look_at_origin(w, op);
+        if (e || op->existing || op->not_dead) return e;
+    }
     if (op->record.key.len) {
         int e = jobs_by_key(store_write_view(w), op->record.tenant, op->record.key, &op->existing);
         if (e == 0 && op->upload.id) e = upload_apply(w, op); /* the job has a body already */
@@ -133,7 +181,7 @@ static int apply_one(struct committer *c, struct store_write *w, struct commit_o
     op->error = 0;
     int e = look_ahead(c, w, op);
     bool untouched = e == ERR_FULL;
-    bool known = op->type == COMMIT_ADD && op->existing;
+    bool known = op->type == COMMIT_ADD && (op->existing || op->not_dead);
     if (e == 0 && !known) e = apply(w, op);
     if (e != 0 && commit_fault_is_own(e)) refuse(c, op, e);
     return untouched ? 0 : e;

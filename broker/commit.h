@@ -35,6 +35,7 @@ struct verdicts;
 enum commit_type {
     COMMIT_ADD,    /* a new job with its body */
     COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
+    COMMIT_BURY,   /* dead letters go, by their ids */
     COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
     COMMIT_UPLOAD, /* a new upload */
     COMMIT_CHUNK,  /* a part of it, parts[0] at upload.have */
@@ -55,17 +56,21 @@ struct commit_op {
      * CHUNK: what is there; of a FORGET: the upload that is there again; bytes 0: none is. */
     struct upload_record upload;
 
+    const uint64_t *ids; /* BURY: [n_ids]; how many of them were there in n_dropped */
+    uint32_t n_ids, n_dropped;
+
     int error;         /* 0: on disk */
     uint64_t existing; /* ADD: the idempotency key's job, 0 when this one is new */
     bool conflict;     /* and that job has another kind or body */
     bool behind;       /* CHUNK: nothing was written, for something else is there */
+    bool not_dead;     /* ADD: what it was made of is no dead letter any more */
     enum job_state existing_state;
     uint64_t existing_seed;
 
     /* The loop's own: whom to answer afterwards. */
     uint64_t seq; /* in which order operations were made */
     struct sock_peer peer;
-    uint64_t req, job, attempt;
+    uint64_t req, job, attempt, next_id;
     uint64_t held;          /* bytes of parts that the loop counts as on their way to the disk */
     struct store_room room; /* the same as what the store will need */
     uint64_t seen;          /* committer: refusals for room that the loop knew of when it pushed */

@@ -165,6 +165,9 @@ void disk_refused(struct broker *b, struct commit_op *op) {
         keep_for_room(b, op);
     } else if (op->type == COMMIT_UPDATE) {
         give_up(b, op);
+    } else if (op->type == COMMIT_BURY) {
+        refuse_submit(b, op);
+        commit_op_free(op);
     } else { /* what is left of a refused submit is swept at the next start */
         log_warn("not_forgotten", "error=\"%s\"", err_text(op->error));
         commit_op_free(op);

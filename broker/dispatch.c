@@ -24,6 +24,8 @@ static const struct handler {
 } handlers[] = {
     {MSG_SUBMIT, on_submit, SUBMIT},
     {MSG_SUBMIT_MANY, on_submit_many, SUBMIT},
+    {MSG_REQUEUE, on_requeue, END},
+    {MSG_DROP, on_drop, END},
     {MSG_WAIT, on_wait, READ},
     {MSG_RESULT_GET, on_result_get, READ},
     {MSG_SHOW, on_show, READ},

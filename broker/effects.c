@@ -170,7 +170,19 @@ void effects_refuse(struct broker *b, const struct commit_op *op, const struct r
     verdicts_answer(b, op->verdicts);
 }
 
+static void answer_drop(struct broker *b, const struct commit_op *op) {
+    struct msg_dropped m = {.req = op->req, .dropped = op->n_dropped, .next = op->next_id};
+    reply_client(b, &op->peer, MSG_DROPPED, &m);
+}
+
 static void answer_submit(struct broker *b, struct commit_op *op, struct job *j) {
+    if (op->not_dead) {
+        struct refusal why;
+        refusal_set(&why, "not_dead", "job", "a job that failed", "`penstock dead ls` lists them",
+                    "the job is no dead letter any more");
+        effects_refuse(b, op, &why);
+        return;
+    }
     if (op->existing && op->conflict) {
         struct refusal why;
         char id[JOB_ID_CHARS + 1];
@@ -200,7 +212,7 @@ static void added(struct broker *b, struct commit_op *op) {
     struct job *j = job_table_find(&b->jobs, op->job);
     assert(j);
     j->commits--;
-    if (op->existing) {
+    if (op->existing || op->not_dead) {
         answer_submit(b, op, NULL);
         effects_forget(b, j);
         return;
@@ -248,6 +260,8 @@ static void committed(struct broker *b, struct commit_op *op) {
         updated(b, op);
     else if (op->type > COMMIT_FORGET)
         upload_committed(b, op);
+    else if (op->type == COMMIT_BURY)
+        answer_drop(b, op);
     effects_release(b, op);
     commit_op_free(op);
 }

@@ -17,9 +17,16 @@ static const char *note_name(enum job_note_type type) {
 
 /* ---- writing it ---- */
 
+/* Behind every number of the starts before, whatever they told and did not write. */
+static uint64_t next_seq(const struct broker *b, struct job *j) {
+    uint64_t least = store_epoch(b->store) << 32;
+    if (j->last_seq < least) j->last_seq = least;
+    return ++j->last_seq;
+}
+
 static void add(struct broker *b, struct job *j, enum job_note_type type, enum job_error error,
                 uint32_t stage, const char *by) {
-    struct job_line line = {.seq = ++b->next_seq,
+    struct job_line line = {.seq = next_seq(b, j),
                             .attempt = j->attempt,
                             .at_ms = b->now_wall_ms,
                             .type = (uint8_t)type,
@@ -109,7 +116,7 @@ static uint64_t seq_of(const struct job *j) {
 void history_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
                     uint64_t attempt, struct bytes data) {
     struct msg_event m = {.job = j->id,
-                          .seq = ++b->next_seq,
+                          .seq = next_seq(b, j),
                           .type = bytes_str(type),
                           .stage = stage,
                           .attempt = attempt,
@@ -141,7 +148,7 @@ void history_tell(struct broker *b, struct job *j, bool last) {
     if (!told_any) {
         pack_state(&data, j->state, j->reason);
         struct msg_event m = {.job = j->id,
-                              .seq = ++b->next_seq,
+                              .seq = next_seq(b, j),
                               .type = bytes_str("state"),
                               .stage = j->stage,
                               .attempt = j->attempt,

@@ -54,7 +54,7 @@ static uint32_t to_ready(struct job *j, int64_t now_ms) {
 }
 
 static uint32_t stage_done(struct job *j, const struct job_event *e, int64_t now_ms) {
-    j->tries = 0;
+    j->tries = j->timeouts = 0;
     if (j->stage + 1 == j->n_stages) return finish(j, JOB_DONE, JOB_ERROR_NONE, now_ms);
     bool checkpoint = j->pipeline->stages[j->stage].checkpoint;
     j->stage++;
@@ -74,11 +74,14 @@ static uint32_t stage_failed(struct job *j, enum job_error error, int64_t now_ms
         if (++j->deaths >= p->deaths_max) return finish(j, JOB_FAILED, error, now_ms) | JOB_FX_TRY;
         return to_ready(j, now_ms) | JOB_FX_UNLEASE | JOB_FX_COMMIT | JOB_FX_TRY;
     }
-    j->tries++;
-    if (error == JOB_ERROR_PERMANENT || j->tries >= p->tries_max)
-        return finish(j, JOB_FAILED, error, now_ms) | JOB_FX_TRY;
+    bool over = error == JOB_ERROR_PERMANENT;
+    if (error == JOB_ERROR_TIMEOUT)
+        over = ++j->timeouts >= p->timeouts_max;
+    else
+        over |= ++j->tries >= p->tries_max;
+    if (over) return finish(j, JOB_FAILED, error, now_ms) | JOB_FX_TRY;
     j->state = JOB_DELAYED;
-    j->ready_ms = now_ms + job_backoff_ms(p, j->tries);
+    j->ready_ms = now_ms + job_backoff_ms(p, j->tries + j->timeouts);
     return JOB_FX_DELAY | JOB_FX_UNLEASE | JOB_FX_COMMIT | JOB_FX_TRY;
 }
 
@@ -268,6 +271,7 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
         .priority = j->priority,
         .stage = job_state_terminal(j->state) ? j->stage : j->durable_stage,
         .tries = j->tries,
+        .timeouts = j->timeouts,
         .deaths = j->deaths,
         .attempt = j->attempt,
         .accepted_ms = j->accepted_ms,
@@ -323,6 +327,7 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
     j->priority = r->priority;
     j->stage = j->durable_stage = r->stage;
     j->tries = r->tries;
+    j->timeouts = r->timeouts;
     j->deaths = r->deaths;
     j->attempt = r->attempt;
     j->accepted_ms = r->accepted_ms;
@@ -362,7 +367,7 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
                                 .stage = (uint8_t)n->stage};
         copy_name(line.by, n->by);
         job_note(j, &line);
-        j->told_seq = n->seq;
+        j->told_seq = j->last_seq = n->seq;
     }
     j->attempt = r->attempt;
     j->origin = r->origin;

@@ -59,7 +59,7 @@ struct job {
     struct bytes key;      /* owned with the job */
     enum job_state state;
     enum job_error error;
-    uint32_t priority, stage, tries, deaths;
+    uint32_t priority, stage, tries, timeouts, deaths;
     int64_t accepted_ms, ready_ms, expires_ms, finished_ms; /* wall clock */
     char *reason;                                           /* owned, or NULL */
     struct job_payload body, input, result;                 /* `inlined` is owned with the job */
@@ -70,6 +70,7 @@ struct job {
     bool forgotten;         /* its submit was refused after all: drop it */
     uint32_t commits;       /* of this job, on their way to the disk */
     uint32_t no_room;       /* of these, kept until the store has room */
+    uint64_t last_seq;      /* of its history and events */
     uint64_t told_seq;      /* the newest line of its history that followers may know */
     uint64_t origin;        /* the dead letter that it was made of; 0: none */
 
@@ -146,7 +147,7 @@ static inline enum job_state job_seen_state(const struct job *j) {
 /* Describes a payload as the store will keep it: its bytes, its CRC32C, and a copy when it is short
  * enough to sit in the record. Frees what *p held. -ENOMEM. */
 int job_payload_set(struct job_payload *p, const struct bytes *parts, uint32_t n);
-/* Delay before try number `tries` + 1. */
+/* Delay behind so many failed tries. */
 int64_t job_backoff_ms(const struct pipeline *p, uint32_t tries);
 
 #endif

@@ -326,6 +326,8 @@ void on_goodbye(struct broker *b, const struct request *r) {
     struct worker *w = worker_by_session(&b->peers, m->session, r->peer.user);
     if (!w) return;
     w->leaving = true;
-    log_worker("worker_leaving", w, "said goodbye");
+    log_worker("worker_leaving", w, m->dead ? "its process has ended" : "said goodbye");
+    /* What had begun was reported; the rest was still on the wire, and no job is to blame. */
+    if (m->dead) take_back(b, w, JOB_EV_RETURNED, "");
     if (w->leases == 0) worker_remove(&b->peers, w);
 }

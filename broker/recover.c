@@ -60,7 +60,7 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
         store_read_end(t);
     }
     arena_fini(&a);
-    b->next_attempt = b->next_seq = store_epoch(b->store) << 32;
+    b->next_attempt = store_epoch(b->store) << 32;
     if (e)
         return err_set(err, err_bytes, e, "%s; run `penstock store check --dir %s`",
                        v.err[0] ? v.err : err_text(e), b->config.dir);

@@ -72,8 +72,16 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
     const struct pipeline *pl = live ? live->pipeline : NULL;
     if (!pl) pipeline_from_plan(&kept, r->plan, &pl, NULL, 0);
     if (pl && pl->n_stages != r->n_stages) pl = NULL;
-    pack_map(&p, 20);
+    pack_map(&p, 22);
     kv_id(&p, "job", r->id);
+    if (r->origin) /* the dead letter that it was made of */
+        kv_id(&p, "origin", r->origin);
+    else
+        pack_kv_str(&p, "origin", "");
+    if (r->heir) /* what was made of this one */
+        kv_id(&p, "heir", r->heir);
+    else
+        pack_kv_str(&p, "heir", "");
     kv_bytes(&p, "kind", r->kind);
     kv_bytes(&p, "pipeline", r->pipeline);
     pack_kv_str(&p, "state", job_state_name(live ? job_seen_state(live) : r->state));
@@ -129,9 +137,11 @@ static int add_row(void *arg, const struct job_record *r) {
     g->last = r->id;
     if (!wanted) return 0;
     struct packer p = packer_of(&g->rows);
-    pack_map(&p, 7);
+    pack_map(&p, 9);
     kv_id(&p, "job", r->id);
     kv_bytes(&p, "kind", r->kind);
+    pack_kv_str(&p, "error_class", state == JOB_FAILED ? job_error_name(r->error) : "");
+    pack_kv_bool(&p, "requeued", r->heir != 0);
     pack_kv_str(&p, "state", job_state_name(state));
     pack_kv_u64(&p, "stage", live ? live->stage : r->stage);
     kv_i64(&p, "accepted_ms", r->accepted_ms);

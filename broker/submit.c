@@ -109,6 +109,7 @@ static struct job *make_job(struct broker *b, const struct draft *d) {
     j->id = d->upload ? d->upload->id : (b->last_id = job_id_next(b->last_id, b->now_wall_ms));
     j->kind = d->kind;
     j->tenant = d->tenant;
+    j->origin = d->origin;
     j->seed = m->has_seed ? m->seed : draw_seed();
     j->priority = (uint32_t)m->priority;
     j->accepted_ms = b->now_wall_ms;

@@ -17,6 +17,7 @@ struct draft {
     struct tenant *tenant;
     struct bytes key, body;
     struct upload *upload;        /* a whole one in place of the body, or NULL */
+    uint64_t origin;              /* the dead letter that it is made of; 0: none */
     const struct kind_desc *kind; /* by draft_choose */
     const struct pipeline *pipeline;
     uint32_t index; /* of the pipeline among those that are loaded */

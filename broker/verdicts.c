@@ -6,7 +6,7 @@
 #include "schemas/pack.h"
 
 struct verdict {
-    uint64_t job, seed;
+    uint64_t job, seed, origin;
     enum job_state state;
     bool existing, refused;
     struct refusal *why; /* owned; NULL: there was no memory for it */
@@ -14,7 +14,7 @@ struct verdict {
 struct verdicts {
     struct verdicts *next, **at_prev; /* of the broker's, which forgets them at its end */
     struct sock_peer peer;
-    uint64_t req;
+    uint64_t req, next_id;
     uint32_t n, open, refused;
     struct verdict at[];
 };
@@ -43,10 +43,20 @@ static void verdicts_free(struct verdicts *v) {
 void verdict_accepted(struct verdicts *v, uint32_t i, const struct msg_accepted *m) {
     assert(i < v->n && v->open);
     v->open--;
-    v->at[i] = (struct verdict){.job = m->job, .seed = m->seed, .existing = m->existing};
+    v->at[i].job = m->job;
+    v->at[i].seed = m->seed;
+    v->at[i].existing = m->existing;
     int e = job_state_parse(m->state, &v->at[i].state);
     assert(e == 0);
     (void)e;
+}
+
+void verdict_origin(struct verdicts *v, uint32_t i, uint64_t origin) {
+    v->at[i].origin = origin;
+}
+
+void verdicts_next(struct verdicts *v, uint64_t next) {
+    v->next_id = next;
 }
 
 void verdict_refused(struct verdicts *v, uint32_t i, const struct refusal *why) {
@@ -58,24 +68,34 @@ void verdict_refused(struct verdicts *v, uint32_t i, const struct refusal *why) 
     if (v->at[i].why) *v->at[i].why = *why;
 }
 
+static void pack_origin(struct packer *p, const struct verdict *at) {
+    char id[JOB_ID_CHARS + 1];
+    if (!at->origin) return;
+    job_id_text(at->origin, id);
+    pack_kv_str(p, "origin", id);
+}
+
 static void pack_accepted(struct packer *p, const struct verdict *at) {
     char id[JOB_ID_CHARS + 1];
     job_id_text(at->job, id);
-    pack_map(p, 4);
+    pack_map(p, at->origin ? 5 : 4);
+    pack_origin(p, at);
     pack_kv_str(p, "job", id);
     pack_kv_str(p, "state", job_state_name(at->state));
     pack_kv_u64(p, "seed", at->seed);
     pack_kv_bool(p, "existing", at->existing);
 }
 
-static void pack_refused(struct packer *p, const struct refusal *why) {
+static void pack_refused(struct packer *p, const struct verdict *at) {
+    const struct refusal *why = at->why;
     static const struct refusal no_memory = {.code = "full",
                                              .limit = "memory",
                                              .message = "the broker is out of memory",
                                              .fix = "submit again later",
                                              .retry_after_ms = 500};
     if (!why) why = &no_memory;
-    pack_map(p, 6);
+    pack_map(p, at->origin ? 7 : 6);
+    pack_origin(p, at);
     pack_kv_str(p, "code", why->code);
     pack_kv_str(p, "field", why->field);
     pack_kv_str(p, "limit", why->limit);
@@ -91,13 +111,14 @@ void verdicts_answer(struct broker *b, struct verdicts *v) {
     pack_array(&p, v->n);
     for (uint32_t i = 0; i < v->n; i++)
         if (v->at[i].refused)
-            pack_refused(&p, v->at[i].why);
+            pack_refused(&p, &v->at[i]);
         else
             pack_accepted(&p, &v->at[i]);
     struct msg_accepted_many m = {.req = v->req,
                                   .accepted = v->n - v->refused,
                                   .refused = v->refused,
-                                  .jobs = buf_bytes(&list)};
+                                  .jobs = buf_bytes(&list),
+                                  .next = v->next_id};
     b->refused += v->refused;
     reply_client(b, &v->peer, MSG_ACCEPTED_MANY, &m);
     buf_fini(&list);

@@ -15,6 +15,8 @@ struct verdicts;
 struct verdicts *verdicts_new(struct broker *b, const struct sock_peer *peer, uint64_t req,
                               uint32_t n);
 void verdict_accepted(struct verdicts *v, uint32_t i, const struct msg_accepted *m);
+void verdict_origin(struct verdicts *v, uint32_t i, uint64_t origin); /* the dead letter */
+void verdicts_next(struct verdicts *v, uint64_t next); /* where the next page begins; 0: nowhere */
 void verdict_refused(struct verdicts *v, uint32_t i, const struct refusal *why);
 /* Answers and frees them when no place is open any more. */
 void verdicts_answer(struct broker *b, struct verdicts *v);

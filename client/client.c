@@ -248,6 +248,8 @@ static void fill_row(const struct pack_val *v, struct penstock_row *row) {
     link_text(pack_as_bytes(pack_get(v, "kind")), row->kind, sizeof row->kind);
     link_text(pack_as_bytes(pack_get(v, "state")), row->state, sizeof row->state);
     link_text(pack_as_bytes(pack_get(v, "reason")), row->reason, sizeof row->reason);
+    link_text(pack_as_bytes(pack_get(v, "error_class")), row->error_class, sizeof row->error_class);
+    row->requeued = pack_as_bool(pack_get(v, "requeued"), false);
     row->stage = (uint32_t)pack_as_u64(pack_get(v, "stage"), 0);
     row->accepted_ms = pack_as_i64(pack_get(v, "accepted_ms"), 0);
     row->finished_ms = pack_as_i64(pack_get(v, "finished_ms"), 0);

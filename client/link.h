@@ -27,6 +27,7 @@ struct link_answer {
     union { /* decoded by desc, borrows from msg */
         struct msg_accepted accepted;
         struct msg_accepted_many accepted_many;
+        struct msg_dropped dropped;
         struct msg_result result;
         struct msg_state state;
         struct msg_job job;

@@ -1,4 +1,4 @@
-/* Many jobs in few messages (penstock.h). */
+/* Many jobs in few messages, and dead letters (penstock.h). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,10 +78,12 @@ static void fill_verdict(const struct pack_val *v, struct penstock_verdict *out)
         text_of(v, "message", r->message, sizeof r->message);
         text_of(v, "fix", r->fix, sizeof r->fix);
         r->retry_after_ms = pack_as_u64(pack_get(v, "retry_after_ms"), 0);
+        text_of(v, "origin", out->origin, sizeof out->origin);
         return;
     }
     text_of(v, "job", out->accepted.job, sizeof out->accepted.job);
     text_of(v, "state", out->accepted.state, sizeof out->accepted.state);
+    text_of(v, "origin", out->origin, sizeof out->origin);
     out->accepted.seed = pack_as_u64(pack_get(v, "seed"), 0);
     out->accepted.existing = pack_as_bool(pack_get(v, "existing"), false);
 }
@@ -139,4 +141,61 @@ int penstock_submit_many(struct penstock *p, const struct penstock_job *common,
     }
     buf_fini(&list);
     return rc;
+}
+
+/* ---- dead letters ---- */
+
+static int ids_of(const struct penstock_dead *which, uint64_t *job, uint64_t *before, char *err,
+                  size_t err_bytes) {
+    *job = *before = 0;
+    int rc = which->job ? link_job_id(which->job, job, err, err_bytes) : 0;
+    if (rc == 0 && which->before && which->before[0])
+        rc = link_job_id(which->before, before, err, err_bytes);
+    return rc;
+}
+
+static void next_of(uint64_t id, char next[PENSTOCK_JOB_BYTES]) {
+    next[0] = 0;
+    if (id) job_id_text(id, next);
+}
+
+int penstock_requeue(struct penstock *p, const struct penstock_dead *which,
+                     struct penstock_verdict *out, size_t *n, char next[PENSTOCK_JOB_BYTES],
+                     int timeout_ms, char *err, size_t err_bytes) {
+    struct msg_requeue m = {.req = link_next_req(p),
+                            .kind = bytes_str(which->kind),
+                            .error_class = bytes_str(which->error_class),
+                            .limit = PENSTOCK_DEAD_PAGE};
+    struct link_ask ask = {
+        .type = MSG_REQUEUE, .in = &m, .want = {MSG_ACCEPTED_MANY}, .patience_ms = ANSWER_MS};
+    struct link_answer a;
+    int rc = ids_of(which, &m.job, &m.before, err, err_bytes);
+    if (rc == 0) rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
+    if (rc < 0) return rc;
+    *n = (size_t)(a.as.accepted_many.accepted + a.as.accepted_many.refused);
+    if (*n > PENSTOCK_DEAD_PAGE)
+        rc = err_set(err, err_bytes, PENSTOCK_PROTOCOL, "the broker requeued %zu at once", *n);
+    else
+        rc = fill_verdicts(a.as.accepted_many.jobs, out, *n, err, err_bytes);
+    next_of(a.as.accepted_many.next, next);
+    link_answer_fini(&a);
+    return rc;
+}
+
+int penstock_drop(struct penstock *p, const struct penstock_dead *which, size_t *dropped,
+                  char next[PENSTOCK_JOB_BYTES], int timeout_ms, char *err, size_t err_bytes) {
+    struct msg_drop m = {.req = link_next_req(p),
+                         .kind = bytes_str(which->kind),
+                         .error_class = bytes_str(which->error_class),
+                         .limit = PENSTOCK_DEAD_PAGE};
+    struct link_ask ask = {
+        .type = MSG_DROP, .in = &m, .want = {MSG_DROPPED}, .patience_ms = ANSWER_MS};
+    struct link_answer a;
+    int rc = ids_of(which, &m.job, &m.before, err, err_bytes);
+    if (rc == 0) rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
+    if (rc < 0) return rc;
+    *dropped = (size_t)a.as.dropped.dropped;
+    next_of(a.as.dropped.next, next);
+    link_answer_fini(&a);
+    return 0;
 }

@@ -120,6 +120,7 @@ struct penstock_verdict {
     bool refused;
     struct penstock_accepted accepted; /* unless refused */
     struct penstock_refusal refusal;   /* when refused */
+    char origin[PENSTOCK_JOB_BYTES];   /* penstock_requeue: the dead letter */
 };
 /* Submits n jobs with the kind, pipeline, priority, times and seed of `common` (whose body and key
  * do not count; each further job has a seed one higher), in as few messages as the frames allow, up
@@ -129,6 +130,23 @@ struct penstock_verdict {
 int penstock_submit_many(struct penstock *p, const struct penstock_job *common,
                          const struct penstock_item *items, size_t n, struct penstock_verdict *out,
                          size_t *answered, int timeout_ms, char *err, size_t err_bytes);
+
+/* ---- dead letters: jobs that failed ---- */
+
+#define PENSTOCK_DEAD_PAGE 256
+struct penstock_dead { /* zero: all */
+    const char *job;   /* this one alone */
+    const char *kind, *error_class;
+    const char *before; /* the `next` of the page before */
+};
+/* Makes new jobs of dead letters, at most PENSTOCK_DEAD_PAGE a call, the newest first; out has room
+ * for so many. next: empty at the end. One that was requeued before gives the same job again. */
+int penstock_requeue(struct penstock *p, const struct penstock_dead *which,
+                     struct penstock_verdict *out, size_t *n, char next[PENSTOCK_JOB_BYTES],
+                     int timeout_ms, char *err, size_t err_bytes);
+/* Deletes dead letters, at most so many a call. */
+int penstock_drop(struct penstock *p, const struct penstock_dead *which, size_t *dropped,
+                  char next[PENSTOCK_JOB_BYTES], int timeout_ms, char *err, size_t err_bytes);
 
 /* ---- results ---- */
 
@@ -234,6 +252,8 @@ struct penstock_row {
     uint32_t stage;
     int64_t accepted_ms, finished_ms; /* since 1970; 0: not yet */
     char reason[513];
+    char error_class[33]; /* failed: why */
+    bool requeued;        /* failed: another job was made of it */
 };
 struct penstock_list {
     struct penstock_row *rows;

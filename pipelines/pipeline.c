@@ -88,6 +88,9 @@ static int check_policy(const struct place *p, const struct pipeline_file *f,
     const struct file_retry *r = f->retry ? f->retry : &absent;
     int code = number(p, "retry: max", r->max, 1, LIMIT_ATTEMPTS, 3, &out->tries_max);
     if (code == 0)
+        code = number(p, "retry: timeouts_max", r->timeouts_max, 1, LIMIT_ATTEMPTS, out->tries_max,
+                      &out->timeouts_max);
+    if (code == 0)
         code =
             number(p, "retry: deaths_max", r->deaths_max, 1, LIMIT_ATTEMPTS, 3, &out->deaths_max);
     if (code == 0)

@@ -6,7 +6,7 @@
  *     - {name: encode, run: encode.texts, model: all-MiniLM-L6-v2}
  *     - {name: infer,  run: infer.embed,  model: all-MiniLM-L6-v2, batch: {max: 32, delay_ms: 2}}
  *     - {name: post,   run: post.embed}
- *   retry: {max: 3, backoff_ms: 200, backoff_max_ms: 10000, deaths_max: 3}
+ *   retry: {max: 3, timeouts_max: 3, deaths_max: 3, backoff_ms: 200, backoff_max_ms: 10000}
  *   timeout_ms: 60000
  *   queue_max: 100000
  *
@@ -40,7 +40,8 @@ struct pipeline {
     uint32_t version;
     uint32_t n_stages;
     const struct pipeline_stage *stages;
-    uint32_t tries_max, deaths_max;
+    /* transient failures and timeouts of a stage, deaths of workers: each counted for itself */
+    uint32_t tries_max, timeouts_max, deaths_max;
     uint32_t backoff_ms, backoff_max_ms; /* doubles from one to the other */
     uint32_t queue_max;                  /* jobs waiting in it; beyond, submits are refused */
     /* stages and policy as a msgpack document (pipeline_from_plan) */

@@ -29,10 +29,12 @@ static void encode_stage(struct packer *p, const struct pipeline_stage *s) {
 
 static int encode(const struct pipeline *in, struct buf *out) {
     struct packer p = packer_of(out);
-    pack_map(&p, 8);
+    bool timeouts = in->timeouts_max != in->tries_max; /* absent: a plan of before it was there */
+    pack_map(&p, timeouts ? 9 : 8);
     pack_kv_str(&p, "name", in->name);
     pack_kv_str(&p, "kind", in->kind);
     pack_kv_u64(&p, "tries_max", in->tries_max);
+    if (timeouts) pack_kv_u64(&p, "timeouts_max", in->timeouts_max);
     pack_kv_u64(&p, "deaths_max", in->deaths_max);
     pack_kv_u64(&p, "backoff_ms", in->backoff_ms);
     pack_kv_u64(&p, "backoff_max_ms", in->backoff_max_ms);
@@ -150,6 +152,9 @@ int plan_decode(struct bytes plan, struct pipeline **out, char *err, size_t err_
     p.name = text(r, root, "name", true);
     p.kind = text(r, root, "kind", true);
     p.tries_max = number(r, root, "tries_max", 1, LIMIT_ATTEMPTS);
+    p.timeouts_max = pack_get(root, "timeouts_max")
+                         ? number(r, root, "timeouts_max", 1, LIMIT_ATTEMPTS)
+                         : p.tries_max;
     p.deaths_max = number(r, root, "deaths_max", 1, LIMIT_ATTEMPTS);
     p.backoff_ms = number(r, root, "backoff_ms", 1, PIPELINE_BACKOFF_MAX_MS);
     p.backoff_max_ms = number(r, root, "backoff_max_ms", 1, PIPELINE_BACKOFF_MAX_MS);

@@ -1,6 +1,7 @@
 /* plan.h - a pipeline as one msgpack document, and back: what a job keeps of it.
  *
- *   { name, kind, tries_max, deaths_max, backoff_ms, backoff_max_ms, queue_max, stages: [
+ *   { name, kind, tries_max, timeouts_max?, deaths_max, backoff_ms, backoff_max_ms, queue_max,
+ *     stages: [
  *     { name, run, model?, adapter?, timeout_ms, batch_max, batch_delay_ms, checkpoint }] }
  *
  * Always written in this order, so that equal pipelines have equal bytes and one version.

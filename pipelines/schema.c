@@ -35,9 +35,12 @@ static const cyaml_schema_value_t stage_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_stage, stage_fields)};
 
 static const cyaml_schema_field_t retry_fields[] = {
-    NUMBER("max", file_retry, max), NUMBER("backoff_ms", file_retry, backoff_ms),
+    NUMBER("max", file_retry, max),
+    NUMBER("backoff_ms", file_retry, backoff_ms),
     NUMBER("backoff_max_ms", file_retry, backoff_max_ms),
-    NUMBER("deaths_max", file_retry, deaths_max), CYAML_FIELD_END};
+    NUMBER("timeouts_max", file_retry, timeouts_max),
+    NUMBER("deaths_max", file_retry, deaths_max),
+    CYAML_FIELD_END};
 
 static const cyaml_schema_field_t pipeline_fields[] = {
     TEXT("name", pipeline_file, name, REQUIRED),
@@ -57,8 +60,8 @@ static const char *fix_of(cyaml_err_t e) {
     switch (e) {
     case CYAML_ERR_INVALID_KEY:
         return "; fields are name, kind, stages (name, run, model, adapter, timeout_ms, batch: "
-               "{max, delay_ms}, checkpoint), retry (max, backoff_ms, backoff_max_ms, deaths_max), "
-               "timeout_ms, queue_max";
+               "{max, delay_ms}, checkpoint), retry (max, timeouts_max, deaths_max, backoff_ms, "
+               "backoff_max_ms), timeout_ms, queue_max";
     case CYAML_ERR_MAPPING_FIELD_MISSING:
         return "; a pipeline needs name, kind and stages, a stage needs name and run";
     case CYAML_ERR_STRING_LENGTH_MIN:

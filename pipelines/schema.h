@@ -20,7 +20,7 @@ struct file_stage {
     bool checkpoint;
 };
 struct file_retry {
-    const int64_t *max, *backoff_ms, *backoff_max_ms, *deaths_max;
+    const int64_t *max, *backoff_ms, *backoff_max_ms, *timeouts_max, *deaths_max;
 };
 struct pipeline_file {
     const char *name, *kind;

@@ -78,8 +78,8 @@ struct job_record {
     enum job_state state; /* never JOB_LEASED on disk: leases do not survive the broker */
     enum job_error error;
     uint32_t priority, stage; /* stage: index it waits for or ended in */
-    /* counted attempts of this stage; workers that died with the job */
-    uint32_t tries, deaths;
+    /* of this stage: transient failures and timeouts; of the job: workers that died with it */
+    uint32_t tries, timeouts, deaths;
     uint64_t attempt;              /* that recorded the last outcome */
     int64_t accepted_ms, ready_ms; /* ready_ms: not before */
     int64_t expires_ms;            /* 0: never */

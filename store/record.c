@@ -115,6 +115,7 @@ int record_encode(const struct job_record *r, struct buf *out) {
     buf_u64le(out, r->heir);
     buf_u32le(out, r->n_notes);
     for (uint32_t i = 0; i < r->n_notes; i++) put_note(out, &r->notes[i]);
+    buf_u32le(out, r->timeouts);
     if (out->error != 0) return out->error;
     uint32_t crc = crc32c(0, out->data + start + HEAD_BYTES, out->len - start - HEAD_BYTES);
     for (uint32_t i = 0; i < 4; i++) out->data[start + 4 + i] = (uint8_t)(crc >> (8 * i));
@@ -238,6 +239,7 @@ int record_decode(struct bytes in, struct job_record *out, struct arena *a) {
     get_fixed(&r, out);
     int code = get_lists(&r, out, a);
     if (code == 0 && version >= 2) code = get_history(&r, out, a);
+    if (code == 0 && version >= 3) out->timeouts = read_u32le(&r);
     if (code != 0) return code;
     return r.bad || read_left(&r) > 0 || !fits(out) ? ERR_CORRUPT : 0;
 }

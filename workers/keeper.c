@@ -103,7 +103,8 @@ static void report(const struct worker_config *c, const struct flight *f, int st
         sock_wait(&w, 1, REPORT_TICK_MS);
         take_acks(s, &b);
     }
-    struct msg_goodbye bye = {.session = bytes_str(f->session)};
+    /* What ran was reported and acknowledged: other leases had not begun. */
+    struct msg_goodbye bye = {.session = bytes_str(f->session), .dead = b.n == 0};
     if (code == 0) send_until(s, MSG_GOODBYE, &bye, until_ms);
     log_info("death_reported", "leases=%u unacknowledged=%u", total, b.n);
     outbox_fini(&b);

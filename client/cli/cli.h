@@ -56,6 +56,7 @@ int cli_verb_wait(int argc, char **argv);
 int cli_verb_result(int argc, char **argv);
 int cli_verb_job(int argc, char **argv);
 int cli_verb_ls(int argc, char **argv);
+int cli_verb_dead(int argc, char **argv);
 int cli_verb_worker(int argc, char **argv);
 int cli_verb_status(int argc, char **argv);
 int cli_verb_keys(int argc, char **argv);

@@ -14,6 +14,8 @@ static const struct cli_verb verbs[] = {
     {"result", "JOB...", "print the results that are there now", cli_verb_result},
     {"job", "show|cancel|events JOB", "look at one job, cancel it, follow it", cli_verb_job},
     {"ls", "", "list jobs, the newest first", cli_verb_ls},
+    {"dead", "ls|show|requeue|drop", "jobs that failed: list, show, run again, delete",
+     cli_verb_dead},
     {"worker", "ls", "list the workers", cli_verb_worker},
     {"status", "", "counts, queues and the store's size", cli_verb_status},
     {"keys", "init|add|ls|revoke", "who may connect to a broker with --curve", cli_verb_keys},

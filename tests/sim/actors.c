@@ -96,10 +96,14 @@ static void ask_about(struct client *c, uint64_t job) {
     struct msg_show show = {.req = req, .job = job};
     struct msg_cancel cancel = {.req = req, .job = job, .reason = bytes_str("enough")};
     struct msg_events events = {.req = req, .job = job, .from = UINT64_MAX, .follow = toss(700)};
-    if (toss(500)) events.from = draw(2) ? 0 : W->b->next_seq - draw(50);
+    if (toss(500)) events.from = draw(2) ? 0 : (W->disk.epoch << 32) + draw(50);
     struct msg_events_stop stop = {.req = req - draw(8)};
     struct msg_list list = {.req = req, .limit = 1 + draw(20)};
     struct msg_status status = {.req = req};
+    struct msg_requeue again = {.req = req, .job = toss(500) ? job : 0, .limit = 1 + draw(5)};
+    struct msg_drop drop = {.req = req, .job = toss(800) ? job : 0, .limit = 1 + draw(2)};
+    if (W->faults && toss(30)) say(c->conn, MSG_REQUEUE, &again);
+    if (W->faults && toss(5)) say(c->conn, MSG_DROP, &drop);
     switch (draw(12)) {
     case 0: say(c->conn, MSG_RESULT_GET, &get); break;
     case 1: say(c->conn, MSG_SHOW, &show); break;

@@ -268,7 +268,10 @@ int jobs_del(struct store_write *w, uint64_t id) {
     (void)w;
     struct cell *c = disk_cell(id);
     if (!c || !c->record.len) return -ENOENT;
-    CHECK(!c->accepted, "a job that was accepted is deleted");
+    struct job_record r;
+    disk_record(c, &r, NULL);
+    CHECK(!c->accepted || r.state == JOB_FAILED, "a job that was accepted is deleted");
+    c->dropped = r.state == JOB_FAILED;
     struct bytes none = {NULL, 0};
     put(c, &c->record, none);
     put(c, &c->body, none);

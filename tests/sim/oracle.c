@@ -66,6 +66,11 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
         c->body_crc = r->body.crc;
         c->not_before_ms = W->mono_ms + (r->ready_ms - r->accepted_ms) - 2500;
         CHECK(!job_state_terminal(r->state), "a new job is at its end");
+        struct job_record dead;
+        if (r->origin)
+            CHECK(disk_record(disk_cell(r->origin), &dead, NULL) && dead.state == JOB_FAILED &&
+                      !dead.heir && dead.seed == r->seed && dead.body.crc == r->body.crc,
+                  "%s is made of what is no dead letter", name(c->id));
         return;
     }
     CHECK(r->seed == was->seed && r->body.crc == was->body.crc &&
@@ -73,13 +78,19 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
           "%s changed what never changes", name(c->id));
     if (!c->unsure &&
         job_state_terminal(was->state)) { /* the same again, after a flush that failed */
+        struct job_record heir;
         CHECK(r->state == was->state && r->attempt == was->attempt, "%s ends twice, %s then %s",
               name(c->id), job_state_name(was->state), job_state_name(r->state));
+        if (r->heir)
+            CHECK((!was->heir || was->heir == r->heir) &&
+                      disk_record(disk_cell(r->heir), &heir, NULL) && heir.origin == c->id,
+                  "%s has an heir that is none", name(c->id));
         return;
     }
     CHECK(r->stage >= was->stage || job_state_terminal(r->state) || c->unsure,
           "%s goes back on disk", name(c->id));
-    CHECK((r->deaths >= was->deaths || c->unsure) && r->deaths <= 3 && r->tries <= 3,
+    CHECK((r->deaths >= was->deaths || c->unsure) && r->deaths <= 3 && r->tries <= 3 &&
+              r->timeouts <= 3,
           "deaths %u tries %u", r->deaths, r->tries);
     if (job_state_terminal(r->state)) {
         check_end(c, r);
@@ -108,6 +119,7 @@ static void state_is_durable(uint64_t id, struct bytes state) {
 static void sent_accepted(const struct msg_accepted *m) {
     struct cell *c = disk_cell(m->job);
     struct job_record r;
+    if (c && c->dropped) return; /* the next operation, before this answer left */
     CHECK(disk_record(c, &r, NULL), "%s is accepted and not on disk", name(m->job));
     CHECK(m->seed == c->seed, "another seed");
     c->accepted = true;
@@ -312,7 +324,7 @@ void oracle_end(void) {
         struct cell *c = W->disk.cells[i];
         struct job_record r;
         if (!disk_record(c, &r, NULL)) {
-            CHECK(!c->accepted, "%s was accepted and is gone", name(c->id));
+            CHECK(!c->accepted || c->dropped, "%s was accepted and is gone", name(c->id));
             continue;
         }
         CHECK(job_state_terminal(r.state), "%s never ends", name(c->id));

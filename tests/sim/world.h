@@ -49,7 +49,8 @@ struct cell { /* one job: what is on disk, and what the oracle remembers of it *
     uint64_t id;
     struct bytes record, body, result, output[STAGES_MAX]; /* owned; {NULL, 0}: not there */
     bool accepted;                                         /* ACCEPTED left the broker */
-    bool unsure; /* its last commit failed, and yet it is there: nobody was told */
+    bool dropped; /* a dead letter that was deleted on demand */
+    bool unsure;  /* its last commit failed, and yet it is there: nobody was told */
     uint64_t seed;
     uint32_t body_crc, end_acks;
     int64_t not_before_ms;   /* monotonic */

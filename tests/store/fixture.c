@@ -74,6 +74,7 @@ struct job_record random_record(struct arena *a, uint64_t *rng, uint64_t id) {
     r.priority = (uint32_t)(rng_next(rng) % 10);
     r.stage = (uint32_t)(rng_next(rng) % LIMIT_STAGES);
     r.tries = (uint32_t)rng_next(rng);
+    r.timeouts = (uint32_t)rng_next(rng);
     r.deaths = (uint32_t)rng_next(rng);
     r.attempt = rng_next(rng);
     r.accepted_ms = (int64_t)rng_next(rng);
@@ -141,6 +142,7 @@ void expect_same_record(const struct job_record *a, const struct job_record *b) 
     cr_assert_eq(a->priority, b->priority);
     cr_assert_eq(a->stage, b->stage);
     cr_assert_eq(a->tries, b->tries);
+    cr_assert_eq(a->timeouts, b->timeouts);
     cr_assert_eq(a->deaths, b->deaths);
     cr_assert_eq(a->attempt, b->attempt);
     cr_assert_eq(a->accepted_ms, b->accepted_ms);
