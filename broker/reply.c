@@ -101,8 +101,8 @@ static void refuse_read(struct broker *b, const struct sock_peer *to, uint64_t r
     char id[JOB_ID_CHARS + 1];
     job_id_text(job, id);
     if (e == -ENOENT)
-        refusal_set(&why, "unknown_job", "job", "a job of this broker", "list the jobs with LIST",
-                    "there is no job %s", id);
+        refusal_set(&why, "unknown_job", "job", "a job of this broker",
+                    "`penstock ls` lists the jobs", "there is no job %s", id);
     else
         refusal_set(&why, "store", "job", "a readable record", "run `penstock store check`",
                     "job %s cannot be read: %s", id, err_text(e));

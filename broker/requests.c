@@ -24,7 +24,7 @@ static void refuse_record(struct broker *b, const struct request *r, uint64_t re
     char id[JOB_ID_CHARS + 1];
     job_id_text(job, id);
     refusal_set(&why, e == -ENOENT ? "unknown_job" : "store", "job", "a job of this broker",
-                e == -ENOENT ? "list the jobs with LIST" : "run `penstock store check`",
+                e == -ENOENT ? "`penstock ls` lists the jobs" : "run `penstock store check`",
                 "job %s: %s", id, e == -ENOENT ? "there is none" : err_text(e));
     reply_refused(b, r->sock, &r->peer, req, &why);
 }

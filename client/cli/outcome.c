@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/json.h"
 #include "client/cli/outcome_kinds.h"
 #include "client/cli/table.h"
+
+#define GIST_BYTES 60 /* of a generated text */
 
 static struct json *parse(const char *text) {
     struct json *j = NULL;
@@ -70,6 +73,28 @@ static void print_for_people(const struct penstock_result *r) {
     else
         outcome_print_json(r->json, true);
     json_free(j);
+}
+
+char *outcome_gist(const struct penstock_result *r) {
+    struct json *j = parse(r->json);
+    char *text = NULL;
+    int n = -1;
+    if (strcmp(r->kind, "qc.inspect") == 0)
+        n = asprintf(&text, "%s, %lld defects", str(j, "state"),
+                     (long long)json_int(json_get(j, "defects_total"), 0));
+    else if (strcmp(r->kind, "contract.analyze") == 0)
+        n = asprintf(&text, "%zu entities, %zu clauses, %zu risks",
+                     json_len(json_get(j, "entities")), json_len(json_get(j, "clauses")),
+                     json_len(json_get(j, "risks")));
+    else if (strcmp(r->kind, "text.embed") == 0)
+        n = asprintf(&text, "%zu vectors", json_len(json_get(j, "embeddings")));
+    else if (strcmp(r->kind, "text.generate") == 0)
+        n = asprintf(&text, "%.*s", (int)utf8_cut(bytes_str(str(j, "text")), GIST_BYTES),
+                     str(j, "text"));
+    else
+        n = asprintf(&text, "%s", r->state);
+    json_free(j);
+    return n < 0 ? NULL : text;
 }
 
 static int set_str(struct json *j, const char *key, const char *text) {

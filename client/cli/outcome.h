@@ -11,6 +11,9 @@
 void outcome_print(const struct cli *c, const struct penstock_result *r);
 /* Adds what --json shows of a result to an object; negative without memory. */
 int outcome_json(const struct penstock_result *r, struct json *into);
+/* What a table with a row a job shows of a done one: "NG, 2 defects"; for free(), NULL without
+ * memory. */
+char *outcome_gist(const struct penstock_result *r);
 /* CLI_OK when it is done, else CLI_FAILED. */
 int outcome_code(const struct penstock_result *r);
 /* What the client library answers as JSON text, printed as it stands or indented. */

@@ -59,8 +59,9 @@ void progress_show(struct progress *p, int64_t now_ms) {
     double rate = progress_rate(p, now_ms);
     eta_text(p, rate, eta);
     if (p->failed) snprintf(failed, sizeof failed, "  %" PRIu64 " failed", p->failed);
-    snprintf(words, sizeof words, "%" PRIu64 "/%" PRIu64 "  %.1f/s  ETA %s%s", p->done, p->total,
-             rate, eta, failed);
+    int digits = snprintf(NULL, 0, "%" PRIu64, p->total);
+    snprintf(words, sizeof words, "%*" PRIu64 "/%" PRIu64 "  %5.1f/s  ETA %s%s", digits, p->done,
+             p->total, rate, eta, failed);
     if (p->how == PROGRESS_BAR)
         draw_bar(p, words);
     else

@@ -41,7 +41,7 @@ struct item {
     char job[PENSTOCK_JOB_BYTES];
     char *key;       /* while its body is, and until it ended; owned */
     struct buf body; /* until it is accepted */
-    char *reason;    /* FAILED; owned */
+    char *said;      /* FAILED: why; DONE with a result: its gist; owned */
 };
 struct run {
     const struct submit *in;
@@ -77,8 +77,8 @@ static void count(struct run *r, struct item *it, enum item_state state) {
 }
 
 static void fail(struct run *r, struct item *it, const char *why) {
-    free(it->reason);
-    it->reason = strdup(why);
+    free(it->said);
+    it->said = strdup(why);
     count(r, it, FAILED);
 }
 
@@ -221,6 +221,7 @@ static void ended(void *arg, uint64_t tag, int rc, const struct penstock_result 
     give_out(r, tag, rc == 0 ? res : NULL, why);
     r->existing += done && it->existing;
     r->ended_ms = clock_mono_ms();
+    if (done && waited && !r->in->out && !r->in->c.json) it->said = outcome_gist(res);
     if (done)
         count(r, it, DONE);
     else
@@ -254,15 +255,15 @@ static int tick(void *arg) {
 
 static void print_jobs(const struct run *r) {
     static const char *const heads[] = {"job", "file", NULL};
-    static const char *const waited[] = {"job", "state", "file", NULL};
+    static const char *const waited[] = {"job", "file", "result", NULL};
     struct table t;
     table_init(&t, r->in->wait ? waited : heads);
     for (uint32_t i = 0; i < r->files.n; i++) {
         const struct item *it = &r->items[i];
         if (it->state != DONE && it->state != SKIPPED) continue;
         table_cell(&t, "%s", it->job);
-        if (r->in->wait) table_cell(&t, "done");
         table_cell(&t, "%s", r->files.at[i].name);
+        if (r->in->wait) table_cell(&t, "%s", it->said ? it->said : "done");
     }
     table_print(&t);
     table_fini(&t);
@@ -274,8 +275,7 @@ static void print_failures(const struct run *r) {
         const struct item *it = &r->items[i];
         if (it->state != FAILED) continue;
         fprintf(stderr, "%sfailed%s  %s: %s%s%s\n", term_on(stderr, TERM_RED), term_off(stderr),
-                r->files.at[i].name, it->reason ? it->reason : "", it->job[0] ? "; job " : "",
-                it->job);
+                r->files.at[i].name, it->said ? it->said : "", it->job[0] ? "; job " : "", it->job);
         left--;
     }
     if (r->progress.failed > ROWS_MAX)
@@ -400,7 +400,7 @@ int submit_files(const struct submit *given, const struct body *set) {
     for (uint32_t i = 0; r.items && i < r.files.n; i++) {
         buf_fini(&r.items[i].body);
         free(r.items[i].key);
-        free(r.items[i].reason);
+        free(r.items[i].said);
     }
     free(r.items);
     free(r.again);

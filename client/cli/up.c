@@ -139,6 +139,26 @@ static int make_dir(const char *path) {
     return CLI_FAILED;
 }
 
+/* What a worker could not start with is said before anything is started. */
+static int check_folders(const struct up *in) {
+    for (uint32_t i = 0; i < in->n_models; i++)
+        if (!file_is_folder(in->models[i]))
+            return cli_usage("--models %s: there is no such folder; `penstock up` alone uses the "
+                             "models that were fetched",
+                             in->models[i]);
+    for (uint32_t i = 0; i < in->n_model; i++) {
+        const char *equals = strchr(in->model[i], '=');
+        if (!equals || equals == in->model[i] || !file_is_folder(equals + 1))
+            return cli_usage("--model %s: write NAME=DIR, DIR being a model's folder",
+                             in->model[i]);
+    }
+    if (in->recipes && !file_is_folder(in->recipes))
+        return cli_usage("--recipes %s: there is no such folder; without, the installed ones are "
+                         "used",
+                         in->recipes);
+    return CLI_OK;
+}
+
 /* With --dir everything lies there, sockets too; else each in its place of the user. */
 static int find_places(struct up *in) {
     char sockets[PATH_BYTES];
@@ -393,7 +413,8 @@ int cli_verb_up(int argc, char **argv) {
     cli_parse(&argp, argc, argv, &in.c);
     if (in.c.n)
         return cli_usage("up takes no argument '%s'; see `penstock up --help`", in.c.args[0]);
-    int code = find_places(&in);
+    int code = check_folders(&in);
+    if (code == CLI_OK) code = find_places(&in);
     if (code == CLI_OK) code = set_commands(&in);
     return code == CLI_OK ? loop(&in) : code;
 }

@@ -285,6 +285,11 @@ def test_up_gives_up_on_what_cannot_start(tmp_path):
     done = run(None, "up", "--dir", str(tmp_path), "--workers", "0", "--pipelines", "/nowhere")
     assert done.returncode == 1, done
     assert b"cannot start" in done.stderr
+    for option, value in (("--models", "/nowhere"), ("--model", "/nowhere"), ("--model", "a=/nowhere"),
+                          ("--recipes", "/nowhere")):
+        done = run(None, "up", "--dir", str(tmp_path / "none"), option, value)
+        assert done.returncode == 2 and f"{option} {value}: ".encode() in done.stderr, done
+        assert not (tmp_path / "none").exists()
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)
     done = run(None, "up", "--dir", str(tmp_path / "shared"), "--workers", "0")

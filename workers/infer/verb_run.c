@@ -186,7 +186,7 @@ int verb_run(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     arena_init(&s.arena, PROMPT_ARENA_BYTES);
     int rc = run(&s, &o, err, sizeof err);
-    if (rc != 0) fprintf(stderr, "%s: %s\n", argv[0], err);
+    if (rc != 0) fprintf(stderr, "%s: %s; see `penstock run --help`\n", argv[0], err);
     tokenizer_close(s.tokenizer);
     model_close(s.model);
     ops_close(s.ops);
