@@ -255,10 +255,21 @@ static uint32_t user_of(zmq_msg_t *z) {
     return text && *text && !*end && n <= UINT32_MAX ? (uint32_t)n : 0;
 }
 
+/* libzmq looks at its commands at every hundredth frame, in the middle of a message too. One of them
+ * takes away the pipe of a peer that died (ZMQ_IMMEDIATE asks for that), with the rest of the
+ * message, and then libzmq aborts the process (fq.cpp: !_more). Having looked before the message
+ * leaves it nothing to find inside. */
+static void settle(struct sock *s) {
+    int events;
+    size_t bytes = sizeof events;
+    zmq_getsockopt(s->zmq, ZMQ_EVENTS, &events, &bytes);
+}
+
 int sock_recv(struct sock *s, struct sock_msg *m) {
     memset(&m->peer, 0, sizeof m->peer);
     m->frames = 0;
     int more = 1;
+    if (s->type == SOCK_DEALER) settle(s);
     if (s->type == SOCK_ROUTER) {
         more = take_peer(s, &m->peer);
         if (more == -EAGAIN) return 0;
