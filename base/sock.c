@@ -255,8 +255,8 @@ static uint32_t user_of(zmq_msg_t *z) {
     return text && *text && !*end && n <= UINT32_MAX ? (uint32_t)n : 0;
 }
 
-/* libzmq looks at its commands at every hundredth frame, in the middle of a message too. One of them
- * takes away the pipe of a peer that died (ZMQ_IMMEDIATE asks for that), with the rest of the
+/* libzmq looks at its commands at every hundredth frame, in the middle of a message too. One of
+ * them takes away the pipe of a peer that died (ZMQ_IMMEDIATE asks for that), with the rest of the
  * message, and then libzmq aborts the process (fq.cpp: !_more). Having looked before the message
  * leaves it nothing to find inside. */
 static void settle(struct sock *s) {
