@@ -184,6 +184,54 @@ Test(layout, pages_without_text_are_kept_with_their_reasons) {
     made_end(&m);
 }
 
+static uint32_t count_drawn(struct bytes text) {
+    const char *at = text.data, *end = at + text.len;
+    uint32_t n = 0;
+    while (at < end) n += !unicode_is_space(unicode_next(&at));
+    return n;
+}
+
+Test(layout, whatever_the_boxes_say_no_character_is_lost) {
+    static const char *const pieces[] = {"a", "7", " ", "第", "-", "\n", "Page ", "iv", ".", "\t"};
+    uint64_t state = test_seed();
+    for (int round = 0; round < 300; round++) {
+        char text[3][200];
+        struct placed lines[3];
+        for (uint32_t p = 0; p < 3; p++) {
+            text[p][0] = '\0';
+            for (uint64_t k = rng_next(&state) % 30; k > 0; k--)
+                strcat(text[p], pieces[rng_next(&state) % (sizeof pieces / sizeof *pieces)]);
+            lines[p] = (struct placed){p + 1, 70, 100, 10, text[p]};
+        }
+        struct made m;
+        struct document d, back;
+        struct buf packed = {0};
+        struct pack_doc *doc;
+        made_begin(&m, lines, 3, 3);
+        for (uint32_t i = 0; i < m.x.chars; i++) {
+            float x = (float)(rng_next(&state) % 590), y = (float)(rng_next(&state) % 830);
+            uint64_t kind = rng_next(&state) % 8;
+            if (kind == 0) m.boxes[i] = (struct extract_box){x, y, x + 5, y + 12};
+            if (kind == 1) m.boxes[i] = (struct extract_box){0, 0, 0, 0};
+            if (kind == 2) m.boxes[i] = (struct extract_box){0, 0, 595, 842};
+            if (kind == 3) m.boxes[i] = (struct extract_box){x, y, x, y};
+        }
+        cr_assert_eq(layout_document(&d, &m.x, &m.arena), 0);
+        uint32_t kept = count_drawn(d.text);
+        for (uint32_t p = 0; p < 3; p++) kept += count_drawn(d.pages[p].running);
+        cr_assert_eq(kept, count_drawn(m.x.text), "round %d", round);
+        cr_assert_eq(d.chars, unicode_count(d.text));
+        struct packer p = packer_of(&packed);
+        char err[256] = "";
+        document_pack(&p, &d);
+        cr_assert_eq(pack_parse(&doc, buf_bytes(&packed), err, sizeof err), 0, "%s", err);
+        cr_assert_eq(document_read(&back, pack_root(doc), &m.arena, err, sizeof err), 0, "%s", err);
+        pack_free(doc);
+        buf_fini(&packed);
+        made_end(&m);
+    }
+}
+
 /* ---- boxes of spans ---- */
 
 Test(prov, a_span_has_a_box_for_each_line_and_page) {
