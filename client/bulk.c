@@ -19,8 +19,9 @@
 #define TICK_MS 100
 #define ANSWER_MS 4000     /* a living broker answers a submit far sooner */
 #define WAIT_SLICE_MS 2000 /* one WAIT; its STATE answer shows that the broker still knows of it */
-#define RESEND_MS 20       /* when the connection takes nothing */
-#define HOLD_MAX_MS 10000  /* whatever retry_after_ms says: a full broker may have room sooner */
+#define HELD_BYTES_MAX (64u << 20) /* of bodies; then no more are taken for now */
+#define RESEND_MS 20               /* when the connection takes nothing */
+#define HOLD_MAX_MS 10000 /* whatever retry_after_ms says: a full broker may have room sooner */
 
 enum phase { FREE, TO_SUBMIT, SUBMITTED, TO_WAIT, WAITING };
 struct slot {
@@ -39,15 +40,23 @@ struct bulk {
     uint32_t n_slots, busy;
     bool over;                           /* next had no more */
     int64_t now_ms, heard_ms, reopen_ms; /* reopen_ms: not before */
+    size_t held_bytes;                   /* of bodies that are not accepted yet */
     int64_t hold_ms;                     /* the broker is full: no submit before */
 };
+
+/* The body is the caller's again. */
+static void release(struct bulk *b, struct slot *s) {
+    b->held_bytes -= s->body.len;
+    s->body = s->upload.body = bytes_of(NULL, 0);
+    buf_fini(&s->packed);
+}
 
 static void ended(struct bulk *b, struct slot *s, int rc, const struct penstock_result *r,
                   const char *why) {
     static const struct penstock_result nothing;
     s->phase = FREE;
     b->busy--;
-    buf_fini(&s->packed);
+    release(b, s);
     b->how->ended(b->how->arg, s->tag, rc, r ? r : &nothing, why);
 }
 
@@ -59,6 +68,7 @@ static int take(struct bulk *b, char *err, size_t err_bytes) {
     for (uint32_t i = 0; i < b->n_slots && !b->over; i++) {
         struct slot *s = &b->slots[i];
         if (s->phase != FREE) continue;
+        if (b->held_bytes >= HELD_BYTES_MAX) break; /* there will be room when some are accepted */
         *s = (struct slot){.phase = FREE};
         int rc = b->how->next(b->how->arg, &s->asked, &s->tag);
         if (rc < 0) return err_set(err, err_bytes, PENSTOCK_STOPPED, "stopped by the caller");
@@ -71,6 +81,7 @@ static int take(struct bulk *b, char *err, size_t err_bytes) {
         char why[PENSTOCK_ERR_BYTES] = "a job of a bulk needs an idempotency key";
         rc = s->asked.key && s->asked.key[0] ? 0 : PENSTOCK_INVALID;
         if (rc == 0) rc = link_body(&s->asked, &s->packed, &s->body, why, sizeof why);
+        b->held_bytes += s->body.len;
         if (rc < 0)
             ended(b, s, rc, NULL, why);
         else if (s->body.len > LIMIT_FRAME_BYTES)
@@ -154,7 +165,7 @@ static void hear_accepted(struct bulk *b, struct slot *s, const struct msg_accep
     s->job = m->job;
     s->phase = TO_WAIT;
     s->due_ms = b->now_ms;
-    buf_fini(&s->packed);
+    release(b, s);
     if (b->how->accepted) b->how->accepted(b->how->arg, s->tag, &a);
     if (b->how->results) return;
     struct penstock_result r = {0};

@@ -6,6 +6,9 @@
 #include <string.h>
 
 #include "client/cli/follow.h"
+#include "client/cli/term.h"
+
+#define UPLOAD_MS 120000 /* for a body of more than one frame */
 
 enum {
     OPT_BODY = 256,
@@ -90,10 +93,24 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* ---- one job ---- */
 
+/* How much of a long body is there, drawn over itself. */
+static int show_upload(void *arg, uint64_t have, uint64_t bytes) {
+    (void)arg;
+    fprintf(stderr, "\r\033[K%s", have < bytes ? "" : "\r");
+    if (have < bytes)
+        fprintf(stderr, "uploading: %.1f of %.1f MiB", (double)have / 1048576,
+                (double)bytes / 1048576);
+    fflush(stderr);
+    return 0;
+}
+
 static int submit(struct submit *in, struct penstock *p) {
     struct penstock_accepted a;
     char err[PENSTOCK_ERR_BYTES];
-    int rc = penstock_submit(p, &in->job, &a, cli_answer_ms(&in->c), err, sizeof err);
+    bool uploads = in->job.body_bytes > LIMIT_FRAME_BYTES;
+    int timeout_ms = uploads && in->c.timeout_ms < 0 ? UPLOAD_MS : cli_answer_ms(&in->c);
+    if (uploads && !in->quiet && term_is(stderr)) in->job.progress = show_upload;
+    int rc = penstock_submit(p, &in->job, &a, timeout_ms, err, sizeof err);
     if (rc < 0) return cli_fail(rc, err);
     if (in->wait) {
         fprintf(stderr, "job %s %s, seed %" PRIu64 "\n", a.job,

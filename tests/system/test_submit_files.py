@@ -245,3 +245,17 @@ def test_wrong_usage_exits_2_before_anything_is_submitted(tmp_path, args, words)
 def test_without_a_broker_it_exits_3(folder):
     done = submit(None, folder(2))
     assert done.returncode == 3 and "penstock up" in done.stderr
+
+
+def test_documents_of_more_than_a_frame_go_with_the_others(tmp_path):
+    files = tmp_path / "in"
+    files.mkdir()
+    for i in range(12):
+        (files / f"d{i}.pdf").write_bytes(b"%PDF-1.7 " + str(i).encode() * (6 << 20))
+    (files / "small.txt").write_text("a contract\n")
+    pipeline = echo(name="contract.analyze").replace("kind: text.embed", "kind: contract.analyze")
+    with Broker(tmp_path, pipeline) as b, EchoWorker(b):
+        done = submit(b, files, "--wait", kind="contract.analyze", timeout=120)
+        assert done.returncode == 0 and "13 files: 13 done" in done.stderr, done
+        again = submit(b, files, "--wait", kind="contract.analyze", timeout=120)
+        assert "13 done (13 submitted before)" in again.stderr, again
