@@ -17,6 +17,8 @@ from real_broker import (ACCEPTED, CANCEL, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT
                          STAGE_DONE, STATE, STATUS, SUBMIT, SUBMIT_MANY, WAIT,
                          WORKERS, Broker, Client, EchoWorker, Worker, body, dealer, echo, frames)
 
+import penstock as client_library
+
 BIN = pathlib.Path(os.environ["PENSTOCK_BIN"])
 NOBODY = "0" * 13
 SOON_S = 1.0  # what should not come is waited for so long
@@ -472,3 +474,18 @@ def test_secrets_that_others_can_read_are_not_used(tmp_path):
     done = subprocess.run([BIN / "penstock-broker", "--dir", tmp_path, "--curve"], capture_output=True,
                           text=True, timeout=30)
     assert done.returncode == 1 and "chmod go-w" in done.stderr
+
+
+def test_the_python_client_proves_its_key(shared, monkeypatch):
+    own, server = shared.keys / "a.cert_secret", shared.keys / "broker.cert"
+    with client_library.Client(shared.clients, key=str(own), server_key=str(server)) as client:
+        assert client.ping().accepting
+        job = client.submit("text.embed", {"texts": ["x"]}, pipeline="echo")
+        assert client.show(job)["tenant"] == "a"
+    monkeypatch.setenv("PENSTOCK_KEY", str(own))
+    monkeypatch.setenv("PENSTOCK_SERVER_KEY", shared.server.decode())
+    with client_library.Client(shared.clients) as client:
+        assert client.ping().accepting
+    monkeypatch.delenv("PENSTOCK_SERVER_KEY")
+    with pytest.raises(client_library.Invalid):
+        client_library.Client(shared.clients)

@@ -14,7 +14,7 @@ import zmq.asyncio
 from . import flows
 from .client import JOB_S, _Dicts, submission
 from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
-from .endpoint import connect, default_endpoint
+from .endpoint import connect, default_endpoint, load_keys
 from .errors import Error
 from .types import (Accepted, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
                     TextPiece)
@@ -32,7 +32,9 @@ class AsyncClient:
     """
 
     def __init__(self, endpoint: str | None = None, timeout: float = 5.0,
-                 retry: Retry | None = None):
+                 retry: Retry | None = None, key: str | None = None,
+                 server_key: str | None = None):
+        self._keys = load_keys(key, server_key)
         self._core = Core(endpoint or default_endpoint(), timeout, retry)
         self._context = zmq.asyncio.Context()
         self._tasks: list[asyncio.Task[None]] = []
@@ -264,7 +266,7 @@ class AsyncClient:
             raise Error("this client is closed")
         if self._socket is None:
             self._loop = asyncio.get_running_loop()
-            socket = connect(self._context.socket(zmq.DEALER), self.endpoint)
+            socket = connect(self._context.socket(zmq.DEALER), self.endpoint, self._keys)
             monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             self._socket, self._monitor = socket, monitor
             self._tasks = [self._loop.create_task(self._read(socket)),

@@ -10,7 +10,7 @@ import zmq
 
 from . import flows
 from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
-from .endpoint import connect, default_endpoint
+from .endpoint import connect, default_endpoint, load_keys
 from .errors import Error
 from .types import (Accepted, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
                     TextPiece)
@@ -32,7 +32,9 @@ class Client:
     """
 
     def __init__(self, endpoint: str | None = None, timeout: float = 5.0,
-                 retry: Retry | None = None):
+                 retry: Retry | None = None, key: str | None = None,
+                 server_key: str | None = None):
+        self._keys = load_keys(key, server_key)
         self._core = Core(endpoint or default_endpoint(), timeout, retry)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
