@@ -95,7 +95,7 @@ static int check_endpoint(const char *e, bool bind, bool curve, char *err, size_
                    "ipc:///path, or encrypt: %s",
                    e,
                    bind ? "`penstock keys init`, then --curve"
-                        : "--key FILE and --server-key FILE (`penstock keys add` makes them)");
+                        : "--key-file FILE and --server-key FILE (`penstock keys add` makes them)");
 }
 
 static int set_int(void *z, int option, int value) {

@@ -309,7 +309,7 @@ int cert_pair_load(struct cert_pair *out, const char *file, const char *server, 
     if (!own || !of_server)
         return err_set(
             err, err_bytes, -EINVAL,
-            "%s is missing: a connection is encrypted with both --key NAME.cert_secret and "
+            "%s is missing: a connection is encrypted with both --key-file NAME.cert_secret and "
             "--server-key broker.cert",
             own ? "the broker's key" : "one's own key");
     int rc = cert_load(&out->own, file, err, err_bytes);

@@ -41,6 +41,7 @@ static const struct argp_option options[] = {
     {"broker", 'c', NULL, OPTION_ALIAS, NULL, 0},
     {"key", OPT_KEY, "FILE", 0, "encrypt: this worker's NAME.cert_secret (default: $PENSTOCK_KEY)",
      0},
+    {"key-file", OPT_KEY, NULL, OPTION_ALIAS, NULL, 0},
     {"server-key", OPT_SERVER_KEY, "FILE|KEY", 0,
      "and the broker's broker.cert (default: $PENSTOCK_SERVER_KEY)", 0},
     {"stages", 's', "all|A,B,...", 0, "stages to offer (default: all)", 0},

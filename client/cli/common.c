@@ -33,7 +33,7 @@ static error_t parse_common(int key, char *arg, struct argp_state *state) {
 
 static const struct argp_option common_options[] = {
     {"endpoint", 'e', "URL", 0, "The broker's socket, such as ipc:///run/penstock/clients", 90},
-    {"key", OPT_KEY, "FILE", 0, "Encrypt: one's own NAME.cert_secret (PENSTOCK_KEY)", 90},
+    {"key-file", OPT_KEY, "FILE", 0, "Encrypt: one's own NAME.cert_secret (PENSTOCK_KEY)", 90},
     {"server-key", OPT_SERVER_KEY, "FILE|KEY", 0,
      "And the broker's broker.cert (PENSTOCK_SERVER_KEY)", 90},
     {"json", 'j', NULL, 0, "Print JSON", 90},

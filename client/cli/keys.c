@@ -109,7 +109,7 @@ static void tell_added(const struct keys *in, const struct cert *c, const char *
             "penstock: %s may %s as tenant %s; a broker that runs lets it in at once\n"
             "  hand over, secretly:  %s (then delete it here)\n"
             "  and, openly:          %s/" BROKER ".cert\n"
-            "  used as:              %s --key %s.cert_secret --server-key " BROKER ".cert\n",
+            "  used as:              %s --key-file %s.cert_secret --server-key " BROKER ".cert\n",
             c->name, rights, c->tenant, path, in->dir,
             c->rights == CERT_WORKER ? "penstock-worker --broker tcp://HOST:PORT+1"
                                      : "penstock VERB --endpoint tcp://HOST:PORT",

@@ -421,7 +421,7 @@ def test_the_command_line_and_the_worker_connect_over_tcp_with_their_keys(tmp_pa
                             "--timeout", "30", env=env)
             assert done.stdout
             plain = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_KEY")}
-            asked = penstock("ping", "-e", broker.clients, "--key", broker.keys / "cli.cert_secret",
+            asked = penstock("ping", "-e", broker.clients, "--key-file", broker.keys / "cli.cert_secret",
                              "--server-key", cert, env=plain)
             assert "accepting" in asked.stdout
             penstock("ping", "-e", broker.clients, "-t", "1", env=plain, code=3)
