@@ -214,7 +214,7 @@ class Client:
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         try:
-            self._socket = connect(socket, self.endpoint)
+            self._socket = connect(socket, self.endpoint, self._keys)
         except Error:
             self._monitor.close()
             raise
