@@ -20,7 +20,7 @@ from real_broker import (ACCEPTED, CANCEL, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT
 import penstock as client_library
 
 BIN = pathlib.Path(os.environ["PENSTOCK_BIN"])
-NOBODY = "0" * 13
+NOBODY = "0" * 12 + "1"  # 0 is no id
 SOON_S = 1.0  # what should not come is waited for so long
 
 
