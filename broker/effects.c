@@ -35,7 +35,7 @@ void effects_revoke(struct broker *b, struct job *j) {
 /* ---- carrying out ---- */
 
 static void enqueue(struct broker *b, struct job *j) {
-    if (j->state != JOB_READY || j->queue || j->commits) return;
+    if (j->state != JOB_READY || j->flow || j->commits) return;
     int e = ready_add(&b->ready, j);
     if (e == 0) return;
     char id[JOB_ID_CHARS + 1];

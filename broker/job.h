@@ -75,7 +75,7 @@ struct job {
     uint64_t origin;        /* the dead letter that it was made of; 0: none */
 
     struct job *ready_prev, *ready_next; /* ready.h */
-    struct ready_queue *queue;           /* NULL: not queued */
+    struct ready_flow *flow;             /* NULL: not queued */
     struct worker *worker;               /* peer.h: who holds the lease */
     struct job *lease_prev, *lease_next;
     uint32_t span;        /* stages leased */

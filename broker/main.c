@@ -76,6 +76,7 @@ static void close_all(struct broker *b) {
     uploads_fini(&b->uploads);
     owed_fini(&b->owed);
     workers_fini(&b->peers);
+    ready_fini(&b->ready);
     job_table_fini(&b->jobs);
     tenants_fini(&b->tenants);
     due_fini(&b->leases);

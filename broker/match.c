@@ -140,6 +140,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
     }
     due_set(&b->leases, &j->lease_due, b->now_ms + lease_limit_ms(b, j, w, span));
     worker_take(w, j, input_bytes(j));
+    ready_serve(j);
     effects_event(b, j, &event);
     return true;
 }

@@ -1,9 +1,11 @@
 #include "broker/ready.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "broker/tenant.h"
 
 static bool same(const char *a, const char *b) {
     return a == b || (a && b && strcmp(a, b) == 0);
@@ -21,59 +23,112 @@ static struct ready_queue *queue_for(struct ready *r, const struct job *j) {
     return q;
 }
 
-static void link_at(struct ready *r, struct ready_queue *q, struct job *j, bool front) {
-    uint32_t p = j->priority;
-    assert(!j->queue && p < READY_LEVELS);
-    j->ready_prev = front ? NULL : q->tail[p];
-    j->ready_next = front ? q->head[p] : NULL;
-    if (j->ready_prev)
-        j->ready_prev->ready_next = j;
-    else
-        q->head[p] = j;
-    if (j->ready_next)
-        j->ready_next->ready_prev = j;
-    else
-        q->tail[p] = j;
-    j->queue = q;
-    q->levels |= (uint16_t)(1u << p);
-    q->jobs++;
-    r->jobs++;
+/* What a job costs its tenant: a share of what every job needs, and its bytes. Past a limit that
+ * keeps the number of turns that one job may take small, more bytes cost no more. */
+enum { JOB_COST = 4096, TURN_BYTES = 16384, COST_MAX = 64 * TURN_BYTES };
+
+static int64_t cost_of(const struct job *j) {
+    uint64_t bytes = j->body.bytes + (j->stage ? j->stages[j->stage - 1].output_bytes : 0);
+    return bytes < COST_MAX - JOB_COST ? (int64_t)bytes + JOB_COST : COST_MAX;
+}
+
+static struct ready_flow *flow_of(const struct ready_queue *q, const struct job *j) {
+    struct ready_flow *f = j->tenant->flows;
+    while (f && (f->queue != q || f->level != j->priority)) f = f->also;
+    return f;
+}
+
+/* A new flow is the last in the ring: its turn comes when everybody else had theirs. */
+static struct ready_flow *flow_begin(struct ready *r, struct ready_queue *q, const struct job *j) {
+    struct ready_flow *f = r->spare, **turn = &q->turn[j->priority];
+    if (f)
+        r->spare = f->also;
+    else if (!(f = malloc(sizeof *f)))
+        return NULL;
+    *f = (struct ready_flow){
+        .queue = q, .tenant = j->tenant, .level = j->priority, .also = j->tenant->flows};
+    j->tenant->flows = f;
+    f->next = *turn ? *turn : f;
+    f->prev = *turn ? (*turn)->prev : f;
+    f->prev->next = f->next->prev = f;
+    if (!*turn) *turn = f;
+    q->levels |= (uint16_t)(1u << f->level);
+    return f;
+}
+
+static void flow_end(struct ready *r, struct ready_flow *f) {
+    struct ready_flow **turn = &f->queue->turn[f->level], **at = &f->tenant->flows;
+    while (*at != f) at = &(*at)->also;
+    *at = f->also;
+    f->prev->next = f->next;
+    f->next->prev = f->prev;
+    /* Back by one, so that the next turn is that of the flow behind. */
+    if (*turn == f) *turn = f->prev == f ? NULL : f->prev;
+    if (!*turn) f->queue->levels &= (uint16_t) ~(1u << f->level);
+    f->also = r->spare;
+    r->spare = f;
+}
+
+void ready_fini(struct ready *r) {
+    for (uint32_t i = 0; i < r->n; i++)
+        for (uint32_t p = 0; p < READY_LEVELS; p++)
+            while (r->queue[i].turn[p]) flow_end(r, r->queue[i].turn[p]);
+    for (struct ready_flow *f = r->spare, *next; f; f = next) {
+        next = f->also;
+        free(f);
+    }
+    *r = (struct ready){.n = 0};
 }
 
 int ready_add(struct ready *r, struct job *j) {
+    assert(!j->flow && j->priority < READY_LEVELS);
     struct ready_queue *q = queue_for(r, j);
     if (!q) return ERR_LIMIT;
-    link_at(r, q, j, false);
+    struct ready_flow *f = flow_of(q, j);
+    if (!f && !(f = flow_begin(r, q, j))) return -ENOMEM;
+    j->ready_prev = f->tail;
+    j->ready_next = NULL;
+    if (f->tail)
+        f->tail->ready_next = j;
+    else
+        f->head = j;
+    f->tail = j;
+    j->flow = f;
+    q->jobs++;
+    r->jobs++;
     return 0;
 }
 
-void ready_first(struct ready *r, struct job *j) {
-    struct ready_queue *q = queue_for(r, j);
-    assert(q); /* it was in this queue before its lease */
-    link_at(r, q, j, true);
-}
-
 void ready_drop(struct ready *r, struct job *j) {
-    struct ready_queue *q = j->queue;
-    if (!q) return;
-    uint32_t p = j->priority;
+    struct ready_flow *f = j->flow;
+    if (!f) return;
     if (j->ready_prev)
         j->ready_prev->ready_next = j->ready_next;
     else
-        q->head[p] = j->ready_next;
+        f->head = j->ready_next;
     if (j->ready_next)
         j->ready_next->ready_prev = j->ready_prev;
     else
-        q->tail[p] = j->ready_prev;
-    if (!q->head[p]) q->levels &= (uint16_t) ~(1u << p);
-    j->queue = NULL;
+        f->tail = j->ready_prev;
+    j->flow = NULL;
     j->ready_prev = j->ready_next = NULL;
-    q->jobs--;
+    f->queue->jobs--;
     r->jobs--;
+    if (!f->head) flow_end(r, f);
 }
 
-struct job *ready_head(const struct ready_queue *q) {
-    return q->levels ? q->head[__builtin_ctz(q->levels)] : NULL;
+struct job *ready_head(struct ready_queue *q) {
+    if (!q->levels) return NULL;
+    struct ready_flow **turn = &q->turn[__builtin_ctz(q->levels)];
+    while ((*turn)->deficit < cost_of((*turn)->head)) {
+        *turn = (*turn)->next;
+        (*turn)->deficit += TURN_BYTES;
+    }
+    return (*turn)->head;
+}
+
+void ready_serve(struct job *j) {
+    j->flow->deficit -= cost_of(j);
 }
 
 bool ready_before(const struct job *a, const struct job *b) {

@@ -16,9 +16,11 @@
 
 #define TENANT_DEFAULT "default"
 
+struct ready_flow;
 struct tenant {
     char name[LIMIT_NAME_BYTES + 1];
     uint64_t finished[JOB_STATES]; /* its jobs that have ended since the start */
+    struct ready_flow *flows;      /* ready.h: where jobs of it wait */
     struct tenant *next;
 };
 struct tenants {

@@ -273,9 +273,9 @@ static void check_job(void *arg, struct job *j) {
           job_state_name(j->state), (void *)j->worker);
     CHECK((j->state == JOB_LEASED) == (j->lease_due.slot != 0), "%s: lease timer", id);
     CHECK((j->state == JOB_DELAYED) == (j->delay_due.slot != 0), "%s: delay timer", id);
-    CHECK((j->queue != NULL) == (j->state == JOB_READY && j->commits == 0),
+    CHECK((j->flow != NULL) == (j->state == JOB_READY && j->commits == 0),
           "%s: %s with %u commits is %squeued", id, job_state_name(j->state), j->commits,
-          j->queue ? "" : "not ");
+          j->flow ? "" : "not ");
     if (job_state_terminal(j->state) || j->state == JOB_ACCEPTED)
         CHECK(j->commits > 0, "%s: %s and no commit is pending", id, job_state_name(j->state));
     if (job_state_terminal(j->state)) CHECK(!j->expiry_due.slot, "%s: expiry timer", id);
@@ -286,7 +286,7 @@ static void check_job(void *arg, struct job *j) {
     s->delays += j->delay_due.slot != 0;
     s->expiries += j->expiry_due.slot != 0;
     s->leases += j->lease_due.slot != 0;
-    s->ready += j->queue != NULL;
+    s->ready += j->flow != NULL;
     for (const struct watch *w = j->watches; w; w = w->next) s->watches++;
     for (uint32_t i = 0; i < s->b->n_loaded; i++)
         if (s->b->pipelines.items[i] == j->pipeline) s->queued[i]++;

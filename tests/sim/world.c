@@ -77,6 +77,7 @@ static void broker_drop(void) {
     verdicts_fini(b);
     watches_fini(&b->watches);
     uploads_fini(&b->uploads);
+    ready_fini(&b->ready);
     job_table_fini(&b->jobs);
     tenants_fini(&b->tenants);
     workers_fini(&b->peers);

@@ -18,10 +18,13 @@ static struct pipeline_stage stages[] = {{.name = "a", .run = "test.a"},
                                          {.name = "c", .run = "test.c"}};
 static struct pipeline chain = {.name = "chain", .n_stages = 3, .stages = stages};
 
+static struct tenant somebody = {.name = "somebody"};
+
 static struct job *job(uint64_t id, uint32_t priority, uint32_t stage) {
     struct job *j = job_new(&chain);
     cr_assert_not_null(j);
     j->id = id;
+    j->tenant = &somebody;
     j->priority = priority;
     j->stage = stage;
     return j;
@@ -126,6 +129,7 @@ Test(broker_ready, priority_goes_before_age_and_age_before_nothing) {
     cr_assert_null(ready_head(&r->queue[0]));
     cr_assert_eq(r->jobs, 0);
     for (int i = 0; i < 4; i++) job_free(j[i]);
+    ready_fini(r);
     free(r);
 }
 
@@ -142,6 +146,95 @@ Test(broker_ready, a_queue_is_for_one_program_model_and_stage) {
     job_free(a);
     job_free(b);
     job_free(again);
+    ready_fini(r);
+    free(r);
+}
+
+/* Serves n jobs of the one queue and counts them, and their bytes, by tenant. */
+static void serve(struct ready *r, uint32_t n, uint32_t *jobs, uint64_t *bytes,
+                  const struct tenant *tenants) {
+    for (uint32_t i = 0; i < n; i++) {
+        struct job *j = ready_head(&r->queue[0]);
+        cr_assert_not_null(j);
+        cr_assert_eq(ready_head(&r->queue[0]), j, "looking changes nothing");
+        jobs[j->tenant - tenants]++;
+        bytes[j->tenant - tenants] += j->body.bytes;
+        ready_serve(j);
+        ready_drop(r, j);
+        job_free(j);
+    }
+}
+
+static void wait_in(struct ready *r, struct tenant *t, uint64_t id, uint64_t bytes) {
+    struct job *j = job(id, 4, 0);
+    j->tenant = t;
+    j->body.bytes = bytes;
+    cr_assert_eq(ready_add(r, j), 0);
+}
+
+Test(broker_ready, a_tenant_with_few_jobs_does_not_wait_behind_one_with_many) {
+    struct tenant t[2] = {{.name = "many"}, {.name = "few"}};
+    uint32_t jobs[2] = {0};
+    uint64_t bytes[2] = {0};
+    struct ready *r = calloc(1, sizeof *r);
+    for (uint64_t id = 1; id <= 20000; id++) wait_in(r, &t[0], id, 100);
+    for (uint64_t id = 20001; id <= 20050; id++) wait_in(r, &t[1], id, 100);
+    serve(r, 110, jobs, bytes, t);
+    cr_assert_eq(jobs[1], 50, "%u of them", jobs[1]);
+    serve(r, 20050 - 110, jobs, bytes, t);
+    cr_assert(jobs[0] == 20000 && !ready_head(&r->queue[0]) && !t[0].flows && !t[1].flows);
+    ready_fini(r);
+    free(r);
+}
+
+Test(broker_ready, tenants_share_by_bytes_and_not_by_jobs) {
+    enum { TENANTS = 4, JOBS = 6000 };
+    static const uint64_t size[TENANTS] = {1000, 9000, 40000, 300000};
+    struct tenant t[TENANTS] = {{.name = "a"}, {.name = "b"}, {.name = "c"}, {.name = "d"}};
+    uint32_t jobs[TENANTS] = {0};
+    uint64_t bytes[TENANTS] = {0}, cost[TENANTS], least = UINT64_MAX, most = 0;
+    struct ready *r = calloc(1, sizeof *r);
+    for (uint64_t i = 0; i < JOBS; i++)
+        for (int k = 0; k < TENANTS; k++) wait_in(r, &t[k], i * TENANTS + (uint64_t)k + 1, size[k]);
+    serve(r, 5000, jobs, bytes, t);
+    for (int k = 0; k < TENANTS; k++) {
+        cost[k] = bytes[k] + 4096ull * jobs[k];
+        least = cost[k] < least ? cost[k] : least;
+        most = cost[k] > most ? cost[k] : most;
+    }
+    /* Deficit round robin's bound: the largest job and a turn. */
+    cr_assert_leq(most - least, 304096 + 2 * 16384, "%llu and %llu bytes",
+                  (unsigned long long)least, (unsigned long long)most);
+    while (ready_head(&r->queue[0])) serve(r, 1, jobs, bytes, t);
+    ready_fini(r);
+    free(r);
+}
+
+Test(broker_ready, among_many_tenants_nobody_starves_while_jobs_come_and_go) {
+    enum { TENANTS = 1000, TURNS = 200000 };
+    static struct tenant t[TENANTS];
+    static uint32_t jobs[TENANTS];
+    static uint64_t bytes[TENANTS];
+    struct ready *r = calloc(1, sizeof *r);
+    uint64_t rng = 3, id = 0;
+    for (int k = 0; k < TENANTS; k++)
+        for (int i = 0; i < 1 + k % 50; i++) wait_in(r, &t[k], ++id, 100);
+    for (int i = 0; i < TURNS; i++) { /* the first tenant floods, everybody keeps something */
+        struct job *j = ready_head(&r->queue[0]);
+        struct tenant *of = j->tenant;
+        serve(r, 1, jobs, bytes, t);
+        wait_in(r, of, ++id, 100);
+        if (rng_next(&rng) % 2) wait_in(r, &t[0], ++id, 100);
+    }
+    uint32_t least = UINT32_MAX, most = 0;
+    for (int k = 0; k < TENANTS; k++) {
+        least = jobs[k] < least ? jobs[k] : least;
+        most = jobs[k] > most ? jobs[k] : most;
+    }
+    cr_assert(least >= 40, "the last one had %u turns", least);
+    cr_assert(jobs[0] <= 5 * (uint32_t)(TURNS / TENANTS), "the flood had %u of %d", jobs[0], TURNS);
+    while (ready_head(&r->queue[0])) serve(r, 1, jobs, bytes, t);
+    ready_fini(r);
     free(r);
 }
 
@@ -156,9 +249,11 @@ Test(broker_ready, too_many_kinds_of_queue_are_refused) {
         stage[i] = (struct pipeline_stage){.name = "s", .run = name[i]};
         p[i] = (struct pipeline){.n_stages = 1, .stages = &stage[i]};
         j[i] = job_new(&p[i]);
+        j[i]->tenant = &somebody;
         cr_assert_eq(ready_add(r, j[i]), i < READY_QUEUES ? 0 : ERR_LIMIT);
     }
     for (int i = 0; i <= READY_QUEUES; i++) job_free(j[i]);
+    ready_fini(r);
     free(r);
 }
 
