@@ -151,6 +151,7 @@ Test(entities, parties_come_with_their_role) {
           "party 'Acme Tools, Inc.' Acme Tools, Inc./Supplier; party 'Jane Doe' Jane Doe/Buyer");
     finds(g, "This Supply Agreement (the \"Agreement\") of the Effective Date (\"Effective Date\")",
           "");
+    finds(g, "registered under the Investment Company Act of 1940 (the \"1940 Act\")", "");
     finds(g, "甲方（采购方）：青禾制造有限公司\n乙 方： 远岫科技股份有限公司，住所：北岭\n",
           "party '青禾制造有限公司' 青禾制造有限公司/甲方; party '远岫科技股份有限公司' "
           "远岫科技股份有限公司/乙 方");

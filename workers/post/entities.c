@@ -205,6 +205,8 @@ static bool party_value(const struct match *m, struct entity *e) {
         if (e->role.len >= strlen(things[i]) &&
             memcmp(e->role.data, things[i], strlen(things[i])) == 0 && !has(e->role, "Partner"))
             return false;
+    if (e->role.len > 4 && memcmp((const char *)e->role.data + e->role.len - 4, " Act", 4) == 0)
+        return false; /* a law: "(the "1940 Act")" */
     return !has(e->name, "Agreement") && !has(e->name, "AGREEMENT");
 }
 
