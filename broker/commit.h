@@ -38,7 +38,7 @@ enum commit_type {
     COMMIT_BURY,   /* dead letters go, by their ids */
     COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
     COMMIT_UPLOAD, /* a new upload */
-    COMMIT_CHUNK,  /* a part of it, parts[0] at upload.have */
+    COMMIT_CHUNK,  /* a part of it, parts[0] at offset */
     COMMIT_DROP,   /* an upload and its bytes go */
     COMMIT_LOOK,   /* is upload.id a job by now? */
     COMMIT_REOPEN
@@ -55,6 +55,7 @@ struct commit_op {
     /* ADD, FORGET: where the body comes from, id 0 when it comes with the job. Afterwards, of a
      * CHUNK: what is there; of a FORGET: the upload that is there again; bytes 0: none is. */
     struct upload_record upload;
+    uint64_t offset; /* CHUNK */
 
     const uint64_t *ids; /* BURY: [n_ids]; how many of them were there in n_dropped */
     uint32_t n_ids, n_dropped;

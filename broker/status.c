@@ -257,7 +257,7 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 17);
+    pack_map(&p, 19);
     pack_counts(&p, b, NULL);
     pack_queues(&p, b);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
@@ -269,6 +269,8 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     pack_kv_u64(&p, "handed_bytes", b->handed_bytes);
     pack_kv_u64(&p, "workers", b->peers.n);
     pack_kv_u64(&p, "watches", b->watches.n);
+    pack_kv_u64(&p, "uploads", b->uploads.n);
+    pack_kv_u64(&p, "upload_bytes_missing", uploads_missing_bytes(&b->uploads));
     pack_kv_u64(&p, "owed", b->owed.n);
     pack_kv_u64(&p, "refused", b->refused);
     pack_kv_u64(&p, "dropped", b->dropped);

@@ -6,7 +6,7 @@
 static int append(struct store_write *w, struct commit_op *op) {
     struct upload_record now;
     int e = uploads_get(store_write_view(w), op->upload.id, &now);
-    op->behind = e == -ENOENT || (e == 0 && now.have != op->upload.have);
+    op->behind = e == -ENOENT || (e == 0 && now.have != op->offset);
     if (e == -ENOENT) {
         op->upload.bytes = 0;
         return 0;

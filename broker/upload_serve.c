@@ -192,7 +192,7 @@ void on_upload_chunk(struct broker *b, const struct request *r) {
         why.retry_after_ms = RETRY_MS;
         goto refuse;
     }
-    op->upload.have = u->next;
+    op->offset = u->next;
     u->next += r->payload[0].len;
     b->commit_bytes += op->held = commit_op_bytes(op);
     outbox_add(b, op);

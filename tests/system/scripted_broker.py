@@ -129,8 +129,9 @@ class FakeBroker:
     def register(self, timeout_s=20):
         return self.registered(self.expect("REGISTER", timeout_s=timeout_s))
 
-    def lease(self, runs, body, number=None, first=0, inputs=(), alone=False, **stage):
-        """Leases a job whose span is these stages; a run may be a dict with more fields."""
+    def lease(self, runs, body, number=None, first=0, inputs=(), alone=False, in_parts=False, **stage):
+        """Leases a job whose span is these stages; a run may be a dict with more fields. The body is
+        a document, or a list of the parts of one."""
         self.attempt += 1
         number = number or 1000 + self.attempt
         plan = []
@@ -142,5 +143,7 @@ class FakeBroker:
                   "seed": 7, "plan": plan}
         if alone:
             header["alone"] = True
-        self.send("LEASE", header, [msgpack.packb(body), *inputs])
+        if in_parts:
+            header["body_parts"] = len(body)
+        self.send("LEASE", header, [*(body if in_parts else [msgpack.packb(body)]), *inputs])
         return header["job"], self.attempt

@@ -271,6 +271,8 @@ def test_a_key_finds_the_upload_of_a_client_that_died(shared, client):
 
 def test_open_uploads_are_bounded_for_a_client_and_dropping_one_makes_room(client):
     ups = [Upload(client, BODY, crc=BODY_CRC).begin() for _ in range(16)]
+    assert client.stats()["uploads"] >= 16
+    assert client.stats()["upload_bytes_missing"] >= 16 * len(BODY)
     refusal = client.refused(UPLOAD_BEGIN, {"bytes": 2 * MIB, "crc": 1})
     assert refusal["code"] == "full" and "16" in refusal["limit"] and refusal["retry_after_ms"] > 0
     assert ups[0].state(UPLOAD_DROP, {"upload": ups[0].name})["bytes"] == 0

@@ -132,6 +132,29 @@ def test_a_span_that_begins_in_the_middle_takes_its_input_from_the_frames(broker
     assert done.document()["input"] == big
 
 
+@pytest.mark.parametrize("parts", [1, 2, 16])
+def test_a_body_in_parts_is_put_together_and_kept_apart_from_the_input(broker, start, parts):
+    start()
+    broker.register()
+    body, given = {"text": "b" * 300_000}, {"i": "x" * 1000}
+    packed, packed_input = msgpack.packb(body), msgpack.packb(given)
+    step = -(-len(packed) // parts)
+    cut = [packed[at:at + step] for at in range(0, len(packed), step)]
+    for inputs in ([], [packed_input], [packed_input[:500], packed_input[500:]]):
+        broker.lease(["test.echo"], cut, first=1, inputs=inputs, in_parts=True)
+        done = broker.expect("STAGE_DONE").document()
+        assert done["body"] == body and done["input"] == (given if inputs else None)
+
+
+def test_a_lease_with_fewer_frames_than_its_body_has_parts_is_refused(broker, start):
+    start()
+    broker.register()
+    broker.send("LEASE", {"job": "0" * 12 + "1", "kind": "test", "stage": 0, "attempt": 99, "seed": 1,
+                          "body_parts": 3, "plan": [{"name": "a", "run": "test.echo"}]}, [b"\x80"])
+    failed = broker.expect("STAGE_FAILED")
+    assert failed["attempt"] == 99 and "3 parts" in failed["reason"]
+
+
 def test_jobs_with_the_same_stages_run_as_one_batch(broker, start):
     start()
     broker.register()

@@ -335,5 +335,178 @@ Test(broker_commit, what_follows_an_outcome_without_room_never_overtakes_it) {
                  "and now whoever pushes knows");
     commit_op_free(first);
     commit_op_free(second);
+
+    rig_close(&r);
+}
+
+/* ---- uploads ---- */
+
+static struct commit_op *of_upload(enum commit_type type, struct bytes whole, uint64_t offset,
+                                   struct bytes chunk) {
+    struct commit_op *op = commit_op_new(type);
+    cr_assert_not_null(op);
+    op->upload = (struct upload_record){.id = 1,
+                                        .bytes = whole.len,
+                                        .crc = crc32c(0, whole.data, whole.len),
+                                        .tenant = bytes_str("default")};
+    op->offset = offset;
+    op->record.kind = bytes_str("text.embed");
+    op->record.tenant = bytes_str("default");
+    if (type == COMMIT_CHUNK) {
+        op->n_parts = 1;
+        op->parts[0] = chunk;
+    }
+    return op;
+}
+
+/* Runs one and returns it, to be freed. */
+static struct commit_op *ran(struct rig *r, struct commit_op *op) {
+    commit_push(r->committer, op);
+    return done(r);
+}
+
+static struct commit_op *submit_upload(struct bytes whole, const char *key) {
+    struct commit_op *op = submit(1, key, whole);
+    op->n_parts = 0;
+    op->record.body.in_blob = true;
+    op->upload = (struct upload_record){.id = 1,
+                                        .bytes = whole.len,
+                                        .have = whole.len,
+                                        .crc = op->record.body.crc,
+                                        .have_crc = op->record.body.crc,
+                                        .tenant = bytes_str("default")};
+    return op;
+}
+
+static void reopen(struct rig *r) {
+    cr_assert_eq(outcome(r, commit_op_new(COMMIT_REOPEN)), 0);
+}
+
+static struct bytes whole_of(struct rig *r, size_t *chunk) {
+    *chunk = uploads_chunk_bytes(r->store);
+    uint8_t *data = calloc(1, 2 * *chunk);
+    cr_assert_not_null(data);
+    for (size_t i = 0; i < 2 * *chunk; i++) data[i] = (uint8_t)(i * 31 >> 3);
+    return bytes_of(data, 2 * *chunk);
+}
+
+Test(broker_commit, a_chunk_is_written_behind_what_is_on_disk_and_nowhere_else) {
+    struct rig r;
+    size_t chunk;
+    rig_open(&r);
+    struct bytes whole = whole_of(&r, &chunk);
+    struct bytes part[2] = {bytes_of(whole.data, chunk),
+                            bytes_of((const uint8_t *)whole.data + chunk, chunk)};
+    struct commit_op *op = ran(&r, of_upload(COMMIT_CHUNK, whole, 0, part[0]));
+    cr_assert(op->error == 0 && op->behind && op->upload.bytes == 0, "there is no such upload");
+    commit_op_free(op);
+    cr_assert_eq(outcome(&r, of_upload(COMMIT_UPLOAD, whole, 0, part[0])), 0);
+    op = ran(&r, of_upload(COMMIT_CHUNK, whole, chunk, part[1]));
+    cr_assert(op->error == 0 && op->behind && op->upload.have == 0, "there would be a hole");
+    commit_op_free(op);
+    for (uint32_t i = 0; i < 2; i++) {
+        op = ran(&r, of_upload(COMMIT_CHUNK, whole, i * chunk, part[i]));
+        cr_assert(op->error == 0 && !op->behind && op->upload.have == (i + 1) * chunk);
+        commit_op_free(op);
+        op = ran(&r, of_upload(COMMIT_CHUNK, whole, i * chunk, part[i]));
+        cr_assert(op->error == 0 && op->behind && op->upload.have == (i + 1) * chunk, "twice");
+        commit_op_free(op);
+    }
+    cr_assert_eq(outcome(&r, submit_upload(whole, NULL)), 0);
+    cr_assert_eq(stored(&r, 1, NULL), 0);
+    op = ran(&r, of_upload(COMMIT_LOOK, whole, 0, part[0]));
+    cr_assert(op->error == 0 && op->existing == 1 && op->existing_seed == 10 && !op->conflict);
+    commit_op_free(op);
+    op = of_upload(COMMIT_LOOK, whole, 0, part[0]);
+    op->record.tenant = bytes_str("another");
+    op = ran(&r, op);
+    cr_assert(op->error == 0 && op->existing == 0, "another tenant's job is none");
+    commit_op_free(op);
+    free((void *)whole.data);
+    rig_close(&r);
+}
+
+/* The flush of the submit fails: half of the times its job is on disk all the same. Taken back, the
+ * upload is whole again and can be submitted. */
+Test(broker_commit, a_submit_that_is_taken_back_leaves_the_upload) {
+    for (int landed = 0; landed < 2; landed++) {
+        struct rig r;
+        size_t chunk;
+        rig_open(&r);
+        struct bytes whole = whole_of(&r, &chunk);
+        cr_assert_eq(outcome(&r, of_upload(COMMIT_UPLOAD, whole, 0, whole)), 0);
+        for (uint32_t i = 0; i < 2; i++)
+            cr_assert_eq(
+                outcome(&r, of_upload(COMMIT_CHUNK, whole, i * chunk,
+                                      bytes_of((const uint8_t *)whole.data + i * chunk, chunk))),
+                0);
+        if (landed) {
+            cr_assert_eq(outcome(&r, submit_upload(whole, "k")), 0);
+        } else {
+            store_fail_commit(r.store, 1, -EIO);
+            cr_assert_neq(outcome(&r, submit_upload(whole, "k")), 0);
+            reopen(&r);
+        }
+        struct commit_op *op = submit_upload(whole, "k");
+        op->type = COMMIT_FORGET;
+        op = ran(&r, op);
+        cr_assert(op->error == 0 && op->upload.bytes == whole.len);
+        commit_op_free(op);
+        cr_assert_eq(stored(&r, 1, NULL), -ENOENT);
+        reopen(&r); /* sweeps what nobody names */
+        cr_assert_eq(outcome(&r, submit_upload(whole, "k")), 0);
+        struct store_read *t;
+        struct job_record rec;
+        struct buf body = {0};
+        cr_assert_eq(store_read_begin(r.store, &t), 0);
+        cr_assert_eq(jobs_get(t, 1, &rec, NULL), 0);
+        cr_assert_eq(store_payload_get(t, 1, JOB_SLOT_BODY, &rec.body, &body), 0);
+        cr_assert(bytes_eq(buf_bytes(&body), whole));
+        store_read_end(t);
+        buf_fini(&body);
+        free((void *)whole.data);
+        rig_close(&r);
+    }
+}
+
+Test(broker_commit, an_upload_whose_key_has_a_job_is_dropped) {
+    struct rig r;
+    struct store_usage u;
+    rig_open(&r);
+    struct bytes body = bytes_str("a body");
+    struct commit_op *first = submit(5, "k", body);
+    cr_assert_eq(outcome(&r, first), 0);
+    struct commit_op *op = of_upload(COMMIT_UPLOAD, body, 0, body);
+    cr_assert_eq(outcome(&r, op), 0);
+    cr_assert_eq(outcome(&r, of_upload(COMMIT_CHUNK, body, 0, body)), 0);
+    op = ran(&r, submit_upload(body, "k"));
+    cr_assert(op->error == 0 && op->existing == 5 && !op->conflict);
+    commit_op_free(op);
+    op = ran(&r, of_upload(COMMIT_CHUNK, body, 0, body));
+    cr_assert(op->behind && op->upload.bytes == 0);
+    commit_op_free(op);
+    cr_assert_eq(store_usage(r.store, &u), 0);
+    cr_assert_eq(u.chunks, 0);
+    rig_close(&r);
+}
+
+/* An operation that spoils its transaction has the others applied again. */
+Test(broker_commit, a_chunk_is_written_once_though_its_batch_was_tried_twice) {
+    struct rig r;
+    size_t chunk;
+    rig_open(&r);
+    struct bytes whole = whole_of(&r, &chunk);
+    cr_assert_eq(outcome(&r, of_upload(COMMIT_UPLOAD, whole, 0, whole)), 0);
+    struct commit_op *first = of_upload(COMMIT_CHUNK, whole, 0, bytes_of(whole.data, chunk));
+    struct commit_op *bad = submit(1, NULL, bytes_str("b"));
+    bad->record.n_stages = LIMIT_STAGES + 1;
+    first->also = bad; /* in one transaction, whatever else gathers */
+    commit_push(r.committer, first);
+    struct commit_op *op = done(&r);
+    cr_assert(op->error == 0 && !op->behind && op->upload.have == chunk, "%d %d", op->error,
+              op->behind);
+    cr_assert_eq(bad->error, ERR_LIMIT);
+    commit_op_free(op);
+    free((void *)whole.data);
     rig_close(&r);
 }
