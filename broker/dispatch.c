@@ -89,7 +89,8 @@ void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const s
     struct caller by;
     memset(&why, 0, sizeof why);
     if (!auth_of(&b->auth, &b->tenants, &m->peer, &by)) {
-        refuse(b, s, m, &why); /* which says that its key was revoked */
+        /* In the words of a revoked key, whatever is handed over here. */
+        reply_refused(b, s, &m->peer, m->frames > 1 ? msg_req(m->frame[1]) : 0, &why);
         return;
     }
     if (msg_open(m->frame, m->frames, from, &d, &why) != 0) {
