@@ -72,6 +72,7 @@ static void broker_drop(void) {
     struct broker *b = W->b;
     drop_list(&b->outbox);
     drop_list(&b->retries);
+    drop_list(&b->no_room);
     net_drop_store();
     committer_stop(b->committer);
     verdicts_fini(b);
