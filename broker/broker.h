@@ -3,7 +3,7 @@
  * main.c opens it, loop.c turns it, dispatch.c routes messages to submit.c, dead.c and requests.c
  * (clients) and outcomes.c (workers), effects.c carries out what job_transition decided, disk.c
  * keeps what the store did not take, match.c leases,
- * recover.c reloads a store, status.c describes.
+ * recover.c reloads a store, reload.c the settings, status.c describes.
  *
  * Units: *_ms are monotonic unless a name says wall.  Owner: the loop thread.  Memory: bounded by
  * the caps of base/limits.h and the configuration.  Errors: as each call says.
@@ -14,6 +14,7 @@
 #include "broker/auth.h"
 #include "broker/commit.h"
 #include "broker/config.h"
+#include "broker/load.h"
 #include "broker/owed.h"
 #include "broker/peer.h"
 #include "broker/ready.h"
@@ -55,7 +56,8 @@ struct broker {
     struct due_table leases, delays, expiries;
     uint64_t last_id, next_attempt;
     uint64_t handed_bytes;
-    uint32_t queued[LIMIT_PIPELINES]; /* live jobs of each loaded pipeline */
+    struct load load; /* what the live jobs add up to, and the settings that bound it */
+    int settings_fd;  /* inotify of the settings' folder; -1: none */
 
     uint64_t commit_bytes;      /* held by operations that are not on disk yet */
     uint64_t op_seq;            /* operations made so far */
@@ -201,6 +203,13 @@ void worker_lost(struct broker *b, struct worker *w, const char *why);
 /* The key of this number is worth nothing any more: what its connections wait for is forgotten, the
  * leases of its workers are taken back and not counted, and reply sends them nothing more. */
 void user_gone(void *broker, uint32_t user);
+
+/* ---- the settings file (reload.c) ---- */
+int reload_open(struct broker *b, char *err, size_t err_bytes);
+void reload_close(struct broker *b);
+bool reload_wanted(struct broker *b); /* the file has changed since the last call */
+/* Reads it again; when it is bad the settings stay as they were, and a line in the log says so. */
+void reload(struct broker *b);
 
 void match(struct broker *b);
 int recover(struct broker *b, char *err, size_t err_bytes);

@@ -19,6 +19,7 @@ enum {
     OPT_CURVE,
     OPT_KEYS,
     OPT_PIPELINES,
+    OPT_SETTINGS,
     OPT_LEASE,
     OPT_BEAT,
     OPT_QUEUE,
@@ -39,6 +40,8 @@ static const struct argp_option options[] = {
     {"keys", OPT_KEYS, "DIR", 0, "the keys' folder (DIR/keys); implies --curve", 0},
     {"pipelines", OPT_PIPELINES, "DIR[:DIR]", 0,
      "folders of pipeline files; an empty one stands for the installed ones", 0},
+    {"settings", OPT_SETTINGS, "FILE", 0,
+     "shares and limits, read again when the file changes (none)", 0},
     {"lease-ms", OPT_LEASE, "MS", 0, "a worker unheard for this long has died (6000)", 0},
     {"heartbeat-ms", OPT_BEAT, "MS", 0, "workers beat this often (1000)", 0},
     {"queue-max", OPT_QUEUE, "JOBS", 0, "live jobs in all (1000000)", 0},
@@ -88,6 +91,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_CURVE: c->curve = true; break;
     case OPT_KEYS: copy(state, c->keys, sizeof c->keys, arg); break;
     case OPT_PIPELINES: copy(state, c->pipelines, sizeof c->pipelines, arg); break;
+    case OPT_SETTINGS: copy(state, c->settings, sizeof c->settings, arg); break;
     case OPT_LEASE: c->lease_ms = (int64_t)number(state, arg, 100, 3600000); break;
     case OPT_BEAT: c->heartbeat_ms = (int64_t)number(state, arg, 10, 60000); break;
     case OPT_QUEUE: c->queue_max = (uint32_t)number(state, arg, 1, LIMIT_JOBS_QUEUED); break;

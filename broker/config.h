@@ -15,6 +15,7 @@ struct config {
     char dir[256];                   /* the store; sockets by default too */
     char clients[288], workers[288]; /* endpoints to bind */
     char pipelines[512];
+    char settings[512]; /* a file; empty: none */
     bool curve;
     char keys[400]; /* certificates; empty: no CURVE */
     int64_t lease_ms, heartbeat_ms;

@@ -78,6 +78,7 @@ static void commit(struct broker *b, struct job *j, struct commit_op *op) {
 
 void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op) {
     if (fx & JOB_FX_UNLEASE) end_lease(b, j);
+    caps_follow(&b->load.caps, j, b->now_ms);
     if (fx & JOB_FX_UNQUEUE) {
         ready_drop(&b->ready, j);
         due_drop(&b->delays, &j->delay_due);
@@ -124,8 +125,7 @@ void effects_forget(struct broker *b, struct job *j) {
     due_drop(&b->expiries, &j->expiry_due);
     while (j->watches) watch_drop(&b->watches, j->watches);
     drop_handed(b, j);
-    for (uint32_t i = 0; i < b->n_loaded; i++)
-        if (b->pipelines.items[i] == j->pipeline) b->queued[i]--;
+    load_give(b, j);
     job_table_remove(&b->jobs, j);
     job_free(j);
 }

@@ -64,15 +64,17 @@ struct job {
     char *reason;                                           /* owned, or NULL */
     struct job_payload body, input, result;                 /* `inlined` is owned with the job */
     uint32_t input_stage;                                   /* whose output `input` is */
-    uint32_t durable_stage; /* where a restart goes on: what `input` feeds */
-    struct buf handed;      /* output of stage - 1 that is in memory only */
-    bool in_memory;         /* `handed` feeds `stage`; else `input` does */
-    bool forgotten;         /* its submit was refused after all: drop it */
-    uint32_t commits;       /* of this job, on their way to the disk */
-    uint32_t no_room;       /* of these, kept until the store has room */
-    uint64_t last_seq;      /* of its history and events */
-    uint64_t told_seq;      /* the newest line of its history that followers may know */
-    uint64_t origin;        /* the dead letter that it was made of; 0: none */
+    uint32_t durable_stage;         /* where a restart goes on: what `input` feeds */
+    struct buf handed;              /* output of stage - 1 that is in memory only */
+    bool in_memory;                 /* `handed` feeds `stage`; else `input` does */
+    bool forgotten;                 /* its submit was refused after all: drop it */
+    uint32_t commits;               /* of this job, on their way to the disk */
+    uint32_t no_room;               /* of these, kept until the store has room */
+    uint64_t last_seq;              /* of its history and events */
+    uint64_t told_seq;              /* the newest line of its history that followers may know */
+    uint64_t origin;                /* the dead letter that it was made of; 0: none */
+    bool counted;                   /* load.h */
+    uint8_t counts_from, counts_to; /* caps.h: the stages at which it counts */
 
     struct job *ready_prev, *ready_next; /* ready.h */
     struct ready_flow *flow;             /* NULL: not queued */

@@ -44,6 +44,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     int e = job_table_init(&b->jobs, LIMIT_JOBS_QUEUED);
     if (!e) e = owed_init(&b->owed, LIMIT_SUBSCRIBERS);
     if (e) return err_set(err, err_bytes, e, "out of memory");
+    if ((e = reload_open(b, err, err_bytes))) return e;
     if (c->keys[0] && (e = auth_open(&b->auth, c->keys, &b->tenants, err, err_bytes))) return e;
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
     char dir[8 * sizeof c->pipelines]; /* the installed one may be named by nothing */
@@ -78,6 +79,7 @@ static void close_all(struct broker *b) {
     workers_fini(&b->peers);
     ready_fini(&b->ready);
     job_table_fini(&b->jobs);
+    reload_close(b);
     tenants_fini(&b->tenants);
     due_fini(&b->leases);
     due_fini(&b->delays);

@@ -114,7 +114,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
         log_error("lease_failed", "error=\"%s\"", err_text(e));
         return false;
     }
-    uint32_t span = worker_span(w, j);
+    uint32_t span = caps_span(&b->load.caps, j, worker_span(w, j));
     struct job_event event = {.type = JOB_EV_LEASED, .attempt = ++b->next_attempt, .span = span};
     struct buf plan = {.max_bytes = LIMIT_HEADER_BYTES};
     pack_plan(&plan, j, span);
@@ -152,7 +152,8 @@ void match(struct broker *b) {
         struct worker *with = NULL;
         for (uint32_t i = 0; i < b->ready.n; i++) {
             struct job *j = ready_head(&b->ready.queue[i]);
-            struct worker *w = j && (!best || ready_before(j, best)) ? best_worker(b, j) : NULL;
+            if (!j || (best && !ready_before(j, best)) || !caps_span(&b->load.caps, j, 1)) continue;
+            struct worker *w = best_worker(b, j);
             if (!w) continue;
             best = j;
             with = w;

@@ -13,13 +13,16 @@ static bool same(const char *a, const char *b) {
 
 static struct ready_queue *queue_for(struct ready *r, const struct job *j) {
     const struct pipeline_stage *s = &j->pipeline->stages[j->stage];
+    const char *next = j->stage + 1 < j->pipeline->n_stages ? s[1].run : NULL;
     for (uint32_t i = 0; i < r->n; i++) {
         struct ready_queue *q = &r->queue[i];
-        if (q->stage == j->stage && same(q->run, s->run) && same(q->model, s->model)) return q;
+        if (q->stage == j->stage && same(q->run, s->run) && same(q->model, s->model) &&
+            same(q->next, next))
+            return q;
     }
     if (r->n == READY_QUEUES) return NULL;
     struct ready_queue *q = &r->queue[r->n++];
-    *q = (struct ready_queue){.run = s->run, .model = s->model, .stage = j->stage};
+    *q = (struct ready_queue){.run = s->run, .model = s->model, .next = next, .stage = j->stage};
     return q;
 }
 
@@ -122,7 +125,7 @@ struct job *ready_head(struct ready_queue *q) {
     struct ready_flow **turn = &q->turn[__builtin_ctz(q->levels)];
     while ((*turn)->deficit < cost_of((*turn)->head)) {
         *turn = (*turn)->next;
-        (*turn)->deficit += TURN_BYTES;
+        (*turn)->deficit += (int64_t)tenant_weight((*turn)->tenant) * TURN_BYTES;
     }
     return (*turn)->head;
 }

@@ -1,10 +1,11 @@
 /* ready.h - the jobs that wait for a worker, in the order in which they are served.
  *
- * One queue for each (stage program, model, stage index): what a worker either can run or cannot.
+ * One queue for each (stage program, model, stage index, next stage program): what a worker either
+ * can run or cannot, and what waits for the same room behind it (caps.h) or does not.
  * Inside a queue: strict priority levels; in a level the tenants take turns (deficit round robin),
- * each turn worth the same number of bytes, however many jobs a tenant has waiting; of one tenant
- * the oldest job. Between queues that a worker can serve: the lower priority number first, then the
- * later stage (what is nearly finished drains first), then the older job.
+ * each turn worth a number of bytes that grows with the tenant's weight, however many jobs it has
+ * waiting; of one tenant the oldest job. Between queues that a worker can serve: the lower priority
+ * number first, then the later stage (what is nearly finished drains first), then the older job.
  *
  * Deficit round robin: M. Shreedhar, G. Varghese, Efficient Fair Queuing Using Deficit Round-Robin,
  * SIGCOMM 1995. A tenant that has nothing waiting saves nothing for later.
@@ -30,7 +31,8 @@ struct ready_flow { /* the jobs of one tenant in one level of a queue; there whi
     struct ready_flow *also;        /* of the same tenant; in the list of spare ones: the next */
 };
 struct ready_queue {
-    const char *run, *model; /* of the pipeline that made it first; model may be NULL */
+    /* Of the pipeline that made it first; model and next may be NULL. */
+    const char *run, *model, *next;
     uint32_t stage, jobs;
     uint16_t levels;                       /* bit p is set while level p has jobs */
     struct ready_flow *turn[READY_LEVELS]; /* whose turn it is */

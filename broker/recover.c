@@ -35,8 +35,7 @@ static int revive(void *arg, const struct job_record *r) {
         job_free(j);
         return err_set(v->err, sizeof v->err, e, "job %s cannot be reloaded: %s", id, err_text(e));
     }
-    for (uint32_t i = 0; i < b->n_loaded; i++)
-        if (b->pipelines.items[i] == p) b->queued[i]++;
+    load_take(b, j);
     if (j->expires_ms)
         due_set(&b->expiries, &j->expiry_due, b->now_ms + (j->expires_ms - b->now_wall_ms));
     if (j->state == JOB_DELAYED)

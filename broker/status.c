@@ -226,9 +226,10 @@ static void pack_queues(struct packer *p, const struct broker *b) {
     pack_array(p, b->ready.n);
     for (uint32_t i = 0; i < b->ready.n; i++) {
         const struct ready_queue *q = &b->ready.queue[i];
-        pack_map(p, 4);
+        pack_map(p, 5);
         pack_kv_str(p, "run", q->run);
         pack_kv_str(p, "model", q->model ? q->model : "");
+        pack_kv_str(p, "next", q->next ? q->next : "");
         pack_kv_u64(p, "stage", q->stage);
         pack_kv_u64(p, "queued", q->jobs);
     }

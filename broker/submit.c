@@ -44,20 +44,11 @@ bool refuse_writes(struct broker *b, struct refusal *why) {
     return true;
 }
 
-static bool refuse_load(struct broker *b, const struct pipeline *p, uint32_t index,
-                        uint64_t body_bytes, struct refusal *why) {
-    char limit[64];
+static bool refuse_draft(struct broker *b, const struct draft *d, struct refusal *why) {
     if (refuse_writes(b, why)) return true;
-    if (!disk_has_room(b, body_bytes)) {
-        refuse_full(why);
-        return true;
-    }
-    bool own = b->queued[index] >= p->queue_max;
-    if (!own && b->jobs.len < b->config.queue_max) return false;
-    snprintf(limit, sizeof limit, "at most %u jobs", own ? p->queue_max : b->config.queue_max);
-    refusal_set(why, "full", "pipeline", limit, "submit again later",
-                "%s has as many live jobs as it may", own ? p->name : "the broker");
-    why->retry_after_ms = RETRY_FULL_MS;
+    if (disk_has_room(b, d->body.len))
+        return load_refuses(b, d, d->upload ? d->upload->bytes : d->body.len, why);
+    refuse_full(why);
     return true;
 }
 
@@ -133,7 +124,7 @@ fail:
 
 struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct refusal *why) {
     struct bytes body = d->body;
-    if (refuse_load(b, d->pipeline, d->index, body.len, why)) return NULL;
+    if (refuse_draft(b, d, why)) return NULL;
     if (d->upload && upload_read(b, d->upload, &body, why) != 0) return NULL;
     if (kind_decode(d->kind, body, NULL, why) != 0) return NULL;
     struct job *j = make_job(b, d);
@@ -147,7 +138,7 @@ struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct re
         why->retry_after_ms = RETRY_FULL_MS;
         return NULL;
     }
-    b->queued[d->index]++;
+    load_take(b, j);
     op->answer = true;
     effects_prepare(b, j, op);
     return op;

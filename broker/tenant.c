@@ -20,8 +20,14 @@ struct tenant *tenant_get(struct tenants *t, struct bytes name) {
         free(x);
         return NULL;
     }
+    if (t->settings) x->settings = settings_tenant(t->settings, x->name);
     x->next = t->first;
     t->first = x;
     t->n++;
     return x;
+}
+
+void tenants_settle(struct tenants *t, const struct settings *s) {
+    t->settings = s;
+    for (struct tenant *x = t->first; x; x = x->next) x->settings = settings_tenant(s, x->name);
 }

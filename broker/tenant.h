@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
+#include "pipelines/settings.h"
 #include "schemas/job.h"
 
 #define TENANT_DEFAULT "default"
@@ -19,17 +20,24 @@
 struct ready_flow;
 struct tenant {
     char name[LIMIT_NAME_BYTES + 1];
-    uint64_t finished[JOB_STATES]; /* its jobs that have ended since the start */
-    struct ready_flow *flows;      /* ready.h: where jobs of it wait */
+    uint64_t finished[JOB_STATES];          /* its jobs that have ended since the start */
+    struct ready_flow *flows;               /* ready.h: where jobs of it wait */
+    const struct settings_tenant *settings; /* NULL: none are known */
     struct tenant *next;
 };
 struct tenants {
     struct tenant *first;
     uint32_t n;
+    const struct settings *settings; /* borrowed; of those who are new, too */
 };
 
 void tenants_fini(struct tenants *t); /* accepts zeroed memory */
 /* The tenant of this name, made when it is new. NULL: no memory, too many, or not a name. */
 struct tenant *tenant_get(struct tenants *t, struct bytes name);
+/* From now on these settings hold. */
+void tenants_settle(struct tenants *t, const struct settings *s);
+static inline uint32_t tenant_weight(const struct tenant *t) {
+    return t->settings ? t->settings->weight : 1;
+}
 
 #endif

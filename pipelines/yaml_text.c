@@ -35,20 +35,41 @@ static cyaml_config_t config_of(struct story *s) {
                             .flags = CYAML_CFG_NO_ALIAS};
 }
 
+/* Where `key:` stands as a key at or behind `at`, comments left out; NULL: nowhere. */
+static const char *find_key(const char *data, const char *at, const char *key) {
+    size_t len = strlen(key);
+    for (; *at; at++) {
+        bool starts = at == data || strchr(" {,\n\"'", at[-1]);
+        if (*at == '#' && (at == data || strchr(" \t\n", at[-1]))) {
+            at += strcspn(at, "\n");
+            if (!*at) break;
+        } else if (starts && strncmp(at, key, len) == 0) {
+            const char *end = at + len;
+            end += strspn(end, "\"'");
+            if (end[strspn(end, " ")] == ':') return at;
+        }
+    }
+    return NULL;
+}
+
+static unsigned line_of(const char *data, const char *at) {
+    unsigned line = 1;
+    for (; data < at; data++) line += *data == '\n';
+    return line;
+}
+
+unsigned yaml_text_line(const char *data, const char *list, const char *field, unsigned nth) {
+    const char *at = find_key(data, data, list);
+    for (unsigned i = 0; at && i <= nth; i++) at = find_key(data, at + 1, field);
+    return at ? line_of(data, at) : 1;
+}
+
 /* libcyaml places an unknown key at the value before it: look for the key itself. */
 static void place_key(struct story *s, const char *data) {
     static const char before[] = "Unexpected key: ";
     if (strncmp(s->what, before, sizeof before - 1) != 0) return;
-    const char *key = s->what + sizeof before - 1;
-    size_t len = strlen(key);
-    unsigned line = 1;
-    for (const char *at = data; *at; line += *at == '\n', at++) {
-        bool starts = at == data || strchr(" {,\n", at[-1]);
-        if (!starts || strncmp(at, key, len) != 0 || at[len + strspn(at + len, " ")] != ':')
-            continue;
-        snprintf(s->where, sizeof s->where, "line: %u", line);
-        return;
-    }
+    const char *at = find_key(data, data, s->what + sizeof before - 1);
+    if (at) snprintf(s->where, sizeof s->where, "line: %u", line_of(data, at));
 }
 
 int yaml_text_load(const char *data, size_t bytes, const char *where,

@@ -32,6 +32,7 @@ enum {
     OPT_MODELS,
     OPT_MODEL,
     OPT_PIPELINES,
+    OPT_SETTINGS,
     OPT_RECIPES,
     OPT_PYTHON,
     OPT_THREADS,
@@ -47,7 +48,8 @@ enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
 
 struct up {
     struct cli c;
-    char *dir, *pipelines, *recipes, *threads, *stages, *log_level, *lease_ms, *heartbeat_ms;
+    char *dir, *pipelines, *settings, *recipes, *threads, *stages, *log_level, *lease_ms,
+        *heartbeat_ms;
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
     char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
     uint32_t n_models, n_model, n_python, n_workers;
@@ -69,6 +71,8 @@ static const struct argp_option options[] = {
     {"model", OPT_MODEL, "NAME=DIR", 0, "One model under a name; may be given again", 1},
     {"pipelines", OPT_PIPELINES, "DIR[:DIR]", 0,
      "Folders of pipeline files; an empty one, and the default, is the installed one", 1},
+    {"settings", OPT_SETTINGS, "FILE", 0,
+     "Shares and limits of the broker, read again when the file changes", 1},
     {"python", OPT_PYTHON, "FILE", 0,
      "A worker for the stages in a Python file; may be given again", 1},
     {"recipes", OPT_RECIPES, "DIR", 0,
@@ -98,6 +102,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         in->model[in->n_model++] = arg;
         return 0;
     case OPT_PIPELINES: in->pipelines = arg; return 0;
+    case OPT_SETTINGS: in->settings = arg; return 0;
     case OPT_RECIPES: in->recipes = arg; return 0;
     case OPT_PYTHON:
         if (in->n_python == DIRS_MAX) argp_error(state, "more than %d --python", DIRS_MAX);
@@ -152,6 +157,8 @@ static int check_folders(const struct up *in) {
             return cli_usage("--model %s: write NAME=DIR, DIR being a model's folder",
                              in->model[i]);
     }
+    if (in->settings && access(in->settings, R_OK) != 0)
+        return cli_usage("--settings %s: %s", in->settings, strerror(errno));
     if (in->recipes && !file_is_folder(in->recipes))
         return cli_usage("--recipes %s: there is no such folder; without, the installed ones are "
                          "used",
@@ -248,6 +255,7 @@ static int set_commands(struct up *in) {
     add(&broker, "--clients", in->clients_url);
     add(&broker, "--workers", in->workers_url);
     add(&broker, "--pipelines", in->pipelines);
+    add(&broker, "--settings", in->settings);
     add(&broker, "--log-level", in->log_level);
     add(&broker, "--lease-ms", in->lease_ms);
     add(&broker, "--heartbeat-ms", in->heartbeat_ms);

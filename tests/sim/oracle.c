@@ -264,7 +264,21 @@ struct sums {
     const struct broker *b;
     uint64_t handed, delays, expiries, leases;
     uint32_t queued[LIMIT_PIPELINES], ready, watches;
+    struct counts counts;
 };
+
+/* At which stages the job counts: where it is, and where its lease may take it. */
+static void count_at(struct sums *s, const struct job *j) {
+    uint32_t to = j->stage + 1 + (j->state == JOB_LEASED ? j->span : 0);
+    s->counts.level[j->priority]++;
+    if (job_state_terminal(j->state)) return;
+    for (uint32_t i = 0; i < s->b->load.caps.n; i++)
+        for (uint32_t k = j->stage; k < to && k < j->n_stages; k++)
+            if (strcmp(s->b->load.caps.cap[i].stage->run, j->pipeline->stages[k].run) == 0) {
+                s->counts.at_stage[i][k]++;
+                s->counts.bytes[i][k] += j->body.bytes;
+            }
+}
 
 static void check_job(void *arg, struct job *j) {
     struct sums *s = arg;
@@ -290,6 +304,38 @@ static void check_job(void *arg, struct job *j) {
     for (const struct watch *w = j->watches; w; w = w->next) s->watches++;
     for (uint32_t i = 0; i < s->b->n_loaded; i++)
         if (s->b->pipelines.items[i] == j->pipeline) s->queued[i]++;
+    count_at(s, j);
+}
+
+/* The counts are those of the jobs, and none passes its limit, but for a restart or new settings:
+ * then it goes down. */
+static void check_load(const struct broker *b, const struct sums *s) {
+    const struct load *l = &b->load;
+    const struct counts *now = &s->counts, *was = &W->counts;
+    CHECK(l->all.jobs == b->jobs.len, "live jobs");
+    for (uint32_t i = 0; i < b->n_loaded; i++)
+        CHECK(l->pipeline[i].jobs == s->queued[i], "jobs of a pipeline");
+    for (uint32_t i = 0; i < SETTINGS_LEVELS; i++) {
+        uint32_t max = l->settings->levels[i].bounds.jobs_max;
+        CHECK(l->level[i].jobs == now->level[i], "jobs of level %u", i);
+        CHECK(!max || now->level[i] <= max || now->level[i] <= was->level[i],
+              "level %u has %u jobs", i, now->level[i]);
+    }
+    for (uint32_t i = 0; i < l->caps.n; i++)
+        for (uint32_t k = 0; k < STAGES_MAX; k++) {
+            const struct cap *cap = &l->caps.cap[i];
+            const struct settings_bounds *most = &cap->stage->bounds;
+            uint32_t n = now->at_stage[i][k];
+            uint64_t bytes = now->bytes[i][k];
+            CHECK(cap->at[k].jobs == n && cap->at[k].bytes == bytes, "%s counts %u jobs and has %u",
+                  cap->stage->run, cap->at[k].jobs, n);
+            CHECK(!most->jobs_max || n <= most->jobs_max || n <= was->at_stage[i][k],
+                  "%s has %u jobs", cap->stage->run, n);
+            CHECK(!most->bytes_max || n <= 1 || bytes <= most->bytes_max ||
+                      bytes <= was->bytes[i][k],
+                  "%s has %llu bytes", cap->stage->run, (unsigned long long)bytes);
+        }
+    W->counts = *now;
 }
 
 void oracle_broker(const struct broker *b) {
@@ -301,7 +347,7 @@ void oracle_broker(const struct broker *b) {
           "a timer without a job");
     CHECK(s.ready == b->ready.jobs, "queued jobs");
     CHECK(s.watches == b->watches.n, "watches");
-    CHECK(memcmp(s.queued, b->queued, sizeof s.queued) == 0, "jobs of a pipeline");
+    check_load(b, &s);
     uint64_t leases = 0;
     for (const struct worker *w = b->peers.first; w; w = w->next) {
         uint32_t n = 0;

@@ -29,9 +29,26 @@ static const char files[] = "name: one\nkind: text.embed\nstages:\n"
                             "  - {name: c, run: test.c}\n"
                             "timeout_ms: 200\n";
 
-static void load(struct pipelines *out) {
-    char dir[] = "/tmp/penstock-sim-XXXXXX", path[64], err[256] = "";
-    cr_assert_not_null(mkdtemp(dir));
+/* None at all, and two that are felt everywhere. */
+static const char *const settings[] = {
+    "levels:\n  - {level: 3, jobs_max: 4}\n  - {level: 7, jobs_max: 9, bytes_max: 3000}\n"
+    "stages:\n  - {run: test.a, jobs_max: 20}\n  - {run: test.b, jobs_max: 3}\n"
+    "  - {run: test.c, jobs_max: 2, bytes_max: 1700}\n",
+    "tenants:\n  - {name: \"*\", weight: 2}\nstages:\n  - {run: test.one, bytes_max: 6000}\n"
+    "  - {run: test.b, bytes_max: 4000}\n  - {run: test.c, jobs_max: 1}\n"};
+enum { SETTINGS = sizeof settings / sizeof *settings };
+
+static void write_settings(const char *dir, char paths[SETTINGS][64], const char **list) {
+    char err[256];
+    for (int i = 0; i < SETTINGS; i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/s%d.yaml", dir, i);
+        cr_assert_eq(file_replace(paths[i], settings[i], strlen(settings[i]), err, sizeof err), 0);
+        list[i] = paths[i];
+    }
+}
+
+static void load(struct pipelines *out, const char *dir) {
+    char path[64], err[256] = "";
     const char *from = files;
     for (int i = 0; from; i++) {
         const char *to = strchr(from, '|');
@@ -43,7 +60,6 @@ static void load(struct pipelines *out) {
         cr_assert_eq(e, 0, "%s", err);
         from = to ? to + 1 : NULL;
     }
-    rmdir(dir);
 }
 
 static uint64_t setting(const char *name, uint64_t otherwise) {
@@ -54,7 +70,11 @@ static uint64_t setting(const char *name, uint64_t otherwise) {
 Test(sim, every_promise_holds_in_random_histories) {
     struct pipelines pipelines = {0};
     struct totals sum = {0};
-    load(&pipelines);
+    char dir[] = "/tmp/penstock-sim-XXXXXX", paths[SETTINGS][64];
+    const char *list[SETTINGS + 1] = {NULL};
+    cr_assert_not_null(mkdtemp(dir));
+    load(&pipelines, dir);
+    write_settings(dir, paths, list);
     uint64_t seed = setting("SEED", 0), world = setting("WORLD", 0);
     while (!seed) {
         FILE *f = fopen("/dev/urandom", "rb");
@@ -64,9 +84,9 @@ Test(sim, every_promise_holds_in_random_histories) {
     uint64_t state = seed, jobs = setting("JOBS", getenv("SAN") && *getenv("SAN") ? 10000 : 100000);
     fprintf(stderr, "SEED=%llu\n", (unsigned long long)seed);
     if (world)
-        world_run(world, JOBS_A_WORLD, &pipelines, &sum);
+        world_run(world, JOBS_A_WORLD, &pipelines, list, &sum);
     else
-        while (sum.jobs < jobs) world_run(rng_next(&state), JOBS_A_WORLD, &pipelines, &sum);
+        while (sum.jobs < jobs) world_run(rng_next(&state), JOBS_A_WORLD, &pipelines, list, &sum);
     fprintf(
         stderr,
         "%llu jobs ended once each (%llu done, %llu failed, %llu cancelled, %llu expired): %llu "
@@ -79,4 +99,6 @@ Test(sim, every_promise_holds_in_random_histories) {
     cr_assert(world || (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10),
               "the histories were too quiet to show anything");
     pipelines_free(&pipelines);
+    for (int i = 0; i < SETTINGS; i++) unlink(paths[i]);
+    rmdir(dir);
 }

@@ -35,6 +35,18 @@ void world_broken(const char *what, const char *format, ...) {
 
 /* ---- the broker's life ---- */
 
+/* Other settings, as if somebody had written the file anew. */
+static void settle(void) {
+    uint32_t n = 0;
+    char err[512];
+    struct settings *s;
+    while (W->settings[n]) n++;
+    uint64_t which = draw(n + 1);
+    CHECK(settings_load(&s, W->settings[which], err, sizeof err) == 0, "%s", err);
+    CHECK(load_settle(W->b, s) == 0, "out of memory");
+    memset(&W->counts, 0xFF, sizeof W->counts); /* what is there may be more than is allowed now */
+}
+
 static void broker_start(const struct pipelines *pipelines) {
     struct broker *b = W->b = calloc(1, sizeof *b);
     char err[256];
@@ -51,6 +63,8 @@ static void broker_start(const struct pipelines *pipelines) {
     workers_init(&b->peers);
     b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
     CHECK(job_table_init(&b->jobs, LIMIT_JOBS_QUEUED) == 0, "out of memory");
+    b->settings_fd = -1;
+    settle();
     b->pipelines = *pipelines;
     b->n_loaded = pipelines->n;
     CHECK(recover(b, err, sizeof err) == 0, "%s", err);
@@ -80,6 +94,7 @@ static void broker_drop(void) {
     uploads_fini(&b->uploads);
     ready_fini(&b->ready);
     job_table_fini(&b->jobs);
+    load_fini(&b->load);
     tenants_fini(&b->tenants);
     workers_fini(&b->peers);
     due_fini(&b->leases);
@@ -103,6 +118,7 @@ void world_fate(void) {
         W->drains++;
         W->signalled = true;
     }
+    if (chance(4)) settle();
     if (W->faults && W->submitted >= W->jobs_wanted && toss(5)) {
         W->faults = false;
         actors_heal();
@@ -119,16 +135,18 @@ static void check_nothing_left(void) {
     CHECK(b->coming.blob_bytes == 0, "room is kept for no commit");
     CHECK(b->commit_bytes == 0, "bytes are counted that no commit holds");
     CHECK(b->leases.len == 0 && b->delays.len == 0 && b->expiries.len == 0, "a timer is left");
-    for (uint32_t i = 0; i < b->n_loaded; i++) CHECK(b->queued[i] == 0, "a count is left");
+    for (uint32_t i = 0; i < b->n_loaded; i++)
+        CHECK(b->load.pipeline[i].jobs == 0, "a count is left");
 }
 
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
-               struct totals *sum) {
+               const char *const *settings, struct totals *sum) {
     struct world *w = W = calloc(1, sizeof *w);
     if (!w) abort();
     w->seed = w->rng = seed;
     w->faults = true;
     w->jobs_wanted = jobs;
+    w->settings = settings;
     w->workers_sock.to_workers = true;
     w->wall_ms = INT64_C(1800000000000);
     for (uint32_t i = 0; i < CLIENTS; i++) w->clients[i].conn = UINT32_MAX;

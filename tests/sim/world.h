@@ -105,6 +105,12 @@ struct fake_worker {
     struct held before; /* an outcome that was sent already: it may be sent again */
 };
 
+/* What counted where when the oracle looked last. */
+struct counts {
+    uint32_t level[SETTINGS_LEVELS], at_stage[SETTINGS_STAGES_MAX][STAGES_MAX];
+    uint64_t bytes[SETTINGS_STAGES_MAX][STAGES_MAX];
+};
+
 struct world {
     uint64_t seed, rng, steps;
     int64_t mono_ms, wall_ms, wall_off_ms;
@@ -116,6 +122,8 @@ struct world {
     struct conn *conns;
     uint32_t n_conns, conns_cap;
     struct disk disk;
+    const char *const *settings; /* files, one of which holds; NULL ends them */
+    struct counts counts;
     struct client clients[CLIENTS];
     struct fake_worker workers[WORKERS];
     uint64_t kills, drains, disk_failures, stale, ends[JOB_STATES];
@@ -131,7 +139,8 @@ struct totals {
     uint64_t jobs, steps, kills, drains, disk_failures, stale, ends[JOB_STATES];
 };
 /* One history: some hundred jobs, then the faults stop and everything must end. */
-void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines, struct totals *sum);
+void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
+               const char *const *settings, struct totals *sum);
 
 void world_fate(void); /* while the broker sleeps: is it killed, drained, or is this the end? */
 

@@ -210,6 +210,30 @@ Test(broker_ready, tenants_share_by_bytes_and_not_by_jobs) {
     free(r);
 }
 
+Test(broker_ready, tenants_share_in_proportion_to_their_weights) {
+    enum { TENANTS = 3 };
+    static const struct settings_tenant weighs[TENANTS] = {
+        {.weight = 1}, {.weight = 3}, {.weight = 10}};
+    struct tenant t[TENANTS] = {{.name = "a"}, {.name = "b"}, {.name = "c"}};
+    uint32_t jobs[TENANTS] = {0};
+    uint64_t bytes[TENANTS] = {0};
+    double least = 1e18, most = 0;
+    struct ready *r = calloc(1, sizeof *r);
+    for (uint64_t id = 1; id <= 9000; id++) wait_in(r, &t[id % TENANTS], id, 9000);
+    for (int k = 0; k < TENANTS; k++) t[k].settings = &weighs[k];
+    serve(r, 3500, jobs, bytes, t);
+    for (int k = 0; k < TENANTS; k++) {
+        double service = (double)jobs[k] * (9000 + 4096) / weighs[k].weight;
+        least = service < least ? service : least;
+        most = service > most ? service : most;
+    }
+    cr_assert_leq(most - least, 13096 + 2 * 16384, "%u, %u and %u jobs", jobs[0], jobs[1], jobs[2]);
+    serve(r, 9000 - 3500, jobs, bytes, t);
+    cr_assert_eq(jobs[0], 3000, "the least of them is not left out");
+    ready_fini(r);
+    free(r);
+}
+
 Test(broker_ready, among_many_tenants_nobody_starves_while_jobs_come_and_go) {
     enum { TENANTS = 1000, TURNS = 200000 };
     static struct tenant t[TENANTS];

@@ -1,0 +1,36 @@
+/* load.h - what the live jobs add up to, and whether one more fits.
+ *
+ * A job counts from the moment it is admitted until its end is on disk: in all, in its pipeline, in
+ * its priority level, and at its stage (caps.h). The limits are those of the command line, of the
+ * pipeline files and of the settings (pipelines/settings.h), which are read again while the broker
+ * runs; jobs that are there stay when a limit goes below them.
+ *
+ * Units: jobs, bytes of bodies.  Owner: the broker; the settings belong to the load.  Memory: some
+ * KiB.  Errors: a refusal that names the limit, what is there, and when to come again.
+ * Threads: the loop thread. */
+#ifndef PENSTOCK_BROKER_LOAD_H
+#define PENSTOCK_BROKER_LOAD_H
+
+#include "broker/caps.h"
+#include "broker/gauge.h"
+#include "schemas/field.h"
+
+struct broker;
+struct draft;
+struct load {
+    struct settings *settings; /* NULL before the first load_settle */
+    struct gauge all, level[SETTINGS_LEVELS], pipeline[LIMIT_PIPELINES]; /* those that are loaded */
+    struct caps caps;
+};
+void load_fini(struct load *l); /* accepts zeroed memory */
+/* From now on these settings hold; takes them. -ENOMEM leaves everything as it was. */
+int load_settle(struct broker *b, struct settings *s);
+
+/* The job counts, once however often it is said; and no more. */
+void load_take(struct broker *b, struct job *j);
+void load_give(struct broker *b, struct job *j);
+
+/* Whether the draft, of so many bytes, is one too many, and why. */
+bool load_refuses(struct broker *b, const struct draft *d, uint64_t bytes, struct refusal *why);
+
+#endif

@@ -1,0 +1,58 @@
+/* settings.h - the broker's settings file: shares and limits that change while it runs.
+ *
+ *   tenants:
+ *     - {name: acme, weight: 3}
+ *     - {name: "*", weight: 1}            # everybody who is not named
+ *   levels:
+ *     - {level: 9, jobs_max: 1000, bytes_max: 268435456}
+ *   stages:
+ *     - {run: infer.embed, jobs_max: 256, bytes_max: 268435456}
+ *
+ * Every part may be left out; what is not limited there has the limits that the broker has without
+ * a file. Every refusal names file, line, field, limit and fix.
+ *
+ * Units: jobs, bytes (of bodies).  Owner: settings_load gives them to settings_free.  Memory: some
+ * KiB.  Errors: ERR_FIELD, ERR_LIMIT, -errno with err.  Threads: immutable after load. */
+#ifndef PENSTOCK_PIPELINES_SETTINGS_H
+#define PENSTOCK_PIPELINES_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/limits.h"
+
+#define SETTINGS_LEVELS 10 /* priorities 0 to 9 */
+#define SETTINGS_STAGES_MAX 64
+#define SETTINGS_WEIGHT_MAX 1000
+#define SETTINGS_BYTES_MAX (INT64_C(1) << 46)
+
+struct settings_bounds { /* 0: no bound */
+    uint32_t jobs_max;
+    uint64_t bytes_max;
+};
+struct settings_tenant {
+    char name[LIMIT_NAME_BYTES + 1];
+    uint32_t weight; /* of its turns within a priority level */
+};
+struct settings_level {
+    struct settings_bounds bounds; /* of its live jobs */
+};
+struct settings_stage {
+    char run[LIMIT_NAME_BYTES + 1];
+    struct settings_bounds bounds; /* of the jobs that wait for it or run in it */
+};
+struct settings {
+    struct settings_tenant others, *tenants; /* [n_tenants] */
+    struct settings_level levels[SETTINGS_LEVELS];
+    struct settings_stage *stages; /* [n_stages] */
+    uint32_t n_tenants, n_stages;
+};
+
+/* path NULL: those of a broker without a file. */
+int settings_load(struct settings **out, const char *path, char *err, size_t err_bytes);
+void settings_free(struct settings *s); /* NULL is fine */
+/* What holds for the tenant of this name; never NULL. */
+const struct settings_tenant *settings_tenant(const struct settings *s, const char *name);
+
+#endif
