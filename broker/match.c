@@ -10,14 +10,27 @@ static uint64_t input_bytes(const struct job *j) {
     return j->body.bytes + (j->in_memory ? j->handed.len : j->stage ? j->input.bytes : 0);
 }
 
-/* The least loaded worker that can run j and has credit for it. */
+/* A worker died while it held j, beside others perhaps. From then on j is leased to a worker that
+ * holds nothing else: what dies with it then died of it, and who was only near is cleared. */
+static bool is_suspect(const struct job *j) {
+    return j->deaths > 0;
+}
+
+/* It holds a suspect, or drains for one. */
+static bool is_apart(const struct worker *w) {
+    return w->kept || (w->first && is_suspect(w->first));
+}
+
+/* The least loaded worker that can run j and has credit for it; for a suspect the one to wait for,
+ * when it holds something. */
 static struct worker *best_worker(const struct broker *b, const struct job *j) {
     const struct pipeline_stage *s = &j->pipeline->stages[j->stage];
     uint64_t bytes = input_bytes(j);
+    bool suspect = is_suspect(j);
     struct worker *best = NULL;
     for (struct worker *w = b->peers.first; w; w = w->next)
-        if ((!best || w->leases < best->leases) && worker_has_credit(w, bytes) &&
-            worker_can(w, s->run, s->model))
+        if ((!best || w->leases < best->leases) && worker_can(w, s->run, s->model) &&
+            (suspect ? !w->leaving && !w->choked : !is_apart(w) && worker_has_credit(w, bytes)))
             best = w;
     return best;
 }
@@ -126,7 +139,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
                           .seed = j->seed,
                           .left_ms = j->expires_ms ? (uint64_t)(left_ms > 1 ? left_ms : 1) : 0,
                           .body_parts = n_body,
-                          .alone = j->deaths > 0,
+                          .alone = is_suspect(j),
                           .plan = buf_bytes(&plan)};
     e = reply(b, b->workers, &w->peer, MSG_LEASE, &m, frame, n);
     buf_fini(&plan);
@@ -146,18 +159,26 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
 }
 
 void match(struct broker *b) {
+    bool waits[READY_QUEUES] = {false}; /* its head is a suspect whose worker still holds others */
     if (b->draining || b->disk_error) return; /* what ran now could not be recorded */
+    for (struct worker *w = b->peers.first; w; w = w->next) w->kept = false;
     for (uint32_t room = LIMIT_WORKERS * LIMIT_SPAN_JOBS; room; room--) {
         struct job *best = NULL;
         struct worker *with = NULL;
+        uint32_t from = 0;
         for (uint32_t i = 0; i < b->ready.n; i++) {
-            struct job *j = ready_head(&b->ready.queue[i]);
+            struct job *j = waits[i] ? NULL : ready_head(&b->ready.queue[i]);
             if (!j || (best && !ready_before(j, best)) || !caps_span(&b->load.caps, j, 1)) continue;
             struct worker *w = best_worker(b, j);
             if (!w) continue;
             best = j;
             with = w;
+            from = i;
         }
-        if (!best || !lease(b, best, with)) return;
+        if (!best) return;
+        if (is_suspect(best) && with->leases > 0)
+            waits[from] = with->kept = true;
+        else if (!lease(b, best, with))
+            return;
     }
 }

@@ -26,6 +26,7 @@ struct worker {
     uint64_t credit_bytes, bytes;
     bool leaving; /* said GOODBYE: takes no more */
     bool choked;  /* its queue was full: no leases until it is heard again */
+    bool kept;    /* gets no more until it is idle: a job waits that has to run alone (match.c) */
     int64_t since_ms, heard_ms;
     uint64_t done, failed; /* outcomes recorded */
     struct job *first;     /* its leases */

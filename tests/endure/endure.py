@@ -80,6 +80,8 @@ class Ledger:
             value = {name: v for name, v in result.value.items() if name not in ("ResultId",)}
             digest = hashlib.blake2b(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
         with self.lock:
+            if result.state == "failed" and job not in self.states:
+                print(f"  job {job} ({what}) failed, {result.error_class}: {result.reason}", flush=True)
             if self.states.setdefault(job, result.state) != result.state:
                 self.broken.append(f"job {job} was {self.states[job]} and is {result.state}")
             if digest and self.digests.setdefault(what, digest) != digest:

@@ -354,6 +354,8 @@ void oracle_broker(const struct broker *b) {
         uint64_t bytes = 0;
         for (const struct job *j = w->first; j; j = j->lease_next) {
             CHECK(j->worker == w && j->state == JOB_LEASED, "a lease of somebody else");
+            CHECK(j->deaths == 0 || w->leases == 1, "%s is not alone after %u deaths", name(j->id),
+                  j->deaths);
             n++;
             bytes += j->lease_bytes;
         }

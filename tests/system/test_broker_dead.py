@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from real_broker import (ACCEPTED_MANY, CANCEL_LEASE, DROP, DROPPED, GOODBYE, REQUEUE, REFUSED, SHOW, Broker, Client,
+from real_broker import (ACCEPTED_MANY, CANCEL_LEASE, DROP, DROPPED, GOODBYE, LEASE, REQUEUE, REFUSED, SHOW, Broker, Client,
                          EchoWorker, Worker, body, echo)
 
 RETRY = echo("timed").replace("deaths_max: 3", "deaths_max: 3, timeouts_max: 2")
@@ -131,6 +131,56 @@ def test_a_lease_that_had_not_begun_when_its_worker_died_counts_for_nothing(brok
         assert w.nothing(CANCEL_LEASE)
     with EchoWorker(broker):
         assert all(client.wait(job)[0]["state"] == "done" for job in jobs)
+
+
+def test_who_was_only_near_a_death_is_cleared_and_who_causes_it_is_found(broker, client):
+    """A worker that vanishes leaves all its jobs under suspicion; each then runs with nobody near."""
+    jobs = [client.submit(body(str(i))) for i in range(4)]
+    with Worker(broker, name="vanishes") as w:
+        assert {w.lease()[0]["job"] for _ in jobs} == set(jobs)
+    assert [client.until(job, "ready")["deaths"] for job in jobs] == [1, 1, 1, 1]
+    poison, ends = jobs[1], set()
+    while len(ends) < len(jobs):
+        with Worker(broker, name="another") as w:
+            while len(ends) < len(jobs):
+                lease, _ = w.lease()
+                assert lease["alone"] and w.nothing(LEASE)
+                if lease["job"] == poison:
+                    break
+                assert w.done(lease) == "recorded"
+                ends.add(lease["job"])
+        if client.until(poison, "ready", "failed")["state"] == "failed":
+            ends.add(poison)
+    ended = [client.show(job) for job in jobs]
+    assert [(e["state"], e["deaths"]) for e in ended] == [("done", 1), ("failed", 3), ("done", 1), ("done", 1)]
+    assert ended[1]["error_class"] == "worker_died"
+
+
+def test_a_busy_worker_drains_for_a_job_that_has_to_run_alone_then_takes_the_rest(broker, client):
+    with Worker(broker, name="vanishes") as w:
+        suspect = client.submit()
+        w.lease()
+    assert client.until(suspect, "ready")["deaths"] == 1
+    with Worker(broker, name="busy", credit=3) as w:
+        lease, _ = w.lease()
+        assert lease["job"] == suspect
+        others = [client.submit(body(str(i))) for i in range(5)]
+        assert w.nothing(LEASE)
+        w.fail(lease)  # it comes back after a pause, when the worker holds others
+        held = [w.lease()[0] for _ in range(3)]
+        client.until(suspect, "ready")
+        for lease in held:
+            assert lease["job"] in others and w.done(lease) == "recorded"
+        lease, _ = w.lease()
+        while lease["job"] != suspect:  # taken before the suspect was ready again
+            held.append(lease)
+            assert w.done(lease) == "recorded"
+            lease, _ = w.lease()
+        assert lease["alone"] and w.nothing(LEASE)
+        assert w.done(lease) == "recorded"
+        for _ in range(len(others) - len(held)):
+            assert w.done(w.lease()[0]) == "recorded"
+    assert all(client.wait(job)[0]["state"] == "done" for job in [suspect, *others])
 
 
 def test_the_command_line_lists_requeues_and_drops(broker, client, worker):
