@@ -149,7 +149,10 @@ int file_mkdirs(const char *path) {
         if (part[i] != '/' && part[i] != '\0') continue;
         char end = part[i];
         part[i] = '\0';
-        if (mkdir(part, 0700) != 0 && errno != EEXIST) return -errno;
+        int made = mkdir(part, 0700), rc = 0;
+        if (made != 0 && errno != EEXIST) return -errno;
+        if (made == 0) rc = sync_folder_of(part);
+        if (rc != 0) return rc;
         part[i] = end;
     }
     struct stat st;

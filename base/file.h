@@ -21,7 +21,8 @@ int file_replace(const char *path, const void *data, size_t bytes, char *err, si
 /* The same for what only its owner may read: mode 0600 from the first byte on. */
 int file_replace_secret(const char *path, const void *data, size_t bytes, char *err,
                         size_t err_bytes);
-int file_mkdirs(const char *path); /* like mkdir -p, mode 0700 for what it makes */
+/* Like mkdir -p, mode 0700 for what it makes; the names that it made survive a loss of power. */
+int file_mkdirs(const char *path);
 
 /* The first of n folders that is there, each given relative to the running program's own folder
  * ("/../share/..."): -ENOENT when none is, and out is the program's folder. */

@@ -85,16 +85,21 @@ int store_dir_sync(const char *path, char *err, size_t err_bytes) {
     return err_set(err, err_bytes, code, "%s: cannot be flushed: %s", path, strerror(-code));
 }
 
+int store_dir_sync_names(const char *dir, char *err, size_t err_bytes) {
+    static const char *const folders[] = {"meta", "blob", ".", ".."};
+    char path[STORE_PATH_BYTES];
+    int code = 0;
+    for (int i = 0; code == 0 && i < 4; i++) {
+        code = store_path(dir, folders[i], path, err, err_bytes);
+        if (code == 0) code = store_dir_sync(path, err, err_bytes);
+    }
+    return code;
+}
+
 int store_dir_mark(const char *dir, char *err, size_t err_bytes) {
     static const char text[] = "A penstock store. Its jobs are in meta, their larger payloads in "
                                "blob; both belong together.\n";
     char path[STORE_PATH_BYTES];
-    int code = store_path(dir, "meta", path, err, err_bytes);
-    if (code == 0) code = store_dir_sync(path, err, err_bytes);
-    if (code == 0) code = store_path(dir, "blob", path, err, err_bytes);
-    if (code == 0) code = store_dir_sync(path, err, err_bytes);
-    if (code == 0) code = store_path(dir, "..", path, err, err_bytes);
-    if (code == 0) code = store_dir_sync(path, err, err_bytes);
-    if (code == 0) code = store_path(dir, "STORE", path, err, err_bytes);
+    int code = store_path(dir, "STORE", path, err, err_bytes);
     return code == 0 ? file_replace(path, text, sizeof text - 1, err, err_bytes) : code;
 }

@@ -22,7 +22,10 @@ bool store_dir_made(const char *dir);
 /* Makes the folders when missing, takes the lock; *made: the store has existed before. */
 int store_dir_lock(const char *dir, int *lock_fd, bool *made, char *err, size_t err_bytes);
 void store_dir_unlock(int lock_fd); /* negative is fine */
-/* Makes the names of the new data files durable, then writes DIR/STORE. */
+/* Makes the names of the new data files durable. Before the first commit: one file that is there
+ * with its commit, beside one that is not, would be no store. */
+int store_dir_sync_names(const char *dir, char *err, size_t err_bytes);
+/* Writes DIR/STORE. */
 int store_dir_mark(const char *dir, char *err, size_t err_bytes);
 int store_dir_sync(const char *path, char *err, size_t err_bytes); /* one folder's names */
 

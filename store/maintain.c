@@ -47,6 +47,7 @@ int store_backup(struct store *s, const char *to, char *err, size_t err_bytes) {
     if (!s->meta) return err_set(err, err_bytes, -EIO, "%s: the store is not open", s->dir);
     int code = make_folder(to, err, err_bytes);
     for (int i = 0; code == 0 && i < 2; i++) code = copy_half(s, i, to, err, err_bytes);
+    if (code == 0) code = store_dir_sync_names(to, err, err_bytes);
     return code == 0 ? store_dir_mark(to, err, err_bytes) : code;
 }
 

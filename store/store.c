@@ -168,6 +168,7 @@ int store_open(struct store **out, const struct store_config *c, char *err, size
         code = err_set(err, err_bytes, -EIO, "libsodium found no source of randomness");
     if (code == 0) code = store_dir_lock(s->dir, &s->lock_fd, &made, err, err_bytes);
     if (code == 0) code = store_envs_open(s, made, err, err_bytes);
+    if (code == 0 && !made) code = store_dir_sync_names(s->dir, err, err_bytes);
     if (code == 0 && c->as_is) atomic_store(&s->poisoned, true);
     if (code == 0 && !c->as_is) code = take_over(s, true, err, err_bytes);
     if (code == 0 && !made) code = store_dir_mark(s->dir, err, err_bytes);
