@@ -75,15 +75,17 @@ PROGRAMS  := $(foreach p,$(addprefix penstock,-broker -worker -extract) penstock
 
 SRC_tests := $(sort $(wildcard tests/*/*.c tests/bench/*/*.c))
 SRC_all   := $(foreach l,$(LAYERS),$(SRC_$(l)))
-TESTS     := $(filter-out bench fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.c)))))
+TESTS     := $(filter-out bench faults fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.c)))))
 BENCHES   := $(patsubst tests/bench/%.c,%,$(sort $(wildcard tests/bench/*.c)))
+FAULTS    := $(if $(wildcard tests/faults),$(addprefix $(B)/faults/,record.so replay \
+               early-ack/penstock-broker))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard examples),examples recipes))
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
 
 # --- targets --------------------------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: help all setup run test test-programs sim crash soak lint everything layers format fuzz fuzz-programs \
+.PHONY: help all setup run test test-programs sim crash powerloss soak lint everything layers format fuzz fuzz-programs \
         install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -109,13 +111,17 @@ test: ## set up, build, run the tests; the last line is `N passed, N failed, N s
 	@+$(again) all test-programs
 	@SAN=$(SAN) tests/run $(B) $(GROUPS)
 
-test-programs: $(TESTS:%=$(B)/test/%)
+test-programs: $(TESTS:%=$(B)/test/%) $(FAULTS)
 
 sim: $(B)/test/sim ## simulate the broker long: JOBS=N (1000000), SEED=N, or WORLD=N to see one again
 	@JOBS=$(or $(JOBS),1000000) $<
 
 crash: all ## kill -9 of broker, workers, helpers, supervisor under load: MINUTES=N (10), SEED=N
 	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/endure/endure.py crash --minutes $(MINUTES) \
+	  $(if $(SEED),--seed $(SEED))
+
+powerloss: all $(FAULTS) ## lose power at CUTS=N (2000) places of a recorded run; SEED=N
+	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/powerloss/powerloss.py --cuts $(or $(CUTS),2000) \
 	  $(if $(SEED),--seed $(SEED))
 
 soak: all ## load without kills: memory and files stay flat; MINUTES=N (10)
@@ -212,6 +218,13 @@ $(B)/lib/libpenstock.so: $(call objects,$(SRC_client)) $(call archive,schemas ba
 	$(Q)$(LINK) -shared -Wl,-soname,libpenstock.so.0 -Wl,--version-script,$@.map -o $@ \
 	  $(filter %.o %.a,$^) $(call libs,$(PKG_base) $(PKG_schemas))
 
+# Preloaded into a program to watch or to break what it asks of the system.
+$(call objects,$(wildcard tests/faults/*.c)): EXTRA := -fPIC
+$(B)/faults/%.so: $(B)/obj/tests/faults/%.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(LINK) -shared -o $@ $<
+
 # $(1) program, $(2) its own sources, $(3) layers, $(4) more libraries
 define program
 $(1): $(call objects,$(2)) $(call archive,$(3)) $(B)/files
@@ -224,6 +237,10 @@ $(foreach p,$(PROGRAMS),$(eval $(call program,$(B)/bin/$(p),$(MAIN_$(p)),$(USES_
 $(foreach t,$(TESTS),$(call tester,test/$(t),$(wildcard tests/$(t)/*.c),-lcriterion))
 $(foreach b,$(BENCHES),$(call tester,bench/$(b),$(wildcard tests/bench/$(b).c \
     tests/bench/$(b)/*.c tests/bench/report/*.c)))
+$(eval $(call program,$(B)/faults/replay,tests/faults/replay.c tests/faults/medium.c,store schemas base))
+# The broker with a bug that the tests must find: it acknowledges before it commits.
+$(eval $(call program,$(B)/faults/early-ack/penstock-broker,broker/main.c tests/faults/early_ack.c,\
+    $(USES_penstock-broker),$(addprefix -Wl$(comma)--wrap=,store_commit store_write_begin ring_wait)))
 $(foreach f,$(FUZZERS),$(call tester,bin/$(f),tests/fuzz/$(f).c,-fsanitize=fuzzer))
 
 -include $(patsubst %.c,$(B)/obj/%.d,$(SRC_all) $(SRC_tests))
