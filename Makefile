@@ -23,7 +23,7 @@ MAKEFLAGS += --no-builtin-rules $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 
 # --- flags ----------------------------------------------------------------------------------------
 pkg_one = $(firstword $(foreach p,$(1),$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
-PKG_base      := libzmq jansson libpcre2-8 libutf8proc libsodium
+PKG_base      := libzmq libmicrohttpd jansson libpcre2-8 libutf8proc libsodium
 PKG_schemas   := $(or $(call pkg_one,msgpack-c msgpackc msgpack),msgpack)# its name differs
 PKG_store     := lmdb
 PKG_pipelines := libcyaml

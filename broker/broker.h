@@ -18,7 +18,9 @@
 #include "broker/owed.h"
 #include "broker/peer.h"
 #include "broker/ready.h"
+#include "broker/stall.h"
 #include "broker/table.h"
+#include "broker/tally.h"
 #include "broker/tenant.h"
 #include "broker/upload.h"
 #include "broker/watch.h"
@@ -35,6 +37,8 @@
 struct commit_list { /* operations in the order in which they must reach the disk */
     struct commit_op *first, *last;
 };
+
+struct glance_box;
 
 struct broker {
     struct config config;
@@ -76,9 +80,14 @@ struct broker {
     struct buf scratch;          /* headers and documents being built */
     struct buf payload;          /* payloads being read from the store */
     uint64_t finished[JOB_STATES];
-    uint64_t refused, dropped;
-    int64_t probe_at_ms;    /* no history_probe before */
-    int64_t refused_log_ms; /* no line about a malformed message before */
+    uint64_t accepted, refused, dropped;
+    struct tally tally;
+    struct stall stall;
+    struct histogram accept_times; /* from the message to ACCEPTED */
+    int64_t turn_ns;               /* when this turn began to read */
+    struct glance_box *box;        /* NULL: nobody looks (glance.h) */
+    int64_t probe_at_ms;           /* no history_probe before */
+    int64_t refused_log_ms;        /* no line about a malformed message before */
 };
 
 /* ---- talking (reply.c) ---- */

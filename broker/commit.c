@@ -20,6 +20,7 @@ struct committer {
     /* The jobs of updates that found no room, [n_held % COMMIT_OPS]; how many the loop has seen. */
     uint64_t *held, n_held, seen;
     _Atomic uint64_t commits, ops, last_us;
+    struct histogram times;
 };
 
 struct commit_op *commit_op_new(enum commit_type type) {
@@ -267,8 +268,9 @@ static void work(struct committer *c, struct commit_op **ops, uint32_t n) {
             to = from + batch_of(ops + from, n - from);
             run(c, ops + from, to - from);
         }
-        atomic_store_explicit(&c->last_us, (uint64_t)(clock_mono_ns() - begin_ns) / 1000,
-                              memory_order_relaxed);
+        uint64_t took_us = (uint64_t)(clock_mono_ns() - begin_ns) / 1000;
+        atomic_store_explicit(&c->last_us, took_us, memory_order_relaxed);
+        histogram_add(&c->times, took_us);
         uint64_t n_ops = 0;
         for (uint32_t i = from; i < to; i++)
             for (const struct commit_op *op = ops[i]; op; op = op->also) n_ops++;
@@ -348,6 +350,10 @@ uint32_t commit_outstanding(const struct committer *c) {
 
 int commit_fd(const struct committer *c) {
     return ring_fd(&c->done);
+}
+
+const struct histogram *commit_times(const struct committer *c) {
+    return &c->times;
 }
 
 struct commit_stats commit_stats(const struct committer *c) {

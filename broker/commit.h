@@ -20,6 +20,7 @@
 #define PENSTOCK_BROKER_COMMIT_H
 
 #include "base/arena.h"
+#include "base/histogram.h"
 #include "base/ring.h"
 #include "base/sock.h"
 #include "store/store.h"
@@ -69,7 +70,8 @@ struct commit_op {
     uint64_t existing_seed;
 
     /* The loop's own: whom to answer afterwards. */
-    uint64_t seq; /* in which order operations were made */
+    uint64_t seq;     /* in which order operations were made */
+    int64_t begun_ns; /* ADD: monotonic, of the turn that read the message */
     struct sock_peer peer;
     uint64_t req, job, attempt, next_id;
     uint64_t held;          /* bytes of parts that the loop counts as on their way to the disk */
@@ -108,6 +110,8 @@ int commit_fd(const struct committer *c); /* readable when something is done */
 struct commit_stats {
     uint64_t commits, ops, last_us;
 };
+/* How long transactions take with their flush; borrowed until committer_stop, read at any time. */
+const struct histogram *commit_times(const struct committer *c);
 struct commit_stats commit_stats(const struct committer *c);
 
 #endif

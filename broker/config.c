@@ -26,6 +26,8 @@ enum {
     OPT_UPLOAD_TTL,
     OPT_META,
     OPT_BLOB,
+    OPT_HTTP,
+    OPT_HTTP_ANYWHERE,
     OPT_LOG
 };
 
@@ -49,6 +51,10 @@ static const struct argp_option options[] = {
      0},
     {"meta-cap", OPT_META, "BYTES", 0, "cap of the job records (1 GiB)", 0},
     {"blob-cap", OPT_BLOB, "BYTES", 0, "cap of the payloads (8 GiB)", 0},
+    {"http", OPT_HTTP, "ADDRESS:PORT", 0,
+     "serve /metrics, /livez, /readyz, /startupz and /status there (nowhere)", 0},
+    {"http-anywhere", OPT_HTTP_ANYWHERE, NULL, 0,
+     "let --http be beyond the loopback, where anybody may read it", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error (info)", 0},
     {0}};
 
@@ -98,6 +104,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_UPLOAD_TTL: c->upload_ttl_ms = (int64_t)number(state, arg, 100, 86400000); break;
     case OPT_META: c->meta_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
     case OPT_BLOB: c->blob_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
+    case OPT_HTTP: copy(state, c->http, sizeof c->http, arg); break;
+    case OPT_HTTP_ANYWHERE: c->http_anywhere = true; break;
     case OPT_LOG:
         if (log_level_parse(arg, &c->log_level) != 0)
             argp_error(state, "\"%s\" is not a log level", arg);

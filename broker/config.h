@@ -22,6 +22,8 @@ struct config {
     int64_t upload_ttl_ms;                   /* an upload that is idle for this long is dropped */
     uint32_t queue_max;                      /* live jobs in all */
     uint64_t meta_cap_bytes, blob_cap_bytes; /* 0: the store's defaults */
+    char http[80]; /* where /metrics and the health checks are; empty: nowhere */
+    bool http_anywhere;
     enum log_level log_level;
 };
 void config_parse(struct config *c, int argc, char **argv);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
@@ -102,6 +103,7 @@ uint32_t effects_transition(struct broker *b, struct job *j, const struct job_ev
                             const char *by, struct bytes reason) {
     uint32_t stage = j->stage;
     uint32_t fx = job_transition(j, e, b->now_wall_ms);
+    tally_place(&b->tally, j);
     if (fx & JOB_FX_STALE || (fx == 0 && e->type != JOB_EV_STAGE_DONE)) return fx;
     enum job_error error = e->type == JOB_EV_LOST ? JOB_ERROR_WORKER_DIED : e->error;
     if (fx & JOB_FX_TRY) job_log_try(j, by, stage, error, reason, b->now_wall_ms);
@@ -121,6 +123,7 @@ void effects_event(struct broker *b, struct job *j, const struct job_event *e) {
 
 void effects_forget(struct broker *b, struct job *j) {
     ready_drop(&b->ready, j);
+    tally_remove(&b->tally, j);
     due_drop(&b->delays, &j->delay_due);
     due_drop(&b->expiries, &j->expiry_due);
     while (j->watches) watch_drop(&b->watches, j->watches);
@@ -223,6 +226,8 @@ static void added(struct broker *b, struct commit_op *op) {
     struct job_event e = {.type = JOB_EV_COMMITTED};
     effects_event(b, j, &e);
     answer_submit(b, op, j);
+    b->accepted++;
+    histogram_add(&b->accept_times, (uint64_t)(clock_mono_ns() - op->begun_ns) / 1000);
 }
 
 static void updated(struct broker *b, struct commit_op *op) {

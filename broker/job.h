@@ -75,6 +75,8 @@ struct job {
     uint64_t origin;                /* the dead letter that it was made of; 0: none */
     bool counted;                   /* load.h */
     uint8_t counts_from, counts_to; /* caps.h: the stages at which it counts */
+    uint16_t tally_row;             /* tally.h: where it is counted, + 1; 0: nowhere */
+    uint8_t tally_state;            /* and as what */
 
     struct job *ready_prev, *ready_next; /* ready.h */
     struct ready_flow *flow;             /* NULL: not queued */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/thread.h"
 #include "broker/broker.h"
+#include "broker/glance.h"
 #include "broker/zap.h"
 
 enum {
@@ -64,6 +65,7 @@ static void poll_all(struct broker *b, int signal_fd) {
     }
     outbox_flush(b);
     sock_wait(w, n, idle_ms(b));
+    b->turn_ns = clock_mono_ns();
     b->now_ms = clock_mono_ms();
     b->now_wall_ms = clock_wall_ms();
     if (w[0].readable) on_signal(b, signal_fd);
@@ -137,6 +139,18 @@ static void expire(struct broker *b) {
     }
 }
 
+static void look_for_stall(struct broker *b) {
+    bool could = !b->draining && stall_could_move(&b->ready, &b->load.caps, &b->peers);
+    switch (stall_look(&b->stall, could, b->tally.dispatched, b->now_ms)) {
+    case STALL_BEGINS:
+        log_error("stalled", "queued=%u workers=%u dispatched=%llu disk_error=%d", b->ready.jobs,
+                  b->peers.n, (unsigned long long)b->tally.dispatched, -b->disk_error);
+        break;
+    case STALL_ENDS: log_info("stall_over", "queued=%u", b->ready.jobs); break;
+    case STALL_NOTHING: break;
+    }
+}
+
 /* What needs no more precision than a second. */
 static void sample(struct broker *b) {
     disk_retry(b);
@@ -145,6 +159,11 @@ static void sample(struct broker *b) {
     bool full = !store_has_room(b->store, (struct store_room){0});
     if (full != b->store_full) log_warn("store_full", "accepting=%s", full ? "false" : "true");
     b->store_full = full;
+    tally_sample(&b->tally, &b->ready, b->now_ms, b->now_wall_ms);
+    look_for_stall(b);
+    if (!b->box) return;
+    glance_take(b, glance_begin(b->box));
+    glance_publish(b->box);
 }
 
 static void answer_committed(struct broker *b) {
@@ -160,6 +179,7 @@ static bool drained(const struct broker *b) {
 int loop_run(struct broker *b, int signal_fd) {
     while (!drained(b)) {
         poll_all(b, signal_fd);
+        if (b->box) glance_turn(b->box, b);
         dispatch_from(b, b->clients, MSG_C2B);
         dispatch_from(b, b->workers, MSG_W2B);
         expire(b);

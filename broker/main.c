@@ -6,8 +6,12 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/http.h"
+#include "base/log.h"
 #include "base/thread.h"
 #include "broker/broker.h"
+#include "broker/glance.h"
+#include "broker/health.h"
 #include "broker/verb_store.h"
 #include "broker/verdicts.h"
 #include "broker/zap.h"
@@ -54,6 +58,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     struct store_config sc = {
         .dir = c->dir, .meta_cap_bytes = c->meta_cap_bytes, .blob_cap_bytes = c->blob_cap_bytes};
     if ((e = store_open(&b->store, &sc, err, err_bytes))) return e;
+    if (b->box) atomic_store(&b->box->phase, GLANCE_RECOVERING);
     if ((e = recover(b, err, err_bytes))) return e;
     if ((e = committer_start(&b->committer, b->store)))
         return err_set(err, err_bytes, e, "store thread: %s", err_text(e));
@@ -63,6 +68,19 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     if (b->auth.on && (e = sock_open(&b->zap, b->ctx, &zap, err, err_bytes))) return e;
     if ((e = open_socket(b, &b->clients, c->clients, err, err_bytes))) return e;
     return open_socket(b, &b->workers, c->workers, err, err_bytes);
+}
+
+/* Before the store is opened, so that a long recovery can be watched. */
+static int open_http(struct broker *b, struct http **http, char *err, size_t err_bytes) {
+    if (!b->config.http[0]) return 0;
+    if (!(b->box = glance_new())) return err_set(err, err_bytes, -ENOMEM, "out of memory");
+    struct http_config c = {.address = b->config.http,
+                            .anywhere = b->config.http_anywhere,
+                            .serve = health_serve,
+                            .arg = b->box};
+    int e = http_open(http, &c, err, err_bytes);
+    if (!e) log_info("http", "address=%s", http_address(*http));
+    return e;
 }
 
 static void close_all(struct broker *b) {
@@ -98,15 +116,20 @@ int main(int argc, char **argv) {
     log_init("penstock-broker", b->config.log_level);
     char err[512] = "";
     int status = 1, signal_fd = signals_init();
-    if (signal_fd >= 0 && open_all(b, err, sizeof err) == 0) {
+    struct http *http = NULL;
+    if (signal_fd >= 0 && open_http(b, &http, err, sizeof err) == 0 &&
+        open_all(b, err, sizeof err) == 0) {
         log_info("ready", "pid=%d clients=%s workers=%s dir=%s pipelines=%u", (int)getpid(),
                  sock_endpoint(b->clients), sock_endpoint(b->workers), b->config.dir, b->n_loaded);
+        if (b->box) health_ready(b->box);
         loop_run(b, signal_fd);
         log_info("stopped", "live_jobs=%u", b->jobs.len);
         status = 0;
     } else {
         fprintf(stderr, "penstock-broker: %s\n", err[0] ? err : "signals cannot be read");
     }
+    http_close(http);
+    glance_free(b->box);
     close_all(b);
     free(b);
     return status;

@@ -154,6 +154,10 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
     due_set(&b->leases, &j->lease_due, b->now_ms + lease_limit_ms(b, j, w, span));
     worker_take(w, j, input_bytes(j));
     ready_serve(j);
+    int64_t waited_ms = b->now_wall_ms - j->stages[j->stage].queued_ms;
+    histogram_add(&tally_times_of(&b->tally, j->pipeline->stages[j->stage].run)->wait,
+                  waited_ms > 0 ? (uint64_t)waited_ms * 1000 : 0);
+    b->tally.dispatched++;
     effects_event(b, j, &event);
     return true;
 }

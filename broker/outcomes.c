@@ -288,6 +288,8 @@ void on_stage_done(struct broker *b, const struct request *r) {
         return;
     }
     w->done++;
+    histogram_add(&tally_times_of(&b->tally, j->pipeline->stages[m->stage].run)->duration,
+                  m->run_us);
     note_stage(j, m, bytes, b->now_wall_ms);
     if (b->handed_bytes + bytes > BROKER_HANDED_BYTES) fx |= JOB_FX_COMMIT;
     struct commit_op *op = NULL;

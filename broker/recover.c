@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/glance.h"
 
 struct recovery {
     struct broker *b;
@@ -42,7 +43,9 @@ static int revive(void *arg, const struct job_record *r) {
         due_set(&b->delays, &j->delay_due, b->now_ms + (j->ready_ms - b->now_wall_ms));
     else if ((e = ready_add(&b->ready, j)) != 0)
         return err_set(v->err, sizeof v->err, e, "job %s: too many kinds of queue", id);
+    tally_place(&b->tally, j);
     v->jobs++;
+    if (b->box) atomic_store_explicit(&b->box->recovered, v->jobs, memory_order_relaxed);
     return 0;
 }
 

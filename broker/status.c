@@ -258,7 +258,7 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 19);
+    pack_map(&p, 21);
     pack_counts(&p, b, NULL);
     pack_queues(&p, b);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
@@ -275,4 +275,6 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     pack_kv_u64(&p, "owed", b->owed.n);
     pack_kv_u64(&p, "refused", b->refused);
     pack_kv_u64(&p, "dropped", b->dropped);
+    pack_kv_bool(&p, "stalled", b->stall.since_ms != 0);
+    pack_kv_u64(&p, "stalls", b->stall.stalls);
 }

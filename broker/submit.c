@@ -140,6 +140,7 @@ struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct re
     }
     load_take(b, j);
     op->answer = true;
+    op->begun_ns = b->turn_ns;
     effects_prepare(b, j, op);
     return op;
 }

@@ -13,6 +13,8 @@ static void print(const struct json *s) {
     printf("up %.0f s, start %.0f, %s, %.0f workers\n", up_s, number(s, "epoch"),
            json_bool(json_get(s, "accepting"), true) ? "accepting" : "not accepting",
            number(s, "workers"));
+    if (json_bool(json_get(s, "stalled"), false))
+        puts("STALLED: jobs wait, a free worker could run them, and nothing moves");
     printf("store %.1f of %.1f MiB, %.0f commits, the last took %.0f us\n",
            number(s, "store_bytes") / 1048576, number(s, "store_cap_bytes") / 1048576,
            number(s, "commits"), number(s, "commit_us"));

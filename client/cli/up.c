@@ -41,7 +41,8 @@ enum {
     OPT_LEASE,
     OPT_HEARTBEAT,
     OPT_DRAIN,
-    OPT_WORKER_ENDPOINT
+    OPT_WORKER_ENDPOINT,
+    OPT_HTTP
 };
 
 enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
@@ -49,7 +50,7 @@ enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
 struct up {
     struct cli c;
     char *dir, *pipelines, *settings, *recipes, *threads, *stages, *log_level, *lease_ms,
-        *heartbeat_ms;
+        *heartbeat_ms, *http;
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
     char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
     uint32_t n_models, n_model, n_python, n_workers;
@@ -79,6 +80,8 @@ static const struct argp_option options[] = {
      "A folder of qc.inspect's recipes (default: the installed ones)", 1},
     {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
     {"threads", OPT_THREADS, "N", 0, "Compute threads a worker", 2},
+    {"http", OPT_HTTP, "ADDRESS:PORT", 0,
+     "The broker serves /metrics, /livez, /readyz, /startupz and /status there", 2},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error", 2},
     {"lease-ms", OPT_LEASE, "MS", 0, "A worker unheard for so long loses its leases", 2},
     {"heartbeat-ms", OPT_HEARTBEAT, "MS", 0, "Workers beat this often", 2},
@@ -110,6 +113,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case OPT_THREADS: in->threads = arg; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
+    case OPT_HTTP: in->http = arg; return 0;
     case OPT_LOG: in->log_level = arg; return 0;
     case OPT_LEASE: in->lease_ms = arg; return 0;
     case OPT_HEARTBEAT: in->heartbeat_ms = arg; return 0;
@@ -256,6 +260,7 @@ static int set_commands(struct up *in) {
     add(&broker, "--workers", in->workers_url);
     add(&broker, "--pipelines", in->pipelines);
     add(&broker, "--settings", in->settings);
+    add(&broker, "--http", in->http);
     add(&broker, "--log-level", in->log_level);
     add(&broker, "--lease-ms", in->lease_ms);
     add(&broker, "--heartbeat-ms", in->heartbeat_ms);

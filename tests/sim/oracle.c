@@ -265,6 +265,9 @@ struct sums {
     uint64_t handed, delays, expiries, leases;
     uint32_t queued[LIMIT_PIPELINES], ready, watches;
     struct counts counts;
+    struct {
+        uint64_t ready, leased, delayed, bytes;
+    } row[TALLY_ROWS];
 };
 
 /* At which stages the job counts: where it is, and where its lease may take it. */
@@ -278,6 +281,23 @@ static void count_at(struct sums *s, const struct job *j) {
                 s->counts.at_stage[i][k]++;
                 s->counts.bytes[i][k] += j->body.bytes;
             }
+}
+
+/* The tally, counted anew. */
+static void check_tally(struct sums *s, const struct job *j) {
+    const char *id = name(j->id);
+    bool waits = !job_state_terminal(j->state) && j->state != JOB_ACCEPTED;
+    CHECK(waits == (j->tally_row != 0), "%s: %s and %scounted", id, job_state_name(j->state),
+          j->tally_row ? "" : "not ");
+    if (!waits) return;
+    uint32_t i = j->tally_row - 1u;
+    const struct tally_row *row = &s->b->tally.row[i];
+    CHECK(strcmp(row->pipeline, j->pipeline->name) == 0 && row->index == j->stage,
+          "%s is counted at %s/%u", id, row->pipeline, row->index);
+    s->row[i].ready += j->state == JOB_READY;
+    s->row[i].leased += j->state == JOB_LEASED;
+    s->row[i].delayed += j->state == JOB_DELAYED;
+    s->row[i].bytes += j->body.bytes;
 }
 
 static void check_job(void *arg, struct job *j) {
@@ -296,6 +316,7 @@ static void check_job(void *arg, struct job *j) {
     CHECK(j->stage < j->n_stages && j->durable_stage <= j->stage, "%s: stage %u", id, j->stage);
     if (j->state == JOB_LEASED) CHECK(j->span >= 1, "%s: span", id);
     if (j->in_memory) CHECK(j->handed.len > 0 && j->stage > 0, "%s: handed", id);
+    check_tally(s, j);
     s->handed += j->handed.len;
     s->delays += j->delay_due.slot != 0;
     s->expiries += j->expiry_due.slot != 0;
@@ -346,6 +367,13 @@ void oracle_broker(const struct broker *b) {
     CHECK(s.delays == b->delays.len && s.expiries == b->expiries.len && s.leases == b->leases.len,
           "a timer without a job");
     CHECK(s.ready == b->ready.jobs, "queued jobs");
+    for (uint32_t i = 0; i < b->tally.n; i++) {
+        const struct tally_row *t = &b->tally.row[i];
+        CHECK(t->ready == s.row[i].ready && t->leased == s.row[i].leased &&
+                  t->delayed == s.row[i].delayed && t->bytes == s.row[i].bytes &&
+                  t->in - t->out == t->ready + t->leased + t->delayed,
+              "the tally of %s/%s", t->pipeline, t->stage);
+    }
     CHECK(s.watches == b->watches.n, "watches");
     check_load(b, &s);
     uint64_t leases = 0;
