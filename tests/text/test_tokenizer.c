@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/regex.h"
 #include "base/rng.h"
@@ -354,10 +355,10 @@ Test(tokenizer, added_tokens_take_the_space_they_ask_for) {
 }
 
 Test(tokenizer, what_is_not_supported_is_refused_by_name) {
-    tokenizer_must_refuse("{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", "Unigram");
-    tokenizer_must_refuse("{\"normalizer\":{\"type\":\"Precompiled\"},\"model\":{}}",
-                          "Precompiled");
-    tokenizer_must_refuse("{\"pre_tokenizer\":{\"type\":\"Metaspace\"},\"model\":{}}", "Metaspace");
+    tokenizer_must_refuse("{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", "WordLevel");
+    tokenizer_must_refuse("{\"normalizer\":{\"type\":\"Nmt\"},\"model\":{}}", "Nmt");
+    tokenizer_must_refuse("{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":{}}",
+                          "UnicodeScripts");
     tokenizer_must_refuse("{\"decoder\":{\"type\":\"CTC\"},\"model\":{}}", "CTC");
     tokenizer_must_refuse("{\"post_processor\":{\"type\":\"Other\"},\"model\":{}}", "Other");
     tokenizer_must_refuse("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"String\":\"a\"},"
@@ -403,14 +404,19 @@ Test(tokenizer, damaged_files_are_refused_with_the_place) {
 Test(tokenizer, a_file_cut_or_changed_anywhere_never_crashes) {
     uint64_t state = test_seed();
     char *json = bytelevel_json(GPT2_SPLIT, "", true);
-    const char *files[] = {json, WORDPIECE, FALLBACK};
+    void *unigram;
+    size_t unigram_bytes;
+    cr_assert_eq(file_read("tests/golden/tokenizers/xlmr/tokenizer.json", 1u << 20, &unigram,
+                           &unigram_bytes, NULL, 0),
+                 0);
+    const char *files[] = {json, WORDPIECE, FALLBACK, unigram};
+    const size_t sizes[] = {strlen(json), strlen(WORDPIECE), strlen(FALLBACK), unigram_bytes};
     uint32_t opened = 0, refused = 0;
     struct folder f;
     folder_begin(&f);
-    for (int i = 0; i < 600; i++) {
-        const char *file = files[i % 3];
-        size_t n = strlen(file), at = rng_next(&state) % n;
-        char *bad = strdup(file), err[256];
+    for (int i = 0; i < 800; i++) {
+        size_t n = sizes[i / 2 % 4], at = rng_next(&state) % n;
+        char *bad = bytes_dup(bytes_of(files[i / 2 % 4], n)), err[256];
         struct tokenizer *t;
         if (i % 2)
             n = at;
@@ -434,8 +440,9 @@ Test(tokenizer, a_file_cut_or_changed_anywhere_never_crashes) {
         free(bad);
     }
     folder_end(&f);
-    cr_assert(opened > 0 && refused > 300, "%u opened, %u refused", opened, refused);
+    cr_assert(opened > 0 && refused > 400, "%u opened, %u refused", opened, refused);
     free(json);
+    free(unigram);
 }
 
 Test(tokenizer, a_directory_with_vocab_txt_is_a_bert_tokenizer) {
@@ -500,6 +507,10 @@ Test(split, the_qwen2_scanner_equals_its_pattern) {
 
 Test(split, the_llama3_scanner_equals_its_pattern) {
     scanner_equals_pattern(MODERN("\\p{N}{1,3}"));
+}
+
+Test(split, the_o200k_scanner_equals_its_pattern) {
+    scanner_equals_pattern(SPLIT_O200K);
 }
 
 Test(unicode, a_long_run_of_marks_is_ordered_and_composed) {

@@ -4,7 +4,6 @@
 
 #include "base/err.h"
 #include "base/json.h"
-#include "workers/encode/pretokenize.h"
 #include "workers/encode/unicode.h"
 
 #define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
@@ -68,6 +67,10 @@ int detokenizer_read(struct detokenizer *d, const struct json *j, const char *wh
     if (strcmp(type, "ByteLevel") == 0) {
         d->kind = DETOKENIZE_BYTELEVEL;
         return 0;
+    }
+    if (strcmp(type, "Metaspace") == 0) {
+        d->kind = DETOKENIZE_META;
+        return metaspace_read(&d->metaspace, j, where, err, err_bytes);
     }
     if (strcmp(type, "WordPiece") == 0) {
         d->kind = DETOKENIZE_WORDPIECE;
@@ -268,11 +271,27 @@ static int next_pieces(const struct detokenizer *d, struct detokenize_state *s, 
     return rc;
 }
 
+/* In the first token it is what was put in front, and goes; else it is a blank. */
+static int next_meta(const struct metaspace *m, struct detokenize_state *s, struct bytes token,
+                     struct buf *out) {
+    const char *at = token.data, *end = at + token.len;
+    while (at < end) {
+        const char *hit = memmem(at, (size_t)(end - at), m->character, m->bytes);
+        buf_append(out, at, (size_t)((hit ? hit : end) - at));
+        if (!hit) break;
+        if (s->begun || m->prepend == PREPEND_NEVER) buf_append(out, " ", 1);
+        at = hit + m->bytes;
+    }
+    s->begun = true;
+    return out->error;
+}
+
 int detokenizer_next(const struct detokenizer *d, struct detokenize_state *s, struct bytes token,
                      struct buf *out) {
     switch (d->kind) {
     case DETOKENIZE_BYTELEVEL: return next_bytelevel(s, token, out);
     case DETOKENIZE_WORDPIECE: return next_wordpiece(d, s, token, out);
+    case DETOKENIZE_META: return next_meta(&d->metaspace, s, token, out);
     case DETOKENIZE_PIECES: return next_pieces(d, s, token, out);
     default:
         if (s->begun) buf_append(out, " ", 1);

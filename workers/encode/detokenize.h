@@ -2,8 +2,8 @@
  *
  * A token gives the text that became certain with it: bytes of an unfinished character wait, and so
  * do byte tokens (<0xE4>) until the run ends, because one wrong byte turns the whole run into
- * U+FFFD. Supported: none (tokens joined with blanks), WordPiece, ByteLevel, and a Sequence of
- * Replace (String), ByteFallback, Fuse, Strip (start) in that order.
+ * U+FFFD. Supported: none (tokens joined with blanks), WordPiece, ByteLevel, Metaspace, and a
+ * Sequence of Replace (String), ByteFallback, Fuse, Strip (start) in that order.
  *
  * Units: bytes of UTF-8.  Owner: the tokenizer embeds the detokenizer, each reader of tokens a
  * state; zero-fill a state before first use.  Memory: the bytes that wait.  Errors: ERR_FIELD with
@@ -15,14 +15,22 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "workers/encode/pretokenize.h"
 
 struct json;
 
 #define DETOKENIZER_REPLACES_MAX 4u
 
 struct detokenizer {
-    enum { DETOKENIZE_JOIN, DETOKENIZE_WORDPIECE, DETOKENIZE_BYTELEVEL, DETOKENIZE_PIECES } kind;
+    enum {
+        DETOKENIZE_JOIN,
+        DETOKENIZE_WORDPIECE,
+        DETOKENIZE_BYTELEVEL,
+        DETOKENIZE_META,
+        DETOKENIZE_PIECES
+    } kind;
     struct buf prefix; /* WordPiece */
+    struct metaspace metaspace;
     bool cleanup;
     struct {
         struct buf from, to;

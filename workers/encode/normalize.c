@@ -88,13 +88,23 @@ static int read_step(struct normalizer *n, const struct json *j, const char *typ
     if (strcmp(type, "Lowercase") == 0)
         return add_all(n, &(enum normalize_kind){NORMALIZE_LOWER}, 1, where, err, err_bytes);
     if (strcmp(type, "StripAccents") == 0)
-        return add_all(n, &(enum normalize_kind){NORMALIZE_ACCENTS}, 1, where, err, err_bytes);
+        return add_all(n, &(enum normalize_kind){NORMALIZE_MARKS}, 1, where, err, err_bytes);
     if (strcmp(type, "Strip") == 0) {
         int rc = add_all(n, &(enum normalize_kind){NORMALIZE_STRIP}, 1, where, err, err_bytes);
         if (rc < 0) return rc;
         n->steps[n->n - 1].left = json_bool(json_get(j, "strip_left"), false);
         n->steps[n->n - 1].right = json_bool(json_get(j, "strip_right"), false);
         return 0;
+    }
+    if (strcmp(type, "Precompiled") == 0) {
+        const struct json *map = json_get(j, "precompiled_charsmap");
+        int rc = add_all(n, &(enum normalize_kind){NORMALIZE_CHARSMAP}, 1, where, err, err_bytes);
+        if (rc == 0 && !json_str(map))
+            rc = err_set(err, err_bytes, ERR_FIELD,
+                         "%s: Precompiled: precompiled_charsmap: missing", where);
+        if (rc < 0) return rc;
+        return charsmap_read(&n->steps[n->n - 1].charsmap,
+                             bytes_of(json_str(map), json_str_len(map)), where, err, err_bytes);
     }
     if (strcmp(type, "Prepend") == 0) {
         int rc = add_all(n, &(enum normalize_kind){NORMALIZE_PREPEND}, 1, where, err, err_bytes);
@@ -136,6 +146,7 @@ void normalizer_fini(struct normalizer *n) {
         buf_fini(&n->steps[i].from);
         buf_fini(&n->steps[i].to);
         regex_close(n->steps[i].regex);
+        charsmap_fini(&n->steps[i].charsmap);
     }
     *n = (struct normalizer){0};
 }
@@ -168,6 +179,9 @@ static int run_chars(enum normalize_kind kind, struct bytes text, struct buf *ou
             break;
         case NORMALIZE_ACCENTS:
             if (!unicode_is_accent(c)) buf_append(out, begin, (size_t)(at - begin));
+            break;
+        case NORMALIZE_MARKS:
+            if (!unicode_is_mark(c)) buf_append(out, begin, (size_t)(at - begin));
             break;
         default: /* NORMALIZE_LOWER */
             for (uint32_t i = 0, n = unicode_lower(c, lower); i < n; i++) put(out, lower[i]);
@@ -223,6 +237,7 @@ static int run_step(const struct normalize_step *s, struct bytes text, struct bu
     case NORMALIZE_REPLACE:
         return s->regex ? replace_regex(s, text, out) : replace_string(s, text, out);
     case NORMALIZE_STRIP: return strip(s, text, out);
+    case NORMALIZE_CHARSMAP: return charsmap_run(&s->charsmap, text, out);
     default: return run_chars(s->kind, text, out);
     }
 }

@@ -1,7 +1,8 @@
 /* normalize.h - the normalizer of tokenizer.json: what happens to a text before it is split.
  *
  * A Sequence is laid flat. Supported: BertNormalizer, NFC, NFD, NFKC, NFKD, Lowercase,
- * StripAccents, Prepend, Replace (String or Regex), Strip. Anything else is refused by name.
+ * StripAccents, Prepend, Replace (String or Regex), Strip, Precompiled. Anything else is refused by
+ * name.
  *
  * Units: bytes of valid UTF-8.  Owner: the tokenizer embeds it; normalizer_fini at the end.
  * Memory: a copy of the text for each step, one after the other.  Errors: ERR_FIELD, ERR_LIMIT,
@@ -13,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "workers/encode/charsmap.h"
 #include "workers/encode/unicode.h"
 
 struct json;
@@ -24,11 +26,13 @@ enum normalize_kind {
     NORMALIZE_FORM,    /* form */
     NORMALIZE_CLEAN,   /* control characters out, every white space a blank */
     NORMALIZE_HAN,     /* blanks around each Han character */
-    NORMALIZE_ACCENTS, /* Mn out */
+    NORMALIZE_ACCENTS, /* Mn out, as BertNormalizer does */
+    NORMALIZE_MARKS,   /* M* out, as StripAccents does */
     NORMALIZE_LOWER,
     NORMALIZE_PREPEND, /* to: in front of a text that is not empty */
     NORMALIZE_REPLACE, /* from or regex, by to */
-    NORMALIZE_STRIP    /* white space at left, right */
+    NORMALIZE_STRIP,   /* white space at left, right */
+    NORMALIZE_CHARSMAP /* charsmap */
 };
 struct normalize_step {
     enum normalize_kind kind;
@@ -36,6 +40,7 @@ struct normalize_step {
     bool left, right;
     struct buf from, to;
     struct regex *regex;
+    struct charsmap charsmap;
 };
 struct normalizer {
     struct normalize_step steps[NORMALIZER_STEPS_MAX];

@@ -49,8 +49,18 @@ static int add_regex(struct pretokenizer *p, const char *pattern, const char *wh
     return s ? splitter_open_regex(&s->splitter, pattern, err, err_bytes) : ERR_LIMIT;
 }
 
-static int read_split(struct pretokenizer *p, const struct json *j, const char *where, char *err,
-                      size_t err_bytes) {
+/* What the pattern matches goes; what lies between, with inverted. */
+static int add_removed(struct pretokenizer *p, const char *pattern, bool inverted,
+                       const char *where, char *err, size_t err_bytes) {
+    int rc = add_regex(p, pattern, where, err, err_bytes);
+    if (rc < 0) return rc;
+    p->steps[p->n - 1].behavior = SPLIT_REMOVED;
+    p->steps[p->n - 1].inverted = inverted;
+    return 0;
+}
+
+static int read_behavior(struct pretokenize_step *s, const char *type, const struct json *j,
+                         const char *otherwise, const char *where, char *err, size_t err_bytes) {
     static const struct {
         const char *name;
         enum split_behavior behavior;
@@ -58,15 +68,32 @@ static int read_split(struct pretokenizer *p, const struct json *j, const char *
                      {"Isolated", SPLIT_ISOLATED},
                      {"MergedWithPrevious", SPLIT_WITH_PREVIOUS},
                      {"MergedWithNext", SPLIT_WITH_NEXT}};
-    struct pretokenize_step *s = add(p, PRETOKENIZE_SPLIT, where, err, err_bytes);
-    if (!s) return ERR_LIMIT;
     const char *behavior = json_str(json_get(j, "behavior"));
     size_t i = 0, n = sizeof behaviors / sizeof *behaviors;
-    while (behavior && i < n && strcmp(behavior, behaviors[i].name) != 0) i++;
-    if (!behavior || i == n)
-        return err_set(err, err_bytes, ERR_FIELD, "%s: Split: behavior %.40s is not supported",
-                       where, behavior ? behavior : "(missing)");
+    if (!behavior) behavior = otherwise;
+    while (i < n && strcmp(behavior, behaviors[i].name) != 0) i++;
+    if (i == n)
+        return err_set(err, err_bytes, ERR_FIELD, "%s: %s: behavior %.40s is not supported", where,
+                       type, behavior);
     s->behavior = behaviors[i].behavior;
+    return 0;
+}
+
+/* Each sign for itself: ASCII signs and P*. */
+static int read_punctuation(struct pretokenizer *p, const struct json *j, const char *where,
+                            char *err, size_t err_bytes) {
+    struct pretokenize_step *s = add(p, PRETOKENIZE_SPLIT, where, err, err_bytes);
+    if (!s) return ERR_LIMIT;
+    splitter_open_sign(&s->splitter);
+    return read_behavior(s, "Punctuation", j, "Isolated", where, err, err_bytes);
+}
+
+static int read_split(struct pretokenizer *p, const struct json *j, const char *where, char *err,
+                      size_t err_bytes) {
+    struct pretokenize_step *s = add(p, PRETOKENIZE_SPLIT, where, err, err_bytes);
+    if (!s) return ERR_LIMIT;
+    int rc = read_behavior(s, "Split", j, "(missing)", where, err, err_bytes);
+    if (rc < 0) return rc;
     s->inverted = json_bool(json_get(j, "invert"), false);
     const struct json *plain = json_get(json_get(j, "pattern"), "String");
     const char *regex = json_str(json_get(json_get(j, "pattern"), "Regex"));
@@ -89,6 +116,44 @@ static int read_bytelevel(struct pretokenizer *p, const struct json *j, const ch
     return add(p, PRETOKENIZE_BYTES, where, err, err_bytes) ? 0 : ERR_LIMIT;
 }
 
+int metaspace_read(struct metaspace *m, const struct json *j, const char *where, char *err,
+                   size_t err_bytes) {
+    static const char *const schemes[] = {"never", "first", "always"};
+    const struct json *character = json_get(j, "replacement");
+    const char *scheme = json_str(json_get(j, "prepend_scheme"));
+    struct bytes text = bytes_of(json_str(character), json_str_len(character));
+    if (!text.data || text.len > sizeof m->character || unicode_count(text) != 1)
+        return err_set(err, err_bytes, ERR_FIELD, "%s: Metaspace: replacement: not one character",
+                       where);
+    memcpy(m->character, text.data, text.len);
+    m->bytes = (uint32_t)text.len;
+    if (!scheme) /* as it was written before there was a scheme */
+        scheme = schemes[json_bool(json_get(j, "add_prefix_space"), true) ? 2 : 0];
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(scheme, schemes[i]) != 0) continue;
+        m->prepend = (enum metaspace_prepend)i;
+        return 0;
+    }
+    return err_set(err, err_bytes, ERR_FIELD,
+                   "%s: Metaspace: prepend_scheme: %.40s is not never, first or always", where,
+                   scheme);
+}
+
+static int read_metaspace(struct pretokenizer *p, const struct json *j, const char *where,
+                          char *err, size_t err_bytes) {
+    struct metaspace m;
+    int rc = metaspace_read(&m, j, where, err, err_bytes);
+    if (rc < 0) return rc;
+    struct pretokenize_step *s = add(p, PRETOKENIZE_META, where, err, err_bytes);
+    if (!s) return ERR_LIMIT;
+    s->metaspace = m;
+    if (!json_bool(json_get(j, "split"), true)) return 0;
+    s = add(p, PRETOKENIZE_SPLIT, where, err, err_bytes);
+    if (!s) return ERR_LIMIT;
+    s->behavior = SPLIT_WITH_NEXT;
+    return splitter_open_string(&s->splitter, bytes_of(m.character, m.bytes));
+}
+
 static int read_any(struct pretokenizer *p, const struct json *j, int depth, const char *where,
                     char *err, size_t err_bytes) {
     if (json_kind(j) == JSON_NULL) return 0;
@@ -102,6 +167,12 @@ static int read_any(struct pretokenizer *p, const struct json *j, int depth, con
         bool each = json_bool(json_get(j, "individual_digits"), false);
         return add_regex(p, each ? "\\p{N}" : "\\p{N}+", where, err, err_bytes);
     }
+    if (strcmp(type, "Metaspace") == 0) return read_metaspace(p, j, where, err, err_bytes);
+    if (strcmp(type, "Punctuation") == 0) return read_punctuation(p, j, where, err, err_bytes);
+    if (strcmp(type, "WhitespaceSplit") == 0)
+        return add_removed(p, "\\s", false, where, err, err_bytes);
+    if (strcmp(type, "Whitespace") == 0)
+        return add_removed(p, "\\w+|[^\\w\\s]+", true, where, err, err_bytes);
     if (strcmp(type, "Sequence") != 0)
         return err_set(err, err_bytes, ERR_FIELD, "%s: %.60s: this pre-tokenizer is not supported",
                        where, type);
@@ -223,20 +294,37 @@ static void split_step(const struct pretokenize_step *step, const char *text, st
     if (s.held != SIZE_MAX) push(out, s.held, piece.end);
 }
 
-/* Rewrites all pieces into a new text. */
-static int rewrite(enum pretokenize_kind kind, struct arena *scratch, const struct pieces *in,
-                   struct pieces *out) {
+/* Blanks replaced, and one in front where the scheme asks for it. */
+static char *put_meta(const struct metaspace *m, const char *from, const char *end, bool first,
+                      char *to) {
+    bool asks = m->prepend == PREPEND_ALWAYS || (m->prepend == PREPEND_FIRST && first);
+    bool there = *from == ' ' ||
+                 ((size_t)(end - from) >= m->bytes && memcmp(from, m->character, m->bytes) == 0);
+    if (asks && !there) to = mempcpy(to, m->character, m->bytes);
+    for (; from < end; from++)
+        if (*from == ' ')
+            to = mempcpy(to, m->character, m->bytes);
+        else
+            *to++ = *from;
+    return to;
+}
+
+/* Rewrites all pieces into a new text. first: the text is what the document begins with. */
+static int rewrite(const struct pretokenize_step *step, bool first, struct arena *scratch,
+                   const struct pieces *in, struct pieces *out) {
     size_t bytes = 0;
     for (uint32_t i = 0; i < in->n; i++) bytes += in->at[i].end - in->at[i].begin;
-    /* a byte's character takes at most two bytes; a blank is one more a piece */
-    char *text = arena_alloc(scratch, bytes * 2 + in->n + 1);
+    /* a byte takes at most the four of a character, and so does what is put in front of a piece */
+    char *text = arena_alloc(scratch, (bytes + in->n) * sizeof step->metaspace.character + 1);
     struct span *at = arena_alloc(scratch, (in->n + 1) * sizeof *at);
     if (!text || !at) return -ENOMEM;
     char *to = text;
     for (uint32_t i = 0; i < in->n; i++) {
         const char *from = in->text + in->at[i].begin, *end = in->text + in->at[i].end;
         at[i].begin = (uint32_t)(to - text);
-        if (kind == PRETOKENIZE_BLANK) {
+        if (step->kind == PRETOKENIZE_META) {
+            to = put_meta(&step->metaspace, from, end, first && in->at[i].begin == 0, to);
+        } else if (step->kind == PRETOKENIZE_BLANK) {
             if (*from != ' ') *to++ = ' ';
             memcpy(to, from, (size_t)(end - from));
             to += end - from;
@@ -249,8 +337,8 @@ static int rewrite(enum pretokenize_kind kind, struct arena *scratch, const stru
     return 0;
 }
 
-int pretokenizer_run(const struct pretokenizer *p, struct bytes text, struct arena *scratch,
-                     struct pieces *out) {
+int pretokenizer_run(const struct pretokenizer *p, struct bytes text, bool first,
+                     struct arena *scratch, struct pieces *out) {
     assert(text.len <= UINT32_MAX / 4);
     struct span *whole = arena_alloc(scratch, sizeof *whole);
     if (!whole) return -ENOMEM;
@@ -259,8 +347,9 @@ int pretokenizer_run(const struct pretokenizer *p, struct bytes text, struct are
     for (uint32_t k = 0; k < p->n; k++) {
         const struct pretokenize_step *step = &p->steps[k];
         struct list list = {.arena = scratch};
-        if (step->kind == PRETOKENIZE_BLANK || step->kind == PRETOKENIZE_BYTES) {
-            int rc = rewrite(step->kind, scratch, out, out);
+        if (step->kind == PRETOKENIZE_BLANK || step->kind == PRETOKENIZE_META ||
+            step->kind == PRETOKENIZE_BYTES) {
+            int rc = rewrite(step, first, scratch, out, out);
             if (rc < 0) return rc;
             continue;
         }

@@ -16,6 +16,7 @@ int splitter_open_regex(struct splitter *s, const char *pattern, char *err, size
         const char *pattern;
         enum splitter_kind kind;
     } known[] = {{SPLIT_GPT2, SPLITTER_GPT2},
+                 {SPLIT_O200K, SPLITTER_O200K},
                  {MODERN_BEFORE MODERN_AFTER, SPLITTER_DIGITS_1},
                  {MODERN_BEFORE "{1,3}" MODERN_AFTER, SPLITTER_DIGITS_3}};
     *s = (struct splitter){.kind = SPLITTER_REGEX};
@@ -30,6 +31,10 @@ int splitter_open_regex(struct splitter *s, const char *pattern, char *err, size
 int splitter_open_string(struct splitter *s, struct bytes string) {
     *s = (struct splitter){.kind = SPLITTER_STRING};
     return buf_append(&s->string, string.data, string.len);
+}
+
+void splitter_open_sign(struct splitter *s) {
+    *s = (struct splitter){.kind = SPLITTER_SIGN};
 }
 
 void splitter_fini(struct splitter *s) {
@@ -124,6 +129,58 @@ static const char *scan_modern(const char *at, const char *end, uint32_t digits)
     return newline ? newline : split_spaces(at, hit, last, end);
 }
 
+/* Letters that are neither capital nor small, and marks: they go with both. */
+static bool caseless(uint32_t c) {
+    if (c < 0x80) return false;
+    return (unicode_is_letter(c) && !unicode_is_upper(c) && !unicode_is_lower(c)) ||
+           unicode_is_mark(c);
+}
+
+/* Capitals, then small letters: U*l+, else U+ when `capitals`; NULL when that does not match at
+ * `at`. U* gives a caseless letter back where no small one follows. */
+static const char *skip_cased(const char *at, const char *end, bool capitals) {
+    const char *begin = at, *shared = NULL, *next = at;
+    for (; at < end; at = next) {
+        uint32_t c = unicode_next(&next);
+        if (caseless(c))
+            shared = next;
+        else if (!unicode_is_upper(c))
+            break;
+    }
+    const char *small = at;
+    for (next = at; at < end; at = next) {
+        uint32_t c = unicode_next(&next);
+        if (!unicode_is_lower(c) && !caseless(c)) break;
+    }
+    if (at > small) return at;
+    if (shared) return shared;
+    return capitals && small > begin ? small : NULL;
+}
+
+static const char *scan_o200k(const char *at, const char *end) {
+    const char *hit = NULL, *last = at, *newline, *behind = at;
+    uint32_t c = unicode_next(&behind);
+    if (unicode_is_letter(c)) {
+        hit = skip_cased(at, end, true);
+    } else if (c != '\r' && c != '\n' && !unicode_is_number(c)) {
+        hit = skip_cased(behind, end, false);
+        if (!hit && unicode_is_mark(c)) hit = skip_cased(at, end, false);
+        if (!hit) hit = skip_cased(behind, end, true);
+    }
+    if (hit) {
+        const char *more = hit < end ? contraction(hit, end, true) : NULL;
+        return more ? more : hit;
+    }
+    if (unicode_is_number(c)) return skip_digits(at, end, 3);
+    const char *sign = c == ' ' ? behind : at;
+    if ((hit = skip_signs(sign, end)) > sign) {
+        while (hit < end && (*hit == '\r' || *hit == '\n' || *hit == '/')) hit++;
+        return hit;
+    }
+    hit = skip_spaces(at, end, &last, &newline);
+    return newline ? newline : split_spaces(at, hit, last, end);
+}
+
 static int find_regex(const struct regex *r, struct bytes text, size_t from, size_t *begin,
                       size_t *end) {
     struct regex_span spans[REGEX_GROUPS];
@@ -150,6 +207,15 @@ int splitter_find(const struct splitter *s, struct bytes text, size_t from, size
     case SPLITTER_GPT2: *end = (size_t)(scan_gpt2(at, stop) - all); return 1;
     case SPLITTER_DIGITS_1: *end = (size_t)(scan_modern(at, stop, 1) - all); return 1;
     case SPLITTER_DIGITS_3: *end = (size_t)(scan_modern(at, stop, 3) - all); return 1;
+    case SPLITTER_O200K: *end = (size_t)(scan_o200k(at, stop) - all); return 1;
+    case SPLITTER_SIGN:
+        for (hit = at; hit < stop; at = hit) {
+            if (!unicode_is_punct(unicode_next(&hit))) continue;
+            *begin = (size_t)(at - all);
+            *end = (size_t)(hit - all);
+            return 1;
+        }
+        return 0;
     case SPLITTER_STRING:
         hit = memmem(at, text.len - from, s->string.data, s->string.len);
         if (!hit) return 0;

@@ -15,6 +15,7 @@
 #include "workers/encode/normalize.h"
 #include "workers/encode/pretokenize.h"
 #include "workers/encode/template.h"
+#include "workers/encode/unigram.h"
 #include "workers/encode/vocab.h"
 #include "workers/encode/vocab_files.h"
 #include "workers/encode/wordpiece.h"
@@ -29,9 +30,10 @@ struct tokenizer {
     struct added raw, normal; /* looked for before, and after normalizing */
     struct normalizer normalizer;
     struct pretokenizer pretokenizer;
-    enum { MODEL_WORDPIECE, MODEL_BPE } model;
+    enum { MODEL_WORDPIECE, MODEL_BPE, MODEL_UNIGRAM } model;
     struct wordpiece wordpiece;
     struct bpe bpe;
+    struct unigram unigram;
     struct template template;
     struct detokenizer detokenizer;
 };
@@ -59,6 +61,10 @@ static int read_vocab(struct tokenizer *t, const struct json *model, char *err, 
 
 static int read_model(struct tokenizer *t, const struct json *model, char *err, size_t err_bytes) {
     const char *type = json_str(json_get(model, "type"));
+    if (type && strcmp(type, "Unigram") == 0) {
+        t->model = MODEL_UNIGRAM;
+        return unigram_read(&t->unigram, &t->vocab, model, "model", err, err_bytes);
+    }
     int rc = read_vocab(t, model, err, err_bytes);
     if (rc < 0) return rc;
     if (type && strcmp(type, "WordPiece") == 0) {
@@ -68,7 +74,7 @@ static int read_model(struct tokenizer *t, const struct json *model, char *err, 
     t->model = MODEL_BPE;
     if (!type || strcmp(type, "BPE") != 0)
         return err_set(err, err_bytes, ERR_FIELD,
-                       "model: %.60s: is not supported; WordPiece and BPE are",
+                       "model: %.60s: is not supported; WordPiece, BPE and Unigram are",
                        type ? type : "(no type)");
     return bpe_read(&t->bpe, &t->vocab, model, "model", err, err_bytes);
 }
@@ -162,6 +168,7 @@ void tokenizer_close(struct tokenizer *t) {
     added_fini(&t->raw);
     added_fini(&t->normal);
     bpe_fini(&t->bpe);
+    unigram_fini(&t->unigram);
     buf_fini(&t->special);
     vocab_fini(&t->extra);
     vocab_fini(&t->vocab);
@@ -185,6 +192,7 @@ struct encoding {
     size_t ids_max; /* bytes of ids after which nothing more is needed */
     struct arena scratch;
     struct bpe_room room;
+    bool first; /* what is encoded now is what the document begins with */
 };
 
 static bool enough(const struct encoding *e) {
@@ -195,12 +203,17 @@ static bool enough(const struct encoding *e) {
 static int encode_plain(struct encoding *e, struct bytes text) {
     struct pieces pieces;
     arena_reset(&e->scratch);
-    int rc = pretokenizer_run(&e->t->pretokenizer, text, &e->scratch, &pieces);
+    int rc = pretokenizer_run(&e->t->pretokenizer, text, e->first, &e->scratch, &pieces);
     for (uint32_t i = 0; rc == 0 && i < pieces.n && !enough(e); i++) {
         struct bytes word =
             bytes_of(pieces.text + pieces.at[i].begin, pieces.at[i].end - pieces.at[i].begin);
-        rc = e->t->model == MODEL_BPE ? bpe_word(&e->t->bpe, word, &e->room, &e->ids)
-                                      : wordpiece_word(&e->t->wordpiece, word, &e->ids);
+        switch (e->t->model) {
+        case MODEL_BPE: rc = bpe_word(&e->t->bpe, word, &e->room, &e->ids); break;
+        case MODEL_UNIGRAM:
+            rc = unigram_word(&e->t->unigram, word, &e->room.symbols, &e->ids);
+            break;
+        default: rc = wordpiece_word(&e->t->wordpiece, word, &e->ids);
+        }
     }
     return rc;
 }
@@ -216,6 +229,7 @@ static int encode_added(struct encoding *e, const struct added *set, struct byte
             rc = rest(e, bytes_of((const char *)text.data + from, hit.begin - from));
         if (rc == 0) rc = buf_append(&e->ids, &hit.id, sizeof hit.id);
         from = hit.end;
+        e->first = false;
     }
     if (rc == 0 && from < text.len && !enough(e))
         rc = rest(e, bytes_of((const char *)text.data + from, text.len - from));
@@ -263,7 +277,8 @@ int tokenizer_encode(const struct tokenizer *t, struct bytes text, bool special,
     size_t bad = utf8_check(text.data, text.len);
     if (bad != text.len)
         return err_set(err, err_bytes, ERR_FIELD, "the text is not UTF-8 at byte %zu", bad);
-    struct encoding e = {.t = t, .ids_max = max ? max * sizeof(uint32_t) : SIZE_MAX - 1};
+    struct encoding e = {
+        .t = t, .ids_max = max ? max * sizeof(uint32_t) : SIZE_MAX - 1, .first = true};
     arena_init(&e.scratch, SCRATCH_BYTES_MAX);
     int rc = encode_added(&e, &t->raw, text, encode_raw);
     if (rc == 0) rc = put_result(&e, special ? &t->template : &nothing, max, a, out);

@@ -1,8 +1,8 @@
 /* tokenizer.h - text to token ids and back, as tokenizer.json says.
  *
- * Runs the file's own pipeline: normalizer, pre-tokenizer, model (WordPiece; BPE byte-level or with
- * byte fallback), post-processor, decoder, added tokens. A component that is not supported is
- * refused by name at open.
+ * Runs the file's own pipeline: normalizer, pre-tokenizer, model (WordPiece; Unigram; BPE
+ * byte-level or with byte fallback), post-processor, decoder, added tokens. A component that is not
+ * supported is refused by name at open.
  *
  * Units: bytes of UTF-8, tokens.  Owner: tokenizer_open gives a tokenizer to tokenizer_close.
  * Memory: a few times the file.  Errors: ERR_FIELD, ERR_LIMIT, ERR_CORRUPT with file and path in

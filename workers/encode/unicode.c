@@ -93,6 +93,17 @@ bool unicode_is_upper(uint32_t c) {
     return k == UTF8PROC_CATEGORY_LU || k == UTF8PROC_CATEGORY_LT;
 }
 
+bool unicode_is_lower(uint32_t c) {
+    if (c < 0x80) return c - 'a' < 26;
+    return category(c) == UTF8PROC_CATEGORY_LL;
+}
+
+bool unicode_is_mark(uint32_t c) {
+    if (c < 0x300) return false;
+    utf8proc_category_t k = category(c);
+    return k >= UTF8PROC_CATEGORY_MN && k <= UTF8PROC_CATEGORY_ME;
+}
+
 bool unicode_is_accent(uint32_t c) {
     return c >= 0x300 && category(c) == UTF8PROC_CATEGORY_MN && !came_late(c);
 }
@@ -121,6 +132,18 @@ bool unicode_is_han(uint32_t c) {
            (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
            (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
            (c >= 0x2F800 && c <= 0x2FA1F);
+}
+
+const char *unicode_grapheme(const char *at, const char *end) {
+    utf8proc_int32_t state = 0;
+    uint32_t before = unicode_next(&at);
+    for (const char *next = at; at < end; at = next) {
+        uint32_t c = unicode_next(&next);
+        if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)before, (utf8proc_int32_t)c, &state))
+            break;
+        before = c;
+    }
+    return at;
 }
 
 uint32_t unicode_lower(uint32_t c, uint32_t out[2]) {

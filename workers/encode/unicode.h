@@ -28,10 +28,15 @@ bool unicode_is_number(uint32_t c); /* N* */
 bool unicode_is_space(uint32_t c);  /* White_Space */
 bool unicode_is_punct(uint32_t c);  /* P*, and every ASCII sign that is no letter, digit or space */
 bool unicode_is_upper(uint32_t c);  /* Lu, Lt */
+bool unicode_is_lower(uint32_t c);  /* Ll */
+bool unicode_is_mark(uint32_t c);   /* M* */
 bool unicode_is_accent(uint32_t c); /* Mn */
 bool unicode_is_format(uint32_t c); /* Cc, Cf, Co: what BertNormalizer cleans away */
 bool unicode_is_word(uint32_t c);   /* \w: alphabetic, marks, decimal digits, connectors, joiners */
 bool unicode_is_han(uint32_t c);    /* the ranges that BertNormalizer sets apart with spaces */
+
+/* Where the extended grapheme cluster that begins at `at` ends. Valid UTF-8, at < end. */
+const char *unicode_grapheme(const char *at, const char *end);
 
 /* Lower case as Rust's char::to_lowercase: one code point, two for U+0130. Returns how many. */
 uint32_t unicode_lower(uint32_t c, uint32_t out[2]);
