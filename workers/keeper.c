@@ -1,5 +1,6 @@
 #include "workers/keeper.h"
 
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,14 +39,53 @@ void keeper_cause(int status, const char *run, const char *last_words, char *out
              by_kill ? "; by hand, or by the kernel for want of memory" : "");
 }
 
+/* ---- a kill from outside ---- */
+
+/* What ran when somebody killed the worker, so that no job has the benefit of the doubt twice in a
+ * row: a killer that the kernel does not know of may have had its reason in the job. */
+struct doubt {
+    uint64_t oom_kills; /* of this machine, when the worker was started */
+    bool outside;       /* the last worker was killed, and not by the kernel */
+    uint64_t job[FLIGHT_SLOTS];
+    uint32_t n;
+};
+
+/* How often the kernel has killed for want of memory; UINT64_MAX: it does not say. */
+static uint64_t oom_kills(void) {
+    char line[128];
+    uint64_t n = UINT64_MAX;
+    FILE *f = fopen("/proc/vmstat", "re");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "oom_kill %" SCNu64, &n) != 1) continue;
+    if (f) fclose(f);
+    return n;
+}
+
+/* SIGKILL is sent by the kernel for want of memory, which it counts, or by somebody's hand. */
+static bool killed_outside(int status, uint64_t oom_kills_before) {
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && oom_kills_before != UINT64_MAX &&
+           oom_kills() == oom_kills_before;
+}
+
+static bool had_doubt(const struct doubt *d, uint64_t job) {
+    for (uint32_t i = 0; i < d->n; i++)
+        if (d->job[i] == job) return true;
+    return false;
+}
+
+static void remember(struct doubt *d, const struct flight *f) {
+    d->n = 0;
+    for (uint32_t i = 0; d->outside && i < FLIGHT_SLOTS; i++)
+        if (atomic_load(&f->slot[i].state) == FLIGHT_RUNNING) d->job[d->n++] = f->slot[i].job;
+}
+
 /* ---- reporting a death ---- */
 
-static int collect(const struct flight *f, int status, struct outbox *b) {
+static int collect(const struct flight *f, int status, const struct doubt *d, struct outbox *b) {
     for (uint32_t i = 0; i < FLIGHT_SLOTS; i++) {
         const struct flight_slot *s = &f->slot[i];
         unsigned state = atomic_load(&s->state);
         if (state == FLIGHT_FREE || atomic_load(&s->gone)) continue;
-        bool ran = state == FLIGHT_RUNNING;
+        bool ran = state == FLIGHT_RUNNING && (!d->outside || had_doubt(d, s->job));
         struct outcome *o =
             outcome_new(ran ? OUTCOME_FAILED : OUTCOME_RETURNED, NULL, atomic_load(&s->stage));
         if (!o) return -ENOMEM;
@@ -78,7 +118,8 @@ static void send_until(struct sock *s, enum msg_type type, const void *message, 
 }
 
 /* Tells the broker what died with the worker, on a connection of its own. */
-static void report(const struct worker_config *c, const struct flight *f, int status) {
+static void report(const struct worker_config *c, const struct flight *f, int status,
+                   const struct doubt *d) {
     struct sock_ctx *ctx = NULL;
     struct sock *s = NULL;
     struct outbox b = {0};
@@ -86,7 +127,7 @@ static void report(const struct worker_config *c, const struct flight *f, int st
     char err[256] = "";
     if (f->session[0] == '\0' || !atomic_load(&f->started)) return;
     struct sock_config sc = {.type = SOCK_DEALER, .endpoint = c->endpoint, .curve = c->curve};
-    int code = collect(f, status, &b);
+    int code = collect(f, status, d, &b);
     if (code == 0) code = sock_ctx_open(&ctx);
     if (code == 0) code = sock_open(&s, ctx, &sc, err, sizeof err);
     uint32_t total = b.n;
@@ -103,7 +144,7 @@ static void report(const struct worker_config *c, const struct flight *f, int st
         sock_wait(&w, 1, REPORT_TICK_MS);
         take_acks(s, &b);
     }
-    /* What ran was reported and acknowledged: other leases had not begun. */
+    /* What is to blame was reported and acknowledged: other leases are given back. */
     struct msg_goodbye bye = {.session = bytes_str(f->session), .dead = b.n == 0};
     if (code == 0) send_until(s, MSG_GOODBYE, &bye, until_ms);
     log_info("death_reported", "leases=%u unacknowledged=%u", total, b.n);
@@ -160,6 +201,7 @@ static bool pause_ms(int signal_fd, int64_t ms) {
 
 int keeper_run(const struct worker_config *c) {
     struct flight *f = NULL;
+    struct doubt doubt = {0};
     int code = flight_new(&f), exit_status = 1;
     int signal_fd = code == 0 ? signals_init() : code;
     int64_t backoff_ms = BACKOFF_MS;
@@ -168,6 +210,7 @@ int keeper_run(const struct worker_config *c) {
         char cause[LIMIT_REASON_BYTES], quoted[LIMIT_REASON_BYTES + 64];
         int64_t begun_ms = clock_mono_ms();
         flight_clear(f);
+        doubt.oom_kills = oom_kills();
         pid_t child = start(c, f, signal_fd);
         if (child < 0) {
             log_error("worker_start_failed", "error=\"%s\"", err_text(-errno));
@@ -181,7 +224,9 @@ int keeper_run(const struct worker_config *c) {
         keeper_cause(status, "", f->last_words, cause, sizeof cause);
         log_error("worker_died", "pid=%ld cause=%s", (long)child,
                   log_quote(quoted, sizeof quoted, cause));
-        report(c, f, status);
+        doubt.outside = killed_outside(status, doubt.oom_kills);
+        report(c, f, status, &doubt);
+        remember(&doubt, f);
         if (clock_mono_ms() - begun_ms > HEALTHY_MS) backoff_ms = BACKOFF_MS;
         if (!draining && pause_ms(signal_fd, backoff_ms)) {
             exit_status = 0;

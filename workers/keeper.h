@@ -5,6 +5,10 @@
  *                      v killed, or exited otherwise
  *                   report what was in flight, wait, fork again
  *
+ * A job that ran is reported as dead with the worker. Who is killed from outside (SIGKILL, and the
+ * kernel has counted no kill for want of memory) is given back instead, once: when the next worker
+ * is killed so with the same job running, that counts.
+ *
  * SIGTERM and SIGINT are handed on: the worker drains and the keeper ends with it. The worker never
  * outlives the keeper. The keeper holds no socket while a worker runs: it has no threads to fork.
  *

@@ -143,10 +143,9 @@ static int set_field(struct body *b, const struct field *f, const char *text, si
 }
 
 static int unknown_kind(void) {
-    fputs("penstock: this program does not know the kind's fields; give the whole body with "
-          "--body-json\n",
-          stderr);
-    return CLI_USAGE;
+    return cli_usage(
+        "this program does not know that kind of job; `penstock schema` lists those it "
+        "does; for another give the whole body with --body-json");
 }
 
 /* The field that --text and --file mean: the first that is required, or of those of which one is

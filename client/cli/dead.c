@@ -71,7 +71,7 @@ static int ls(struct dead *in, struct penstock *p) {
     } while (before[0]);
     if (in->c.json)
         puts("]}");
-    else if (n)
+    else
         table_print(&t);
     table_fini(&t);
     return rc < 0 ? cli_fail(rc, err) : CLI_OK;

@@ -64,6 +64,36 @@ static void cut(char *text, size_t max) {
     }
 }
 
+/* Chinese and Japanese are written without blanks: a line that was broken there leaves none. */
+static bool is_unspaced(const char *p) {
+    wchar_t c;
+    mbstate_t state;
+    memset(&state, 0, sizeof state);
+    size_t n = mbrtowc(&c, p, strlen(p), &state);
+    return n > 1 && n <= 4 && wcwidth(c) == 2 && !(c >= 0xAC00 && c <= 0xD7A3); /* Hangul */
+}
+
+/* One line of it, and nothing that a terminal obeys. */
+static void make_line(char *text) {
+    char *to = text;
+    const char *before = NULL; /* the character that was written last */
+    for (const char *p = text; *p;) {
+        if (*p == '\n' && before && is_unspaced(before) && is_unspaced(p + 1)) {
+            p++;
+        } else if ((unsigned char)*p < 0x20 || *p == 0x7F) {
+            *to++ = ' ';
+            before = NULL;
+            p++;
+        } else {
+            size_t bytes;
+            width_of(p, &bytes);
+            before = to;
+            while (bytes-- > 0) *to++ = *p++;
+        }
+    }
+    *to = '\0';
+}
+
 void table_cell(struct table *t, const char *format, ...) {
     if (t->cells == t->cap) {
         size_t cap = t->cap ? t->cap * 2 : 64;
@@ -80,8 +110,7 @@ void table_cell(struct table *t, const char *format, ...) {
     if (vasprintf(&text, format, args) < 0) text = NULL;
     va_end(args);
     if (!text) return;
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = ' ';
+    make_line(text);
     if (t->cells >= t->columns) cut(text, t->max[t->cells % t->columns]);
     t->style[t->cells] = TERM_PLAIN;
     t->cell[t->cells++] = text;
