@@ -77,7 +77,7 @@ SRC_tests := $(sort $(wildcard tests/*/*.c tests/bench/*/*.c))
 SRC_all   := $(foreach l,$(LAYERS),$(SRC_$(l)))
 TESTS     := $(filter-out bench faults fuzz,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.c)))))
 BENCHES   := $(patsubst tests/bench/%.c,%,$(sort $(wildcard tests/bench/*.c)))
-FAULTS    := $(if $(wildcard tests/faults),$(addprefix $(B)/faults/,record.so replay \
+FAULTS    := $(if $(wildcard tests/faults),$(addprefix $(B)/faults/,record.so countdown.so replay \
                early-ack/penstock-broker))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard examples),examples recipes))
@@ -85,7 +85,7 @@ LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/l
 
 # --- targets --------------------------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: help all setup run test test-programs sim crash powerloss soak lint everything layers format fuzz fuzz-programs \
+.PHONY: help all setup run test test-programs sim crash powerloss countdown soak lint everything layers format fuzz fuzz-programs \
         install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -122,6 +122,10 @@ crash: all ## kill -9 of broker, workers, helpers, supervisor under load: MINUTE
 
 powerloss: all $(FAULTS) ## lose power at CUTS=N (2000) places of a recorded run; SEED=N
 	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/powerloss/powerloss.py --cuts $(or $(CUTS),2000) \
+	  $(if $(SEED),--seed $(SEED))
+
+countdown: all $(FAULTS) ## the N-th write, flush, allocation, send fails: CASES=N of each (100); SEED=N
+	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/countdown/countdown.py --cases $(or $(CASES),100) \
 	  $(if $(SEED),--seed $(SEED))
 
 soak: all ## load without kills: memory and files stay flat; MINUTES=N (10)

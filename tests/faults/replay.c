@@ -21,7 +21,7 @@
 #include "store/store.h"
 #include "tests/faults/medium.h"
 
-enum { STORE_CAP_BYTES = 256 << 20, ARENA_BYTES = 8 << 20, ERR_BYTES = 512, SHOWN_MAX = 10 };
+enum { STORE_CAP_BYTES = 512 << 20, ARENA_BYTES = 8 << 20, ERR_BYTES = 512, SHOWN_MAX = 10 };
 
 struct told { /* what a client heard of one job; borrows from the log */
     uint64_t job;

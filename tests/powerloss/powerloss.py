@@ -61,7 +61,7 @@ class Recorded(Broker):
         self.program, self.kill_after = program, kill_after
         super().__init__(root, echo(), CHAIN, extra=[
             "--dir", f"{root}/disk{STORE}", "--clients", f"ipc://{root}/clients", "--workers",
-            f"ipc://{root}/workers", "--meta-cap", str(64 << 20), "--blob-cap", str(128 << 20),
+            f"ipc://{root}/workers", "--meta-cap", str(64 << 20), "--blob-cap", str(448 << 20),
             "--log-level", "error"])
 
     def start(self, *extra):
