@@ -21,6 +21,10 @@ void arena_init(struct arena *a, size_t max_bytes) {
     *a = (struct arena){.max_bytes = max_bytes};
 }
 
+void arena_init_small(struct arena *a, size_t max_bytes, size_t first_bytes) {
+    *a = (struct arena){.max_bytes = max_bytes, .first_bytes = first_bytes};
+}
+
 static void free_from(struct arena_block *b) {
     while (b) {
         struct arena_block *next = b->next;
@@ -54,7 +58,8 @@ static struct arena_block *add_block(struct arena *a, size_t need) {
     size_t left = a->max_bytes > a->used_bytes ? a->max_bytes - a->used_bytes : 0;
     size_t head = sizeof(struct arena_block);
     if (left < head || need > left - head) return NULL;
-    size_t want = a->last ? a->last->cap * 2 : ARENA_BLOCK_BYTES - head;
+    size_t first = a->first_bytes > head ? a->first_bytes : ARENA_BLOCK_BYTES;
+    size_t want = a->last ? a->last->cap * 2 : first - head;
     if (want > ARENA_BLOCK_MAX_BYTES) want = ARENA_BLOCK_MAX_BYTES;
     if (want < need) want = need;
     if (want > left - head) want = need;

@@ -14,11 +14,14 @@ struct arena_block;
 struct arena {
     struct arena_block *first, *last;
     size_t used_bytes, max_bytes; /* of all blocks; the hard limit */
+    size_t first_bytes;           /* of the first block; 0: 64 KiB */
 };
 
 void arena_init(struct arena *a, size_t max_bytes); /* allocates nothing yet */
-void arena_fini(struct arena *a);                   /* accepts zeroed memory */
-void arena_reset(struct arena *a);                  /* all pointers handed out become invalid */
+/* The same for one of many arenas that mostly hold little: the first block is as small as said. */
+void arena_init_small(struct arena *a, size_t max_bytes, size_t first_bytes);
+void arena_fini(struct arena *a);  /* accepts zeroed memory */
+void arena_reset(struct arena *a); /* all pointers handed out become invalid */
 
 /* 64-byte aligned; NULL over the cap */
 void *arena_alloc(struct arena *a, size_t bytes);

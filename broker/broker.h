@@ -59,7 +59,7 @@ struct broker {
     struct owed_list owed;
     struct due_table leases, delays, expiries;
     uint64_t last_id, next_attempt;
-    uint64_t handed_bytes;
+    uint64_t handed_bytes, bodies_bytes;
     struct load load; /* what the live jobs add up to, and the settings that bound it */
     int settings_fd;  /* inotify of the settings' folder; -1: none */
 
@@ -127,6 +127,8 @@ void effects_committed(struct broker *b,
 void effects_refuse(struct broker *b, const struct commit_op *op, const struct refusal *why);
 /* The operation no longer counts as on its way to the disk. */
 void effects_release(struct broker *b, struct commit_op *op);
+/* Leaves j's body to the store, which has it, when enough bodies are in memory. */
+void effects_body_leave(struct broker *b, struct job *j);
 /* Drops a job from memory: the store, or nobody, answers for it from now on. */
 void effects_forget(struct broker *b, struct job *j);
 /* The same for a live job whose record the store cannot take; who follows it is told. */

@@ -11,6 +11,8 @@
 
 /* An operation holds a record, a body of one frame or an output of LIMIT_PARTS frames. */
 #define OP_ARENA_BYTES (LIMIT_OUTPUT_BYTES + 4u * LIMIT_FRAME_BYTES)
+/* Thousands are on their way at a time, most of them without a long payload. */
+#define OP_FIRST_BYTES 1024u
 
 struct committer {
     struct store *store;
@@ -27,7 +29,7 @@ struct commit_op *commit_op_new(enum commit_type type) {
     struct commit_op *op = calloc(1, sizeof *op);
     if (!op) return NULL;
     op->type = type;
-    arena_init(&op->arena, OP_ARENA_BYTES);
+    arena_init_small(&op->arena, OP_ARENA_BYTES, OP_FIRST_BYTES);
     return op;
 }
 
@@ -40,7 +42,7 @@ void commit_op_free(struct commit_op *op) {
 }
 
 uint64_t commit_op_bytes(const struct commit_op *op) {
-    uint64_t bytes = 0;
+    uint64_t bytes = op->record.body.inlined.len;
     for (uint32_t i = 0; i < op->n_parts; i++) bytes += op->parts[i].len;
     return bytes;
 }

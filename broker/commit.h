@@ -87,7 +87,7 @@ struct commit_op {
 };
 struct commit_op *commit_op_new(enum commit_type type); /* NULL: no memory */
 void commit_op_free(struct commit_op *op);              /* with those that hang on it */
-uint64_t commit_op_bytes(const struct commit_op *op);   /* of its parts */
+uint64_t commit_op_bytes(const struct commit_op *op);   /* of its parts and its short body */
 
 /* The share of a transaction that is about op->upload (upload_commit.c); upload_restore when an ADD
  * is taken back: the upload is there again. */

@@ -9,6 +9,8 @@
 #include "pipelines/pipeline.h"
 #include "schemas/endpoint.h"
 
+#define BODIES_BYTES (16u * 1024 * 1024)
+
 const char *argp_program_version = "penstock-broker " PENSTOCK_VERSION;
 
 enum {
@@ -123,6 +125,7 @@ void config_parse(struct config *c, int argc, char **argv) {
         NULL,    NULL,
         NULL};
     *c = (struct config){.lease_ms = 6000,
+                         .bodies_bytes = BODIES_BYTES,
                          .heartbeat_ms = 1000,
                          .queue_max = LIMIT_JOBS_QUEUED,
                          .upload_ttl_ms = 600000,

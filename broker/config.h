@@ -19,8 +19,10 @@ struct config {
     bool curve;
     char keys[400]; /* certificates; empty: no CURVE */
     int64_t lease_ms, heartbeat_ms;
-    int64_t upload_ttl_ms;                   /* an upload that is idle for this long is dropped */
-    uint32_t queue_max;                      /* live jobs in all */
+    int64_t upload_ttl_ms; /* an upload that is idle for this long is dropped */
+    uint32_t queue_max;    /* live jobs in all */
+    /* Of short bodies that are kept in memory; the others are read when their job is leased. */
+    uint64_t bodies_bytes;
     uint64_t meta_cap_bytes, blob_cap_bytes; /* 0: the store's defaults */
     char http[80]; /* where /metrics and the health checks are; empty: nowhere */
     bool http_anywhere;

@@ -98,6 +98,7 @@ static void undo_submit(struct broker *b, struct commit_op *op) {
     effects_release(b, op);
     op->type = COMMIT_FORGET;
     op->n_parts = 0;
+    op->record.key = op->record.body.inlined = (struct bytes){NULL, 0}; /* they went with the job */
     op->error = 0;
 }
 

@@ -121,6 +121,12 @@ void effects_event(struct broker *b, struct job *j, const struct job_event *e) {
 
 /* ---- back from the disk ---- */
 
+void effects_body_leave(struct broker *b, struct job *j) {
+    if (b->bodies_bytes <= b->config.bodies_bytes) return;
+    b->bodies_bytes -= j->body.inlined.len;
+    job_body_leave(j);
+}
+
 void effects_forget(struct broker *b, struct job *j) {
     ready_drop(&b->ready, j);
     tally_remove(&b->tally, j);
@@ -128,6 +134,7 @@ void effects_forget(struct broker *b, struct job *j) {
     due_drop(&b->expiries, &j->expiry_due);
     while (j->watches) watch_drop(&b->watches, j->watches);
     drop_handed(b, j);
+    b->bodies_bytes -= j->body.inlined.len;
     load_give(b, j);
     job_table_remove(&b->jobs, j);
     job_free(j);
@@ -223,6 +230,7 @@ static void added(struct broker *b, struct commit_op *op) {
     /* Only now may it end: before, it could have turned out to be another submit's duplicate. */
     if (j->expires_ms)
         due_set(&b->expiries, &j->expiry_due, b->now_ms + (j->expires_ms - b->now_wall_ms));
+    effects_body_leave(b, j);
     struct job_event e = {.type = JOB_EV_COMMITTED};
     effects_event(b, j, &e);
     answer_submit(b, op, j);

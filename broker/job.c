@@ -10,17 +10,28 @@
 #include "broker/tenant.h"
 
 struct job *job_new(const struct pipeline *p) {
-    struct job *j = calloc(1, sizeof *j + p->n_stages * sizeof j->stages[0]);
+    struct job *j = calloc(1, sizeof *j);
     if (!j) return NULL;
     j->pipeline = p;
     j->n_stages = p->n_stages;
     return j;
 }
 
+int job_begin(struct job *j) {
+    if (!j->stages) j->stages = calloc(j->n_stages, sizeof *j->stages);
+    return j->stages ? 0 : -ENOMEM;
+}
+
+void job_body_leave(struct job *j) {
+    free((void *)j->body.inlined.data);
+    j->body.inlined = (struct bytes){NULL, 0};
+}
+
 void job_free(struct job *j) {
     if (!j) return;
     for (uint32_t i = 0; i < j->n_tries; i++) free(j->try_log[i].reason);
-    for (uint32_t i = 0; i < j->n_stages; i++) free((char *)j->stages[i].numerics_id);
+    for (uint32_t i = 0; j->stages && i < j->n_stages; i++) free((char *)j->stages[i].numerics_id);
+    free(j->stages);
     free(j->try_log);
     free(j->lines);
     free((void *)j->key.data);
@@ -49,7 +60,7 @@ static uint32_t finish(struct job *j, enum job_state state, enum job_error error
 
 static uint32_t to_ready(struct job *j, int64_t now_ms) {
     j->state = JOB_READY;
-    j->stages[j->stage].queued_ms = now_ms;
+    j->queued_ms = now_ms;
     return JOB_FX_READY;
 }
 
@@ -57,11 +68,11 @@ static uint32_t stage_done(struct job *j, const struct job_event *e, int64_t now
     j->tries = j->timeouts = 0;
     if (j->stage + 1 == j->n_stages) return finish(j, JOB_DONE, JOB_ERROR_NONE, now_ms);
     bool checkpoint = j->pipeline->stages[j->stage].checkpoint;
-    j->stage++;
+    j->stages[j->stage++].queued_ms = j->queued_ms;
     if (e->more) { /* the same token goes on with the next stage of its span */
         assert(j->span > 1);
         j->span--;
-        j->stages[j->stage].queued_ms = now_ms;
+        j->queued_ms = now_ms;
         j->stages[j->stage].started_ms = now_ms;
         return checkpoint ? JOB_FX_COMMIT : 0;
     }
@@ -102,7 +113,7 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms
         return to_ready(j, now_ms);
     case JOB_EV_LEASED:
         assert(j->state == JOB_READY && e->attempt > j->attempt && e->span > 0);
-        assert(j->stage + e->span <= j->n_stages);
+        assert(j->stages && j->stage + e->span <= j->n_stages);
         j->state = JOB_LEASED;
         j->attempt = e->attempt;
         j->span = e->span;
@@ -211,6 +222,12 @@ static struct job_payload keep_payload(struct arena *a, const struct job_payload
     return out;
 }
 
+static struct job_payload body_left(const struct job *j) {
+    struct job_payload out = j->body;
+    out.inlined = (struct bytes){NULL, 0};
+    return out;
+}
+
 static bool keep_notes(const struct job *j, struct arena *a, struct job_record *out) {
     bool ok = true;
     struct job_note *notes = j->n_lines ? arena_calloc(a, j->n_lines, sizeof *notes) : NULL;
@@ -232,21 +249,22 @@ static bool keep_notes(const struct job *j, struct arena *a, struct job_record *
 }
 
 int job_record_make(const struct job *j, struct arena *a, struct job_record *out) {
-    bool ok = true;
+    bool ok = true, first = j->state == JOB_ACCEPTED;
     struct job_stage_record *stages = arena_calloc(a, j->n_stages, sizeof *stages);
     struct job_attempt *tries = j->n_tries ? arena_calloc(a, j->n_tries, sizeof *tries) : NULL;
     if (!stages || (j->n_tries && !tries)) return -ENOMEM;
     for (uint32_t i = 0; i < j->n_stages; i++) {
-        const struct job_stage *s = &j->stages[i];
-        stages[i] = (struct job_stage_record){.name = keep_str(a, j->pipeline->stages[i].name, &ok),
-                                              .worker = keep_str(a, s->worker, &ok),
-                                              .numerics_id = keep_str(a, s->numerics_id, &ok),
-                                              .attempt = s->attempt,
-                                              .queued_ms = s->queued_ms,
-                                              .started_ms = s->started_ms,
-                                              .done_ms = s->done_ms,
-                                              .run_us = s->run_us,
-                                              .output_bytes = s->output_bytes};
+        const struct job_stage none = {0}, *s = j->stages ? &j->stages[i] : &none;
+        stages[i] =
+            (struct job_stage_record){.name = bytes_str(j->pipeline->stages[i].name),
+                                      .worker = keep_str(a, s->worker, &ok),
+                                      .numerics_id = keep_str(a, s->numerics_id, &ok),
+                                      .attempt = s->attempt,
+                                      .queued_ms = i == j->stage ? j->queued_ms : s->queued_ms,
+                                      .started_ms = s->started_ms,
+                                      .done_ms = s->done_ms,
+                                      .run_us = s->run_us,
+                                      .output_bytes = s->output_bytes};
     }
     for (uint32_t i = 0; i < j->n_tries; i++) {
         const struct job_try *t = &j->try_log[i];
@@ -261,11 +279,11 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
     *out = (struct job_record){
         .id = j->id,
         .seed = j->seed,
-        .kind = keep_str(a, j->kind->name, &ok),
-        .tenant = keep(a, bytes_str(j->tenant->name), &ok),
-        .key = keep(a, j->key, &ok),
-        .pipeline = keep_str(a, j->pipeline->name, &ok),
-        .plan = keep(a, j->pipeline->plan, &ok),
+        .kind = bytes_str(j->kind->name),
+        .tenant = bytes_str(j->tenant->name),
+        .key = j->key,
+        .pipeline = bytes_str(j->pipeline->name),
+        .plan = j->pipeline->plan,
         .state = j->state == JOB_LEASED || j->state == JOB_ACCEPTED ? JOB_READY : j->state,
         .error = j->error,
         .priority = j->priority,
@@ -279,7 +297,7 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
         .expires_ms = j->expires_ms,
         .finished_ms = j->finished_ms,
         .reason = keep_str(a, j->reason, &ok),
-        .body = keep_payload(a, &j->body, &ok),
+        .body = first ? j->body : body_left(j),
         .input = keep_payload(a, &j->input, &ok),
         .result = keep_payload(a, &j->result, &ok),
         .input_stage = j->input_stage,
@@ -325,18 +343,21 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
     j->kind = kind;
     j->state = r->state == JOB_DELAYED ? JOB_DELAYED : JOB_READY;
     j->priority = r->priority;
-    j->stage = j->durable_stage = r->stage;
-    j->tries = r->tries;
-    j->timeouts = r->timeouts;
-    j->deaths = r->deaths;
+    j->stage = r->stage;
+    j->durable_stage = (uint8_t)r->stage;
+    j->tries = (uint16_t)r->tries;
+    j->timeouts = (uint16_t)r->timeouts;
+    j->deaths = (uint16_t)r->deaths;
     j->attempt = r->attempt;
     j->accepted_ms = r->accepted_ms;
     j->ready_ms = r->ready_ms;
     j->expires_ms = r->expires_ms;
-    j->input_stage = r->input_stage;
+    j->queued_ms = r->n_stages ? r->stages[r->stage].queued_ms : 0;
+    j->input_stage = (uint8_t)r->input_stage;
     bool ok = own(&j->key, r->key) && own_payload(&j->body, &r->body) &&
               own_payload(&j->input, &r->input);
-    for (uint32_t i = 0; i < r->n_stages && ok; i++) {
+    if (r->attempt) ok = ok && job_begin(j) == 0; /* it was leased before */
+    for (uint32_t i = 0; r->attempt && i < r->n_stages && ok; i++) {
         struct job_stage *s = &j->stages[i];
         const struct job_stage_record *from = &r->stages[i];
         copy_name(s->worker, from->worker);

@@ -13,6 +13,10 @@
  * what the caller must do (commit, queue, set a timer, end the lease). A seeded simulator drives
  * it through random histories (tests/sim).
  *
+ * A million of them may wait, so a job that waits is small: what is known of its stages is
+ * allocated when it is leased first (job_begin), and a short body may be left to the store alone,
+ * where the job's record has it (job_body_leave).
+ *
  * Units: *_ms on the wall clock where a record keeps them.  Owner: the broker's table (table.h).
  * Memory: one allocation a job, plus the buffers it names.  Errors: -ENOMEM.
  * Threads: the loop thread. */
@@ -57,43 +61,43 @@ struct job {
     const struct pipeline *pipeline;
     struct tenant *tenant; /* tenant.h: borrowed for the broker's life */
     struct bytes key;      /* owned with the job */
-    enum job_state state;
-    enum job_error error;
-    uint32_t priority, stage, tries, timeouts, deaths;
-    int64_t accepted_ms, ready_ms, expires_ms, finished_ms; /* wall clock */
-    char *reason;                                           /* owned, or NULL */
-    struct job_payload body, input, result;                 /* `inlined` is owned with the job */
-    uint32_t input_stage;                                   /* whose output `input` is */
-    uint32_t durable_stage;         /* where a restart goes on: what `input` feeds */
-    struct buf handed;              /* output of stage - 1 that is in memory only */
+    enum job_state state : 8;
+    enum job_error error : 8;
+    uint8_t input_stage;            /* whose output `input` is */
+    uint8_t durable_stage;          /* where a restart goes on: what `input` feeds */
+    uint32_t priority, stage, span; /* span: stages leased */
+    uint32_t n_stages, n_tries;
+    uint16_t tries, timeouts, deaths;
+    uint16_t n_lines, lines_cap;
+    uint8_t counts_from, counts_to; /* caps.h: the stages at which it counts */
+    bool counted;                   /* load.h */
+    uint8_t tally_state;            /* tally.h: where it is counted, and as what */
+    uint16_t tally_row;             /* + 1; 0: nowhere */
     bool in_memory;                 /* `handed` feeds `stage`; else `input` does */
-    bool forgotten;                 /* its submit was refused after all: drop it */
     uint32_t commits;               /* of this job, on their way to the disk */
     uint32_t no_room;               /* of these, kept until the store has room */
-    uint64_t last_seq;              /* of its history and events */
-    uint64_t told_seq;              /* the newest line of its history that followers may know */
-    uint64_t origin;                /* the dead letter that it was made of; 0: none */
-    bool counted;                   /* load.h */
-    uint8_t counts_from, counts_to; /* caps.h: the stages at which it counts */
-    uint16_t tally_row;             /* tally.h: where it is counted, + 1; 0: nowhere */
-    uint8_t tally_state;            /* and as what */
+    int64_t accepted_ms, ready_ms, expires_ms, finished_ms; /* wall clock */
+    int64_t queued_ms;                                      /* the same: it waits for `stage` */
+    char *reason;                                           /* owned, or NULL */
+    struct job_payload body, input, result;                 /* `inlined` is owned with the job */
+    struct buf handed; /* output of stage - 1 that is in memory only */
+    uint64_t last_seq; /* of its history and events */
+    uint64_t told_seq; /* the newest line of its history that followers may know */
+    uint64_t origin;   /* the dead letter that it was made of; 0: none */
 
     struct job *ready_prev, *ready_next; /* ready.h */
     struct ready_flow *flow;             /* NULL: not queued */
     struct worker *worker;               /* peer.h: who holds the lease */
     struct job *lease_prev, *lease_next;
-    uint32_t span;        /* stages leased */
     int64_t leased_ms;    /* wall clock */
     uint64_t lease_bytes; /* of credit */
     struct due lease_due, delay_due, expiry_due;
     struct watch *watches; /* watch.h: waits and event streams */
     struct job *hash_next; /* table.h */
 
-    uint32_t n_tries, n_stages;
-    struct job_try *try_log; /* [LIMIT_ATTEMPTS], allocated at the first */
-    struct job_line *lines;  /* [n_lines], allocated at the first, at most LIMIT_NOTES */
-    uint16_t n_lines, lines_cap;
-    struct job_stage stages[]; /* [n_stages] */
+    struct job_try *try_log;  /* [LIMIT_ATTEMPTS], allocated at the first */
+    struct job_line *lines;   /* [n_lines], allocated at the first, at most LIMIT_NOTES */
+    struct job_stage *stages; /* [n_stages]; NULL before job_begin */
 };
 
 enum job_event_type {
@@ -133,13 +137,21 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_wa
 struct job *
 job_new(const struct pipeline *p); /* zeroed but for pipeline and n_stages; NULL: no memory */
 void job_free(struct job *j);      /* NULL is fine */
+int job_begin(struct job *j);      /* before it is LEASED; fine when it was. -ENOMEM */
+/* Frees the bytes of a short body once the job's record is on disk and has them. */
+void job_body_leave(struct job *j);
+static inline bool job_payload_left(const struct job_payload *p) {
+    return p->bytes && !p->in_blob && !p->inlined.data;
+}
 void job_set_reason(struct job *j, struct bytes reason); /* copies, cut to LIMIT_REASON_BYTES */
 /* Keeps one failed attempt, the newest LIMIT_ATTEMPTS of them. */
 void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_error error,
                  struct bytes reason, int64_t now_wall_ms);
 /* Adds a line to the history; when it is full the oldest goes. Without memory nothing is kept. */
 void job_note(struct job *j, const struct job_line *line);
-/* The durable form; every pointer in it is copied into a. -ENOMEM. */
+/* The durable form: borrows what does not change while there is the job, and copies the rest into
+ * a. The bytes of the body come with the first one, which adds the job; the later ones leave them
+ * as they are (jobs_put). -ENOMEM. */
 int job_record_make(const struct job *j, struct arena *a, struct job_record *out);
 /* And back at a restart: a leased job is not a thing on disk. */
 int job_from_record(const struct job_record *r, const struct kind_desc *kind,

@@ -53,9 +53,13 @@ static void pack_plan(struct buf *out, const struct job *j, uint32_t span) {
 
 static int load_payload(struct broker *b, uint64_t job, uint32_t slot, const struct job_payload *p,
                         struct store_read **t, struct buf *out) {
-    if (!p->in_blob) return p->bytes ? buf_append(out, p->inlined.data, p->inlined.len) : 0;
+    if (!p->in_blob && !job_payload_left(p))
+        return p->bytes ? buf_append(out, p->inlined.data, p->inlined.len) : 0;
     int e = *t ? 0 : store_read_begin(b->store, t);
-    return e ? e : store_payload_get(*t, job, slot, p, out);
+    if (e || p->in_blob) return e ? e : store_payload_get(*t, job, slot, p, out);
+    struct job_record r;
+    e = jobs_get(*t, job, &r, NULL);
+    return e ? e : buf_append(out, r.body.inlined.data, r.body.inlined.len);
 }
 
 /* Cuts [from, to) of b->payload into frames. */
@@ -118,7 +122,8 @@ static int64_t lease_limit_ms(const struct broker *b, const struct job *j, const
 static bool lease(struct broker *b, struct job *j, struct worker *w) {
     struct bytes frame[LIMIT_FRAMES];
     uint32_t n, n_body;
-    int e = load_frames(b, j, frame, &n, &n_body);
+    int e = job_begin(j);
+    if (!e) e = load_frames(b, j, frame, &n, &n_body);
     if (e == ERR_CORRUPT || e == -ENOENT) {
         fail_unreadable(b, j, e);
         return true;
@@ -154,7 +159,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
     due_set(&b->leases, &j->lease_due, b->now_ms + lease_limit_ms(b, j, w, span));
     worker_take(w, j, input_bytes(j));
     ready_serve(j);
-    int64_t waited_ms = b->now_wall_ms - j->stages[j->stage].queued_ms;
+    int64_t waited_ms = b->now_wall_ms - j->queued_ms;
     histogram_add(&tally_times_of(&b->tally, j->pipeline->stages[j->stage].run)->wait,
                   waited_ms > 0 ? (uint64_t)waited_ms * 1000 : 0);
     b->tally.dispatched++;

@@ -234,8 +234,8 @@ static struct commit_op *output_op(struct broker *b, struct job *j, const struct
         return NULL;
     }
     if (!end) {
-        j->input_stage = (uint32_t)m->stage;
-        j->durable_stage = j->stage;
+        j->input_stage = (uint8_t)m->stage;
+        j->durable_stage = (uint8_t)j->stage;
         b->handed_bytes -= j->handed.len;
         buf_fini(&j->handed);
         j->in_memory = false;

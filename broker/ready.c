@@ -31,7 +31,8 @@ static struct ready_queue *queue_for(struct ready *r, const struct job *j) {
 enum { JOB_COST = 4096, TURN_BYTES = 16384, COST_MAX = 64 * TURN_BYTES };
 
 static int64_t cost_of(const struct job *j) {
-    uint64_t bytes = j->body.bytes + (j->stage ? j->stages[j->stage - 1].output_bytes : 0);
+    uint64_t bytes =
+        j->body.bytes + (j->stage && j->stages ? j->stages[j->stage - 1].output_bytes : 0);
     return bytes < COST_MAX - JOB_COST ? (int64_t)bytes + JOB_COST : COST_MAX;
 }
 

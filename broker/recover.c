@@ -36,6 +36,8 @@ static int revive(void *arg, const struct job_record *r) {
         job_free(j);
         return err_set(v->err, sizeof v->err, e, "job %s cannot be reloaded: %s", id, err_text(e));
     }
+    b->bodies_bytes += j->body.inlined.len;
+    effects_body_leave(b, j);
     load_take(b, j);
     if (j->expires_ms)
         due_set(&b->expiries, &j->expiry_due, b->now_ms + (j->expires_ms - b->now_wall_ms));

@@ -129,7 +129,8 @@ struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct re
     if (kind_decode(d->kind, body, NULL, why) != 0) return NULL;
     struct job *j = make_job(b, d);
     struct commit_op *op = commit_op_new(COMMIT_ADD);
-    if (!j || !op || (!d->upload && effects_keep_parts(op, JOB_SLOT_BODY, &d->body, 1)) ||
+    if (!j || !op ||
+        (j->body.in_blob && !d->upload && effects_keep_parts(op, JOB_SLOT_BODY, &d->body, 1)) ||
         job_table_insert(&b->jobs, j) || (d->upload && upload_submit(b, d->upload, op))) {
         if (j) job_table_remove(&b->jobs, j);
         job_free(j);
@@ -139,6 +140,7 @@ struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct re
         return NULL;
     }
     load_take(b, j);
+    b->bodies_bytes += j->body.inlined.len;
     op->answer = true;
     op->begun_ns = b->turn_ns;
     effects_prepare(b, j, op);

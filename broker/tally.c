@@ -96,7 +96,7 @@ struct tally_times *tally_times_of(struct tally *t, const char *run) {
 
 static void note_age(struct tally *t, const struct job *j, int64_t now_wall_ms) {
     if (!j->tally_row) return;
-    int64_t ms = now_wall_ms - j->stages[j->stage].queued_ms;
+    int64_t ms = now_wall_ms - j->queued_ms;
     struct tally_row *row = &t->row[j->tally_row - 1];
     if (ms > row->oldest_ms) row->oldest_ms = ms;
 }

@@ -77,12 +77,25 @@ static int get_raw(const struct store_read *t, uint64_t id, struct job_record *o
     return code;
 }
 
-/* The record that w will replace; also refuses an update that changes who the job is. */
-static int look_before(const struct store_write *w, const struct job_record *r, struct before *b) {
+/* The new record in w->record, with the old one's body when it comes without. */
+static int encode(struct store_write *w, const struct job_record *r, const struct job_record *old) {
+    buf_clear(&w->record);
+    if (!old || r->body.in_blob || r->body.inlined.len || r->body.bytes != old->body.bytes ||
+        r->body.crc != old->body.crc)
+        return record_encode(r, &w->record);
+    struct job_record whole = *r;
+    whole.body.inlined = old->body.inlined;
+    return record_encode(&whole, &w->record);
+}
+
+/* Encodes r beside the record that w will replace; also refuses an update that changes who the job
+ * is. */
+static int look_before(struct store_write *w, const struct job_record *r, struct before *b) {
     struct job_record old;
     *b = (struct before){0};
     int code = get_raw(&w->view, r->id, &old, NULL);
-    if (code == -ENOENT) return 0;
+    if (code == -ENOENT) return encode(w, r, NULL);
+    if (code == 0) code = encode(w, r, &old);
     if (code != 0) return code;
     if (!bytes_eq(old.key, r->key) || !bytes_eq(old.tenant, r->tenant)) return -EINVAL;
     b->there = true;
@@ -146,9 +159,7 @@ int jobs_put(struct store_write *w, const struct job_record *r) {
     assert(r->state != JOB_LEASED && r->id != 0);
     struct before before, now = {0};
     uint8_t key[NUM_KEY_BYTES];
-    buf_clear(&w->record);
-    int code = record_encode(r, &w->record);
-    if (code == 0) code = look_before(w, r, &before);
+    int code = look_before(w, r, &before);
     if (code == 0 && !before.there) code = put_idempotency(w, r);
     if (code == 0 && !before.there) code = put_tenant(w, r);
     if (code == 0)

@@ -99,8 +99,8 @@ struct job_record {
 };
 
 /* Writes or replaces the record, its idempotency entry and its indexes; frees the payloads that the
- * old record named and the new one does not. -EINVAL: the old one is terminal and the new one is
- * not, or tenant or key differ. */
+ * old record named and the new one does not. A short body without its bytes stays as it was.
+ * -EINVAL: the old one is terminal and the new one is not, or tenant or key differ. */
 int jobs_put(struct store_write *w, const struct job_record *r);
 /* A new id appends; also -EEXIST when the idempotency key of (tenant, key) is taken: *existing is
  * its job. */

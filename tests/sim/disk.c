@@ -259,8 +259,10 @@ int jobs_put(struct store_write *w, const struct job_record *r) {
     struct cell *c = disk_cell(r->id);
     struct job_record was;
     CHECK(disk_record(c, &was, NULL), "an update of a job that is not there");
-    oracle_put(c, r, &was);
-    put_record(c, r);
+    struct job_record now = *r;
+    if (!now.body.in_blob && !now.body.inlined.len) now.body.inlined = was.body.inlined;
+    oracle_put(c, &now, &was);
+    put_record(c, &now);
     return 0;
 }
 

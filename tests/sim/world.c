@@ -54,6 +54,7 @@ static void broker_start(const struct pipelines *pipelines) {
     W->disk.epoch++;
     W->disk.poisoned = false;
     b->config = (struct config){.lease_ms = LEASE_MS, .heartbeat_ms = BEAT_MS, .queue_max = 150};
+    b->config.bodies_bytes = toss(500) ? 0 : UINT32_MAX;
     b->started_ms = b->now_ms = W->mono_ms;
     b->now_wall_ms = W->wall_ms;
     due_init(&b->leases, LIMIT_WORKERS * LIMIT_SPAN_JOBS);

@@ -191,6 +191,26 @@ Test(jobs, walks_go_both_ways_from_any_id_and_over_live_jobs_alone) {
     cr_assert_eq(walk(51, false, false, 0).n, 0);
 }
 
+Test(jobs, a_short_body_that_an_update_does_not_bring_stays_as_it_was) {
+    struct job_record r = {.id = 7, .state = JOB_READY}, got, other;
+    struct store_read *t;
+    r.body = (struct job_payload){4, crc32c(0, "body", 4), false, bytes_str("body")};
+    cr_assert_eq(commit_put(&f, &r), 0);
+    r.state = JOB_DONE;
+    r.body.inlined = bytes_of(NULL, 0);
+    cr_assert_eq(commit_put(&f, &r), 0);
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    cr_assert_eq(jobs_get(t, 7, &got, &f.arena), 0);
+    cr_assert(got.state == JOB_DONE && bytes_is(got.body.inlined, "body"));
+    store_read_end(t);
+    other = r;
+    other.body.crc++;
+    cr_assert_eq(commit_put(&f, &other), ERR_LIMIT, "another body has to come with its bytes");
+    other = r;
+    other.id = 8;
+    cr_assert_eq(commit_put(&f, &other), ERR_LIMIT, "and so has a new job's");
+}
+
 Test(jobs, a_walk_of_any_length_needs_no_more_memory_than_one_record) {
     uint64_t rng = 5;
     struct store_write *w;

@@ -35,7 +35,9 @@ static struct job *job_in(enum job_state state, uint32_t stage) {
     j->kind = kind_find(bytes_str("text.embed"));
     j->tenant = &nobody;
     j->state = state;
-    j->stage = j->durable_stage = stage;
+    j->stage = stage;
+    j->durable_stage = (uint8_t)stage;
+    cr_assert_eq(job_begin(j), 0);
     j->accepted_ms = NOW - 10;
     if (state == JOB_LEASED) {
         j->attempt = TOKEN;
@@ -254,6 +256,8 @@ Test(broker_job, a_record_brings_back_a_leased_job_at_its_checkpoint) {
     job_log_try(j, "w2", 1, JOB_ERROR_WORKER_DIED, bytes_str("unheard"), NOW);
 
     cr_assert_eq(job_record_make(j, &a, &made), 0);
+    cr_assert(made.body.bytes == 4 && !made.body.inlined.data, "the first record has the body");
+    made.body.inlined = body; /* as jobs_put does */
     cr_assert_eq(record_encode(&made, &bytes), 0);
     cr_assert_eq(record_decode(buf_bytes(&bytes), &read, &a), 0);
     cr_assert(read.state == JOB_READY && read.stage == 1, "a lease does not survive the broker");
@@ -270,6 +274,25 @@ Test(broker_job, a_record_brings_back_a_leased_job_at_its_checkpoint) {
     arena_fini(&a);
     job_free(j);
     job_free(back);
+}
+
+Test(broker_job, only_the_record_that_adds_a_job_brings_its_body) {
+    struct job *j = job_in(JOB_ACCEPTED, 0);
+    struct bytes body = bytes_str("body");
+    struct arena a;
+    struct job_record r;
+    arena_init(&a, 1 << 20);
+    cr_assert_eq(job_payload_set(&j->body, &body, 1), 0);
+    cr_assert_eq(job_record_make(j, &a, &r), 0);
+    cr_assert(bytes_is(r.body.inlined, "body"));
+    cr_assert(!job_payload_left(&j->body));
+    happens(j, JOB_EV_COMMITTED);
+    job_body_leave(j);
+    cr_assert(job_payload_left(&j->body));
+    cr_assert_eq(job_record_make(j, &a, &r), 0);
+    cr_assert(r.body.bytes == 4 && r.body.crc == crc32c(0, "body", 4) && !r.body.inlined.data);
+    arena_fini(&a);
+    job_free(j);
 }
 
 Test(broker_job, a_record_that_does_not_fit_its_pipeline_is_corrupt) {

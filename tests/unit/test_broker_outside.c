@@ -123,8 +123,8 @@ Test(tally, a_sample_tells_rates_and_the_age_of_the_oldest_ready_job) {
     static struct ready r;
     struct job *a = job(1, JOB_READY), *b = job(2, JOB_READY);
     tally_sample(&t, &r, 1000, 50000);
-    a->stages[0].queued_ms = 40000;
-    b->stages[0].queued_ms = 45000;
+    a->queued_ms = 40000;
+    b->queued_ms = 45000;
     tally_place(&t, a);
     tally_place(&t, b);
     cr_assert_eq(ready_add(&r, a), 0);
