@@ -18,6 +18,7 @@
 #include "broker/owed.h"
 #include "broker/peer.h"
 #include "broker/ready.h"
+#include "broker/retain.h"
 #include "broker/stall.h"
 #include "broker/table.h"
 #include "broker/tally.h"
@@ -57,6 +58,7 @@ struct broker {
     struct watches watches;
     struct uploads uploads;
     struct owed_list owed;
+    struct retain retain;
     struct due_table leases, delays, expiries;
     uint64_t last_id, next_attempt;
     uint64_t handed_bytes, bodies_bytes;

@@ -114,8 +114,16 @@ static int bury(struct store_write *w, struct commit_op *op) {
     return 0;
 }
 
+static int delete_jobs(struct store_write *w, const struct commit_op *op) {
+    int e = 0;
+    for (uint32_t i = 0; i < op->n_ids && (e == 0 || e == -ENOENT); i++)
+        e = jobs_del(w, op->ids[i]);
+    return e == -ENOENT ? 0 : e;
+}
+
 static int apply(struct store_write *w, struct commit_op *op) {
     struct job_record *r = &op->record;
+    if (op->type == COMMIT_DELETE) return delete_jobs(w, op);
     if (op->type > COMMIT_FORGET) return upload_apply(w, op);
     if (op->type == COMMIT_BURY) return bury(w, op);
     if (op->type == COMMIT_FORGET) {

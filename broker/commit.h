@@ -37,6 +37,7 @@ enum commit_type {
     COMMIT_ADD,    /* a new job with its body */
     COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
     COMMIT_BURY,   /* dead letters go, by their ids */
+    COMMIT_DELETE, /* the ended jobs ids[n_ids] */
     COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
     COMMIT_UPLOAD, /* a new upload */
     COMMIT_CHUNK,  /* a part of it, parts[0] at offset */
@@ -58,7 +59,7 @@ struct commit_op {
     struct upload_record upload;
     uint64_t offset; /* CHUNK */
 
-    const uint64_t *ids; /* BURY: [n_ids]; how many of them were there in n_dropped */
+    uint64_t *ids; /* BURY, DELETE: [n_ids]; BURY says in n_dropped how many were there */
     uint32_t n_ids, n_dropped;
 
     int error;         /* 0: on disk */

@@ -13,6 +13,9 @@
 
 const char *argp_program_version = "penstock-broker " PENSTOCK_VERSION;
 
+#define DAY_MS INT64_C(86400000)
+#define RETAIN_MAX_MS (UINT64_C(36500) * 86400000)
+
 enum {
     OPT_DIR = 256,
     OPT_CLIENTS,
@@ -30,6 +33,9 @@ enum {
     OPT_BLOB,
     OPT_HTTP,
     OPT_HTTP_ANYWHERE,
+    OPT_RETAIN,
+    OPT_RETAIN_FAILED,
+    OPT_RETAIN_BYTES,
     OPT_LOG
 };
 
@@ -57,6 +63,13 @@ static const struct argp_option options[] = {
      "serve /metrics, /livez, /readyz, /startupz and /status there (nowhere)", 0},
     {"http-anywhere", OPT_HTTP_ANYWHERE, NULL, 0,
      "let --http be beyond the loopback, where anybody may read it", 0},
+    {"retain-ms", OPT_RETAIN, "MS", 0,
+     "ended jobs are kept this long, at most until the store is 70 % full (604800000; 0: no limit)",
+     0},
+    {"retain-failed-ms", OPT_RETAIN_FAILED, "MS", 0,
+     "failed ones, the dead letters (2592000000; 0: no limit)", 0},
+    {"retain-bytes", OPT_RETAIN_BYTES, "BYTES", 0,
+     "ended jobs are deleted when the store is larger (0: by its share of the caps alone)", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error (info)", 0},
     {0}};
 
@@ -108,6 +121,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_BLOB: c->blob_cap_bytes = number(state, arg, 1u << 20, UINT64_C(1) << 46); break;
     case OPT_HTTP: copy(state, c->http, sizeof c->http, arg); break;
     case OPT_HTTP_ANYWHERE: c->http_anywhere = true; break;
+    case OPT_RETAIN: c->retain_ms = (int64_t)number(state, arg, 0, RETAIN_MAX_MS); break;
+    case OPT_RETAIN_FAILED:
+        c->retain_failed_ms = (int64_t)number(state, arg, 0, RETAIN_MAX_MS);
+        break;
+    case OPT_RETAIN_BYTES: c->retain_bytes = number(state, arg, 0, UINT64_C(1) << 47); break;
     case OPT_LOG:
         if (log_level_parse(arg, &c->log_level) != 0)
             argp_error(state, "\"%s\" is not a log level", arg);
@@ -128,6 +146,8 @@ void config_parse(struct config *c, int argc, char **argv) {
                          .bodies_bytes = BODIES_BYTES,
                          .heartbeat_ms = 1000,
                          .queue_max = LIMIT_JOBS_QUEUED,
+                         .retain_ms = 7 * DAY_MS,
+                         .retain_failed_ms = 30 * DAY_MS,
                          .upload_ttl_ms = 600000,
                          .log_level = LOG_INFO};
     argp_err_exit_status = 2;

@@ -26,6 +26,8 @@ struct config {
     uint64_t meta_cap_bytes, blob_cap_bytes; /* 0: the store's defaults */
     char http[80]; /* where /metrics and the health checks are; empty: nowhere */
     bool http_anywhere;
+    int64_t retain_ms, retain_failed_ms; /* ended jobs and dead letters stay so long; 0: for ever */
+    uint64_t retain_bytes;               /* and while the store is no larger; 0: any size */
     enum log_level log_level;
 };
 void config_parse(struct config *c, int argc, char **argv);

@@ -169,6 +169,9 @@ void disk_refused(struct broker *b, struct commit_op *op) {
     } else if (op->type == COMMIT_BURY) {
         refuse_submit(b, op);
         commit_op_free(op);
+    } else if (op->type == COMMIT_DELETE) {
+        retain_done(b, op);
+        commit_op_free(op);
     } else { /* what is left of a refused submit is swept at the next start */
         log_warn("not_forgotten", "error=\"%s\"", err_text(op->error));
         commit_op_free(op);

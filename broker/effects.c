@@ -271,6 +271,8 @@ static void committed(struct broker *b, struct commit_op *op) {
         added(b, op);
     else if (op->type == COMMIT_UPDATE)
         updated(b, op);
+    else if (op->type == COMMIT_DELETE)
+        retain_done(b, op);
     else if (op->type > COMMIT_FORGET)
         upload_committed(b, op);
     else if (op->type == COMMIT_BURY)

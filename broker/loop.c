@@ -154,6 +154,7 @@ static void look_for_stall(struct broker *b) {
 /* What needs no more precision than a second. */
 static void sample(struct broker *b) {
     disk_retry(b);
+    retain(b);
     if (b->now_ms - b->sampled_ms < SAMPLE_EVERY_MS) return;
     b->sampled_ms = b->now_ms;
     bool full = !store_has_room(b->store, (struct store_room){0});

@@ -258,10 +258,12 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 21);
+    pack_map(&p, 23);
     pack_counts(&p, b, NULL);
     pack_queues(&p, b);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
+    pack_kv_u64(&p, "retained", usage.jobs > b->jobs.len ? usage.jobs - b->jobs.len : 0);
+    pack_kv_u64(&p, "deleted", b->retain.deleted);
     pack_kv_u64(&p, "commits", commits.commits);
     pack_kv_u64(&p, "commit_ops", commits.ops);
     pack_kv_u64(&p, "commit_us", commits.last_us);

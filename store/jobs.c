@@ -109,6 +109,7 @@ static int put_indexes(struct store_write *w, const struct job_record *r, const 
     struct env_txn *meta = &w->view.meta;
     uint8_t id_key[NUM_KEY_BYTES], done_key[FINISHED_KEY_BYTES];
     struct bytes none = bytes_of("", 0);
+    uint8_t state = (uint8_t)r->state;
     bool terminal = job_state_terminal(r->state);
     int code = 0;
     if (b->terminal && b->finished_ms != r->finished_ms)
@@ -122,8 +123,8 @@ static int put_indexes(struct store_write *w, const struct job_record *r, const 
         code = env_put(meta, META_LIVE, num_key(id_key, r->id), none, ENV_APPEND);
     } else {
         if (b->terminal && b->finished_ms == r->finished_ms) return 0;
-        code = env_put(meta, META_FINISHED, finished_key(done_key, r->finished_ms, r->id), none,
-                       ENV_APPEND);
+        code = env_put(meta, META_FINISHED, finished_key(done_key, r->finished_ms, r->id),
+                       bytes_of(&state, 1), ENV_APPEND);
     }
     return code == -EEXIST ? ERR_CORRUPT : code;
 }
@@ -342,21 +343,32 @@ int job_names_blob(struct store_read *t, struct blob_id id, bool *named) {
     return 0;
 }
 
-int jobs_finished(struct store_read *t, int64_t before_ms, uint64_t *ids, uint32_t max,
-                  uint32_t *n) {
+/* Indexes that an earlier version wrote do not say how a job ended. */
+static enum job_state state_of(const struct store_read *t, uint64_t id, struct bytes value) {
+    struct job_record r;
+    if (value.len == 1 && *(const uint8_t *)value.data < JOB_STATES)
+        return (enum job_state) * (const uint8_t *)value.data;
+    return get_raw(t, id, &r, NULL) == 0 ? r.state : JOB_STATES;
+}
+
+int jobs_ended(struct store_read *t, int64_t after_ms, uint64_t after_id, struct job_ended *out,
+               uint32_t max, uint32_t *n) {
     struct env_cursor c;
-    struct bytes key, value;
+    uint8_t first[FINISHED_KEY_BYTES];
+    struct bytes key = finished_key(first, after_ms > 0 ? after_ms : 0, after_id), value;
     *n = 0;
     int code = env_cursor_open(&t->meta, META_FINISHED, &c);
     if (code != 0) return code;
-    for (code = env_move(&c, ENV_FIRST, &key, &value); code == 0 && *n < max;
+    for (code = env_move(&c, ENV_AT_LEAST, &key, &value); code == 0 && *n < max;
          code = env_move(&c, ENV_NEXT, &key, &value)) {
         struct reader r = reader_of(key);
-        int64_t finished_ms = (int64_t)read_u64be(&r);
-        uint64_t id = read_u64be(&r);
+        struct job_ended e = {.finished_ms = (int64_t)read_u64be(&r)};
+        e.id = read_u64be(&r);
         if (r.bad || read_left(&r) > 0) code = ERR_CORRUPT;
-        if (code != 0 || finished_ms >= before_ms) break;
-        ids[(*n)++] = id;
+        if (code != 0) break;
+        if (e.finished_ms == after_ms && e.id == after_id) continue;
+        e.state = state_of(t, e.id, value);
+        out[(*n)++] = e;
     }
     env_cursor_close(&c);
     return code == -ENOENT ? 0 : code;

@@ -120,8 +120,13 @@ int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, st
 int jobs_walk_tenant(struct store_read *t, struct bytes tenant, uint64_t from, struct arena *a,
                      int (*fn)(void *arg, const struct job_record *r), void *arg);
 int jobs_last_id(struct store_read *t, uint64_t *id); /* 0 in an empty store */
-/* Retention: the jobs that ended before before_ms, the earliest first, at most max. */
-int jobs_finished(struct store_read *t, int64_t before_ms, uint64_t *ids, uint32_t max,
-                  uint32_t *n);
+/* Retention: the jobs that ended after (after_ms, after_id), the earliest first, at most max. */
+struct job_ended {
+    uint64_t id;
+    int64_t finished_ms;
+    enum job_state state; /* JOB_STATES: its record cannot be read */
+};
+int jobs_ended(struct store_read *t, int64_t after_ms, uint64_t after_id, struct job_ended *out,
+               uint32_t max, uint32_t *n);
 
 #endif

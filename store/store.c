@@ -384,6 +384,19 @@ bool store_has_room(const struct store *s, struct store_room more) {
            atomic_load(&s->blob_live) + more.blob_bytes <= atomic_load(&s->blob_cap) / 5 * 4;
 }
 
+static uint64_t over(uint64_t have, uint64_t may) {
+    return have > may ? have - may : 0;
+}
+
+uint64_t store_over(const struct store *s, uint32_t percent, uint64_t bytes) {
+    uint64_t meta = atomic_load(&s->meta_live), blob = atomic_load(&s->blob_live);
+    uint64_t most = over(meta, atomic_load(&s->meta_cap) / 100 * percent);
+    uint64_t of_blob = over(blob, atomic_load(&s->blob_cap) / 100 * percent);
+    uint64_t of_both = bytes > 0 ? over(meta + blob, bytes) : 0;
+    if (of_blob > most) most = of_blob;
+    return of_both > most ? of_both : most;
+}
+
 static bool below_soft(const struct env_txn *t, uint64_t more_bytes) {
     struct env_usage u;
     return env_usage(t, &u) == 0 &&

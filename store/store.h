@@ -65,7 +65,10 @@ struct store_room {
 struct store_room store_room_of(uint64_t payload_bytes);
 /* Whether so much more would stay below 80 % of both caps, as of the last commit. Any thread. */
 bool store_has_room(const struct store *s, struct store_room more);
-/* The same for this transaction: ERR_FULL when a job with such a payload is one too many. */
+/* How many bytes either half is over percent of its cap, or both together over bytes (0: any
+ * number), as of the last commit; 0: none. Any thread. */
+uint64_t store_over(const struct store *s, uint32_t percent, uint64_t bytes);
+/* store_has_room for this transaction: ERR_FULL when a job with such a payload is one too many. */
 int store_write_room(const struct store_write *w, uint64_t payload_bytes);
 /* Whether an outcome with such a payload fits; it may use what is kept from new jobs. ERR_FULL. */
 int store_outcome_room(const struct store_write *w, uint64_t payload_bytes);

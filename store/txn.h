@@ -8,7 +8,8 @@
 #include "store/env.h"
 
 /* Tables of meta. INFO: "version", "epoch", "id". JOBS: id -> record. KEYS: BLAKE2b of (tenant,
- * key) -> id. LIVE: ids that are not terminal. FINISHED: finished_ms, id of those that are.
+ * key) -> id. LIVE: ids that are not terminal. FINISHED: (finished_ms, id) of those that are
+ * -> state.
  * UPLOADS: id of the job that it becomes -> record of a body that is not whole yet (uploads.h).
  * TENANTS: BLAKE2b of a tenant's name, id of its jobs; without those of tenant "default", since
  * whoever may list them may list all.

@@ -85,6 +85,16 @@ bool store_has_room(const struct store *s, struct store_room more) {
     (void)s, (void)more;
     return !chance(50);
 }
+uint64_t store_over(const struct store *s, uint32_t percent, uint64_t bytes) {
+    (void)s, (void)percent, (void)bytes;
+    return 0;
+}
+int jobs_ended(struct store_read *t, int64_t after_ms, uint64_t after_id, struct job_ended *out,
+               uint32_t max, uint32_t *n) {
+    (void)t, (void)after_ms, (void)after_id, (void)out, (void)max;
+    *n = 0;
+    return 0;
+}
 int store_write_room(const struct store_write *w, uint64_t payload_bytes) {
     (void)w, (void)payload_bytes;
     return chance(20) ? ERR_FULL : 0;

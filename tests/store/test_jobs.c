@@ -231,23 +231,25 @@ Test(jobs, a_walk_of_any_length_needs_no_more_memory_than_one_record) {
     arena_fini(&small);
 }
 
-Test(jobs, retention_lists_what_ended_before_a_time_the_earliest_first) {
+Test(jobs, retention_lists_what_ended_the_earliest_first_and_goes_on_where_it_was) {
     struct store_read *t;
-    uint64_t ids[8];
+    struct job_ended out[8];
     uint32_t n;
     int64_t ended[] = {500, 100, 300, 0, 200};
     for (uint32_t i = 0; i < 5; i++) {
         struct job_record r = {.id = i + 1, .state = JOB_DONE, .finished_ms = ended[i]};
         if (ended[i] == 0) r.state = JOB_READY;
+        if (ended[i] == 300) r.state = JOB_FAILED;
         cr_assert_eq(commit_put(&f, &r), 0);
     }
     cr_assert_eq(store_read_begin(f.store, &t), 0);
-    cr_assert_eq(jobs_finished(t, 300, ids, 8, &n), 0);
-    cr_assert_eq(n, 2);
-    cr_assert(ids[0] == 2 && ids[1] == 5);
-    cr_assert_eq(jobs_finished(t, INT64_MAX, ids, 3, &n), 0);
+    cr_assert_eq(jobs_ended(t, INT64_MIN, 0, out, 3, &n), 0);
     cr_assert_eq(n, 3, "no more than asked for");
-    cr_assert_eq(jobs_finished(t, 100, ids, 8, &n), 0);
+    cr_assert(out[0].id == 2 && out[1].id == 5 && out[2].id == 3);
+    cr_assert(out[0].finished_ms == 100 && out[0].state == JOB_DONE && out[2].state == JOB_FAILED);
+    cr_assert_eq(jobs_ended(t, out[2].finished_ms, out[2].id, out, 8, &n), 0);
+    cr_assert(n == 1 && out[0].id == 1);
+    cr_assert_eq(jobs_ended(t, 500, 1, out, 8, &n), 0);
     cr_assert_eq(n, 0);
     store_read_end(t);
 }

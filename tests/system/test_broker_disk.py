@@ -1,7 +1,8 @@
 """What the broker does when its store or its disk is full, damaged or old."""
 import time
 
-from real_broker import (ACCEPTED, CANCEL, REFUSED, STATE, SUBMIT, Broker, Client, Worker, body)
+from real_broker import (ACCEPTED, CANCEL, REFUSED, RESULT, STATE, SUBMIT, WAIT, Broker, Client,
+                         Worker, body, echo)
 
 MIB = 1 << 20
 
@@ -37,3 +38,55 @@ def test_a_full_store_refuses_jobs_and_still_records_outcomes_and_cancels(tmp_pa
             assert client.wait(job)[0]["state"] == "done"
         log = broker.log.read_text()
         assert "disk_failed" not in log and "disk_recovered" not in log
+
+
+# ---- retention ----
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.05)
+
+
+def gone(client, job):
+    code, header, _ = client.ask(WAIT, {"job": job})
+    assert code in (RESULT, REFUSED), header
+    return code == REFUSED and header["code"] == "unknown_job"
+
+
+def test_ended_jobs_go_after_their_time_with_their_keys_and_dead_letters_stay_longer(tmp_path):
+    with Broker(tmp_path, echo(tries=1), extra=["--retain-ms", "400"]) as broker, \
+            Client(broker) as client:
+        live = client.submit(delay_ms=3600000)
+        with Worker(broker) as w:
+            done = [client.submit(body("x" * 3000), key=f"k{i}") for i in range(300)]
+            for _ in done:
+                w.done(w.lease()[0])
+            failed = client.submit()
+            w.fail(w.lease()[0], "permanent", "broken on purpose")
+        assert client.wait(failed)[0]["state"] == "failed"
+        until(lambda: all(gone(client, job) for job in (done[0], done[150], done[-1])))
+        until(lambda: client.stats()["deleted"] == 300)
+        stats = client.stats()
+        assert (stats["stored_jobs"], stats["retained"]) == (2, 1)
+        assert client.wait(failed)[0]["state"] == "failed"
+        assert client.state(live) == "delayed"
+        assert client.submit(key="k7") not in done, "its key went with it"
+        broker.kill()
+        broker.start()
+        assert client.wait(failed)[0]["state"] == "failed" and gone(client, done[3])
+
+
+def test_a_full_store_makes_room_by_deleting_what_ended_first(tmp_path):
+    with Broker(tmp_path, extra=["--blob-cap", str(24 * MIB)]) as broker, Client(broker) as client:
+        jobs, _ = fill(client, body("x" * 500000))
+        with Worker(broker) as w:
+            for _ in jobs:
+                w.done(w.lease()[0])
+        for job in jobs:
+            assert client.wait(job)[0]["state"] == "done"
+        until(lambda: client.ask(SUBMIT, {"kind": "text.embed", "pipeline": "echo"},
+                                 body("y" * 500000))[0] == ACCEPTED)
+        assert gone(client, jobs[0]) and not gone(client, jobs[-1])
+        assert 0 < client.stats()["deleted"] < len(jobs), "no more than is needed"
