@@ -1,4 +1,7 @@
 """What the broker does when its store or its disk is full, damaged or old."""
+import os
+import pathlib
+import subprocess
 import time
 
 from real_broker import (ACCEPTED, CANCEL, REFUSED, RESULT, STATE, SUBMIT, WAIT, Broker, Client,
@@ -40,6 +43,13 @@ def test_a_full_store_refuses_jobs_and_still_records_outcomes_and_cancels(tmp_pa
         assert "disk_failed" not in log and "disk_recovered" not in log
 
 
+def check(folder):
+    """What `store check` says of a store that no broker has open."""
+    program = pathlib.Path(os.environ["PENSTOCK_BIN"]) / "penstock-broker"
+    return subprocess.run([program, "store", "check", "--dir", folder], text=True, timeout=60,
+                          check=False, capture_output=True)
+
+
 # ---- retention ----
 
 def until(condition, seconds=30):
@@ -56,11 +66,11 @@ def gone(client, job):
 
 
 def test_ended_jobs_go_after_their_time_with_their_keys_and_dead_letters_stay_longer(tmp_path):
-    with Broker(tmp_path, echo(tries=1), extra=["--retain-ms", "400"]) as broker, \
+    with Broker(tmp_path, echo(tries=1), lease_ms=30000, extra=["--retain-ms", "400"]) as broker, \
             Client(broker) as client:
         live = client.submit(delay_ms=3600000)
+        done = [client.submit(body("x" * 3000), key=f"k{i}") for i in range(300)]
         with Worker(broker) as w:
-            done = [client.submit(body("x" * 3000), key=f"k{i}") for i in range(300)]
             for _ in done:
                 w.done(w.lease()[0])
             failed = client.submit()
@@ -76,10 +86,14 @@ def test_ended_jobs_go_after_their_time_with_their_keys_and_dead_letters_stay_lo
         broker.kill()
         broker.start()
         assert client.wait(failed)[0]["state"] == "failed" and gone(client, done[3])
+    checked = check(tmp_path)
+    assert checked.returncode == 0 and checked.stderr.startswith("0 problems in 3 jobs and 0 payload"), \
+        "records, indexes and payloads went together"
 
 
 def test_a_full_store_makes_room_by_deleting_what_ended_first(tmp_path):
-    with Broker(tmp_path, extra=["--blob-cap", str(24 * MIB)]) as broker, Client(broker) as client:
+    with Broker(tmp_path, lease_ms=30000, extra=["--blob-cap", str(24 * MIB)]) as broker, \
+            Client(broker) as client:
         jobs, _ = fill(client, body("x" * 500000))
         with Worker(broker) as w:
             for _ in jobs:
