@@ -97,7 +97,13 @@ static int check_there(const struct env_config *c, char *err, size_t err_bytes) 
     int n = snprintf(path, sizeof path, "%s/data.mdb", c->dir);
     if (n < 0 || (size_t)n >= sizeof path)
         return err_set(err, err_bytes, -ENAMETOOLONG, "%s: the path is too long", c->dir);
-    if (!c->must_exist || (stat(path, &st) == 0 && st.st_size > 0)) return 0;
+    bool there = stat(path, &st) == 0 && st.st_size > 0;
+    /* LMDB makes a file with its two meta pages, which a loss of power may have torn; they are all
+     * that such a file has, so that it is made anew. */
+    if (!c->must_exist && there && st.st_size <= 2 * sysconf(_SC_PAGESIZE) && unlink(path) != 0)
+        return err_set(err, err_bytes, -errno, "%s: cannot be made anew: %s", path,
+                       strerror(errno));
+    if (!c->must_exist || there) return 0;
     return err_set(err, err_bytes, ERR_CORRUPT,
                    "%s is missing or empty although the store was made before; restore it from a "
                    "backup",
@@ -117,6 +123,7 @@ int env_open(struct env **out, const struct env_config *c, char *err, size_t err
     if (rc == 0) rc = mdb_env_set_maxreaders(e->mdb, READERS);
     if (rc == 0) rc = mdb_env_set_mapsize(e->mdb, (c->cap_bytes + page - 1) / page * page);
     if (rc == 0) rc = mdb_env_open(e->mdb, c->dir, MDB_NOTLS, 0600);
+    if (rc == 0 && !c->must_exist) rc = mdb_env_sync(e->mdb, 1); /* the first meta pages */
     if (rc != 0) goto fail;
     code = check_size(e, c->dir, err, err_bytes);
     if (code != 0) goto close;

@@ -41,3 +41,9 @@ def test_a_sound_broker_under_the_same_load_loses_nothing():
     status, total, said = powerloss("--cuts", "60", "--jobs", "150", "--seed", "3", "--submit-only")
     assert status == 0, said
     assert total.endswith("0 cuts with a broken promise")
+
+
+def test_power_lost_while_a_store_is_made_leaves_one_that_opens():
+    status, total, said = powerloss("--cuts", "200", "--jobs", "2", "--seed", "1")
+    assert status == 0, said
+    assert total.endswith("0 cuts with a broken promise")
