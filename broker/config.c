@@ -36,7 +36,8 @@ enum {
     OPT_RETAIN,
     OPT_RETAIN_FAILED,
     OPT_RETAIN_BYTES,
-    OPT_LOG
+    OPT_LOG,
+    OPT_LOG_FORMAT
 };
 
 static const struct argp_option options[] = {
@@ -71,6 +72,7 @@ static const struct argp_option options[] = {
     {"retain-bytes", OPT_RETAIN_BYTES, "BYTES", 0,
      "ended jobs are deleted when the store is larger (0: by its share of the caps alone)", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error (info)", 0},
+    {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "logfmt or json (logfmt)", 0},
     {0}};
 
 static void copy(struct argp_state *state, char *to, size_t bytes, const char *from) {
@@ -129,6 +131,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_LOG:
         if (log_level_parse(arg, &c->log_level) != 0)
             argp_error(state, "\"%s\" is not a log level", arg);
+        break;
+    case OPT_LOG_FORMAT:
+        if (log_format_parse(arg, &c->log_format) != 0)
+            argp_error(state, "\"%s\" is not a log format", arg);
         break;
     case ARGP_KEY_ARG: argp_error(state, "unexpected argument \"%s\"", arg); break;
     default: return ARGP_ERR_UNKNOWN;

@@ -29,6 +29,7 @@ struct config {
     int64_t retain_ms, retain_failed_ms; /* ended jobs and dead letters stay so long; 0: for ever */
     uint64_t retain_bytes;               /* and while the store is no larger; 0: any size */
     enum log_level log_level;
+    enum log_format log_format;
 };
 void config_parse(struct config *c, int argc, char **argv);
 

@@ -162,6 +162,7 @@ static void sample(struct broker *b) {
     b->store_full = full;
     tally_sample(&b->tally, &b->ready, b->now_ms, b->now_wall_ms);
     look_for_stall(b);
+    log_flush();
     if (!b->box) return;
     glance_take(b, glance_begin(b->box));
     glance_publish(b->box);

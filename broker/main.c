@@ -114,6 +114,7 @@ int main(int argc, char **argv) {
     if (!b) return 1;
     config_parse(&b->config, argc, argv);
     log_init("penstock-broker", b->config.log_level);
+    log_write_as(b->config.log_format);
     char err[512] = "";
     int status = 1, signal_fd = signals_init();
     struct http *http = NULL;

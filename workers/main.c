@@ -33,7 +33,8 @@ enum {
     OPT_GRACE,
     OPT_KEY,
     OPT_SERVER_KEY,
-    OPT_LOG
+    OPT_LOG,
+    OPT_LOG_FORMAT
 };
 
 static const struct argp_option options[] = {
@@ -55,6 +56,7 @@ static const struct argp_option options[] = {
     {"grace-ms", OPT_GRACE, "MS", 0,
      "a stage that goes on so long after its timeout ends the process (default: 5000)", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info (the default), warn or error", 0},
+    {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "logfmt (the default) or json", 0},
     {0}};
 
 struct args {
@@ -65,6 +67,7 @@ struct args {
     const char *key, *server_key;
     struct cert_pair pair;
     enum log_level level;
+    enum log_format format;
 };
 
 static uint32_t number(struct argp_state *state, const char *name, const char *text, uint32_t min,
@@ -166,6 +169,10 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         if (log_level_parse(text, &a->level) != 0)
             argp_error(state, "--log-level %s: use debug, info, warn or error", text);
         return 0;
+    case OPT_LOG_FORMAT:
+        if (log_format_parse(text, &a->format) != 0)
+            argp_error(state, "--log-format %s: use logfmt or json", text);
+        return 0;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\" is not an option, and no verb", text); return 0;
     case ARGP_KEY_INIT: take_stages(state, c, "all"); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -202,6 +209,7 @@ static int work(int argc, char **argv) {
         a.config.name = a.name;
     }
     log_init("penstock-worker", a.level);
+    log_write_as(a.format);
     int status = EXIT_USAGE;
     if (endpoint_check(a.config.endpoint, err, sizeof err) != 0 ||
         cert_pair_load(&a.pair, a.key, a.server_key, &encrypted, err, sizeof err) != 0) {

@@ -42,7 +42,8 @@ enum {
     OPT_HEARTBEAT,
     OPT_DRAIN,
     OPT_WORKER_ENDPOINT,
-    OPT_HTTP
+    OPT_HTTP,
+    OPT_LOG_FORMAT
 };
 
 enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
@@ -50,7 +51,7 @@ enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
 struct up {
     struct cli c;
     char *dir, *pipelines, *settings, *recipes, *threads, *stages, *log_level, *lease_ms,
-        *heartbeat_ms, *http;
+        *heartbeat_ms, *http, *log_format;
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
     char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
     uint32_t n_models, n_model, n_python, n_workers;
@@ -83,6 +84,7 @@ static const struct argp_option options[] = {
     {"http", OPT_HTTP, "ADDRESS:PORT", 0,
      "The broker serves /metrics, /livez, /readyz, /startupz and /status there", 2},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error", 2},
+    {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "logfmt (the default) or json", 2},
     {"lease-ms", OPT_LEASE, "MS", 0, "A worker unheard for so long loses its leases", 2},
     {"heartbeat-ms", OPT_HEARTBEAT, "MS", 0, "Workers beat this often", 2},
     {"drain", OPT_DRAIN, "SECONDS", 0, "Time for running stages when stopping (default 30)", 2},
@@ -114,6 +116,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_THREADS: in->threads = arg; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
     case OPT_HTTP: in->http = arg; return 0;
+    case OPT_LOG_FORMAT: in->log_format = arg; return 0;
     case OPT_LOG: in->log_level = arg; return 0;
     case OPT_LEASE: in->lease_ms = arg; return 0;
     case OPT_HEARTBEAT: in->heartbeat_ms = arg; return 0;
@@ -250,6 +253,7 @@ static int set_python(struct up *in, struct child *c, const char *file) {
     add(&a, "--endpoint", in->workers_url);
     add(&a, "--name", c->name);
     add(&a, "--log-level", in->log_level);
+    add(&a, "--log-format", in->log_format);
     return set_argv(c, strdup("/usr/bin/env"), &a);
 }
 
@@ -262,6 +266,7 @@ static int set_commands(struct up *in) {
     add(&broker, "--settings", in->settings);
     add(&broker, "--http", in->http);
     add(&broker, "--log-level", in->log_level);
+    add(&broker, "--log-format", in->log_format);
     add(&broker, "--lease-ms", in->lease_ms);
     add(&broker, "--heartbeat-ms", in->heartbeat_ms);
     snprintf(in->child[0].name, sizeof in->child[0].name, "broker");
@@ -277,6 +282,7 @@ static int set_commands(struct up *in) {
         add(&worker, "--recipes", in->recipes);
         add(&worker, "--threads", in->threads);
         add(&worker, "--log-level", in->log_level);
+        add(&worker, "--log-format", in->log_format);
         code = set_command(&in->child[i], "penstock-worker", &worker);
     }
     for (uint32_t i = 0; code == CLI_OK && i < in->n_python; i++) {

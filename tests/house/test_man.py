@@ -34,7 +34,9 @@ def options_of_page(text):
 @pytest.fixture(name="ops_man")
 def fixture_ops_man(tmp_path):
     """ops/man over a copy of the pages."""
-    for path in ("ops/man", "client/penstock.h", *(page.relative_to(ROOT) for page in PAGES)):
+    sources = (path.relative_to(ROOT) for name in ("base", "broker", "schemas", "store", "workers")
+               for path in (ROOT / name).glob("*.c"))
+    for path in ("ops/man", "client/penstock.h", *sources, *(page.relative_to(ROOT) for page in PAGES)):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
 
@@ -54,6 +56,7 @@ def test_every_page_is_up_to_date(ops_man):
     ("penstock-broker.8", ".It Fl -dir Ar DIR", ".It Fl -folder Ar DIR"),
     ("libpenstock.3", ".Fo penstock_ping", ".Fo penstock_pang"),
     ("penstock.1", ".Ss penstock ping\n", ""),
+    ("penstock-log.7", ".It job_finished", ".It job_ended"),
 ])
 def test_a_page_that_drifted_is_named_and_repaired(ops_man, page, was, becomes):
     folder, run = ops_man

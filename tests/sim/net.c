@@ -36,6 +36,7 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
     fputc('\n', stderr);
     va_end(args);
 }
+void log_flush(void) {}
 const char *log_quote(char *buf, size_t buf_bytes, const char *text) {
     snprintf(buf, buf_bytes, "\"%s\"", text);
     return buf;

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/rng.h"
 
@@ -82,11 +83,116 @@ Test(log, a_long_line_is_cut_and_says_so) {
     free(text);
 }
 
+Test(log, as_json_every_line_is_an_object_with_the_same_keys) {
+    char out[8192], err[256], quoted[128];
+    struct json *j = NULL;
+    log_init("test", LOG_INFO);
+    log_write_as(LOG_JSON);
+    char text[512];
+    snprintf(text, sizeof text,
+             "job=01AB n=-12 big=12345678901234567890 ok=true zero=007 why=%s "
+             "bad=\xff\xc3 loose empty= last=x",
+             log_quote(quoted, sizeof quoted, "say \"no\" \\ \n\x01 \xc3\xa9"));
+    size_t n = logged(text, out, sizeof out);
+    cr_assert_eq(out[n - 1], '\n');
+    cr_assert_eq(json_parse(&j, out, n - 1, err, sizeof err), 0, "%s: %s", err, out);
+    cr_assert_str_eq(json_str(json_get(j, "level")), "info");
+    cr_assert_str_eq(json_str(json_get(j, "event")), "happened");
+    cr_assert_str_eq(json_str(json_get(j, "job")), "01AB");
+    cr_assert_eq(json_int(json_get(j, "n"), 0), -12);
+    cr_assert_str_eq(json_str(json_get(j, "big")), "12345678901234567890");
+    cr_assert_str_eq(json_str(json_get(j, "zero")), "007");
+    cr_assert(json_bool(json_get(j, "ok"), false));
+    cr_assert_str_eq(json_str(json_get(j, "why")), "say \"no\" \\ \n\x01 \xc3\xa9");
+    cr_assert_str_eq(json_str(json_get(j, "bad")), "\xef\xbf\xbd\xef\xbf\xbd");
+    cr_assert_str_eq(json_str(json_get(j, "message")), "loose");
+    cr_assert_str_eq(json_str(json_get(j, "empty")), "");
+    cr_assert_str_eq(json_str(json_get(j, "last")), "x");
+    json_free(j);
+    log_write_as(LOG_LOGFMT);
+}
+
+Test(log, json_is_whole_whatever_is_cut) {
+    char out[8192], err[256];
+    uint64_t seed = 7;
+    log_init("test", LOG_INFO);
+    log_write_as(LOG_JSON);
+    for (int round = 0; round < 60; round++) { /* below the limit of lines a second */
+        char text[3000];
+        size_t len = (size_t)(rng_next(&seed) % (sizeof text - 1));
+        for (size_t i = 0; i < len; i++)
+            text[i] = "a=\"\\ \x01\xc3\xa9\xff\n0x{}"[rng_next(&seed) % 15];
+        text[len] = '\0';
+        struct json *j = NULL;
+        size_t n = logged(text, out, sizeof out);
+        cr_assert_gt(n, 0);
+        cr_assert_eq(memchr(out, '\n', n), out + n - 1);
+        int e = json_parse(&j, out, n - 1, err, sizeof err);
+        cr_assert(e == 0 || strstr(err, "duplicate"), "%s: %.300s", err, out);
+        json_free(j);
+    }
+    log_write_as(LOG_LOGFMT);
+}
+
+/* What is written to stderr while fn runs. */
+static size_t caught(void (*fn)(void), char *out, size_t out_bytes) {
+    char path[] = "/tmp/penstock-log-XXXXXX";
+    int fd = mkstemp(path), kept = dup(2);
+    dup2(fd, 2);
+    fn();
+    dup2(kept, 2);
+    close(kept);
+    ssize_t n = pread(fd, out, out_bytes - 1, 0);
+    close(fd);
+    unlink(path);
+    cr_assert_geq(n, 0);
+    out[n] = '\0';
+    return (size_t)n;
+}
+
+static uint32_t lines_of(const char *text, const char *what) {
+    uint32_t n = 0;
+    for (const char *at = text; (at = strstr(at, what)); at++) n++;
+    return n;
+}
+
+static void storm(void) {
+    for (int i = 0; i < 1000; i++) log_info("storm", "n=%d", i);
+    log_info("calm", "n=1");
+    log_flush(); /* its second is not over */
+}
+
+static void after_the_storm(void) {
+    usleep(1100000);
+    log_flush();
+    log_flush();
+    log_info("storm", "n=1000");
+}
+
+Test(log, of_one_event_so_many_lines_a_second_and_then_how_many_were_not) {
+    static char out[65536];
+    log_init("test", LOG_INFO);
+    caught(storm, out, sizeof out);
+    uint32_t lines = lines_of(out, "event=storm");
+    cr_assert(lines >= LOG_LINES_A_SECOND && lines <= 5 * LOG_LINES_A_SECOND, "%u", lines);
+    cr_assert_eq(lines_of(out, "event=calm"), 1, "others are not held back");
+    uint32_t told = 0;
+    caught(after_the_storm, out, sizeof out);
+    cr_assert_eq(lines_of(out, "event=log_suppressed of=storm lines="), 1, "%s", out);
+    sscanf(strstr(out, "lines="), "lines=%u", &told);
+    if (lines == LOG_LINES_A_SECOND) cr_assert_eq(told, 1000 - lines);
+    cr_assert(strstr(out, "event=storm n=1000\n"), "%s", out);
+}
+
 Test(log, levels_parse_and_others_are_refused) {
     enum log_level level;
     cr_assert_eq(log_level_parse("warn", &level), 0);
     cr_assert_eq(level, LOG_WARN);
     cr_assert_eq(log_level_parse("loud", &level), -EINVAL);
+    enum log_format format;
+    cr_assert_eq(log_format_parse("json", &format), 0);
+    cr_assert_eq(format, LOG_JSON);
+    cr_assert_eq(log_format_parse("xml", &format), -EINVAL);
 }
 
 Test(log, a_quoted_value_fits_any_buffer) {

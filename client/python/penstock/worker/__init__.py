@@ -45,10 +45,11 @@ class Worker:
 
     def __init__(self, name: str = "python", endpoint: str | None = None, *, processes: int = 0,
                  credit: int | None = None, credit_bytes: int = 64 << 20,
-                 models: Sequence[str] = (), grace: float = 5.0, log_level: str = "info"):
+                 models: Sequence[str] = (), grace: float = 5.0, log_level: str = "info",
+                 log_format: str = "logfmt"):
         self.name, self.endpoint, self.processes = name, endpoint, processes
         self.credit, self.credit_bytes, self.models = credit, credit_bytes, tuple(models)
-        self.grace, self.log_level = grace, log_level
+        self.grace, self.log_level, self.log_format = grace, log_level, log_format
         self.stages: dict[str, Stage] = {}
         self._wake = Wake()
         self._stops = 0
@@ -121,7 +122,7 @@ class Worker:
             executor = ProcessExecutor(self.stages, self.processes)
         else:
             executor = ThreadExecutor(self.stages)
-        return Link(config, self.stages, executor, Log(self.log_level), self._wake,
+        return Link(config, self.stages, executor, Log(self.log_level, form=self.log_format), self._wake,
                     stopping=lambda: self._stops > 0)
 
 

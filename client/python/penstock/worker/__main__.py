@@ -11,7 +11,7 @@ import sys
 
 from ..errors import Error
 from . import Worker
-from .log import LEVELS
+from .log import FORMATS, LEVELS
 
 
 def main() -> int:
@@ -25,6 +25,7 @@ def main() -> int:
                         help="run stages in N child processes; 0: in a thread")
     parser.add_argument("--credit", type=int, metavar="N", help="leases to hold at a time")
     parser.add_argument("--log-level", choices=LEVELS)
+    parser.add_argument("--log-format", choices=FORMATS)
     given = vars(parser.parse_args())
     try:
         workers = {id(value): value for value in runpy.run_path(given.pop("file")).values()
