@@ -177,6 +177,7 @@ void on_events_stop(struct broker *b, const struct request *r);
 void on_list(struct broker *b, const struct request *r);
 void on_workers(struct broker *b, const struct request *r);
 void on_ping(struct broker *b, const struct request *r);
+void on_queues(struct broker *b, const struct request *r);
 void on_status(struct broker *b, const struct request *r);
 /* Whether nothing new can be written just now, and why. */
 bool refuse_writes(struct broker *b, struct refusal *why);

@@ -243,6 +243,15 @@ void on_ping(struct broker *b, const struct request *r) {
     reply_client(b, &r->peer, MSG_PONG, &answer);
 }
 
+void on_queues(struct broker *b, const struct request *r) {
+    const struct msg_queues *m = r->header;
+    struct buf doc = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
+    status_queues(b, &doc);
+    struct msg_queue_list answer = {.req = m->req, .queues = buf_bytes(&doc)};
+    reply_client(b, &r->peer, MSG_QUEUE_LIST, &answer);
+    buf_fini(&doc);
+}
+
 void on_status(struct broker *b, const struct request *r) {
     const struct msg_status *m = r->header;
     struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};

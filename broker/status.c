@@ -209,6 +209,30 @@ void status_workers(const struct broker *b, const struct tenant *only, struct bu
     }
 }
 
+/* ---- queues ---- */
+
+void status_queues(const struct broker *b, struct buf *out) {
+    struct packer p = packer_of(out);
+    pack_array(&p, b->tally.n);
+    for (uint32_t i = 0; i < b->tally.n; i++) {
+        const struct tally_row *r = &b->tally.row[i];
+        pack_map(&p, 13);
+        pack_kv_str(&p, "pipeline", r->pipeline);
+        pack_kv_str(&p, "stage", r->stage);
+        pack_kv_u64(&p, "index", r->index);
+        pack_kv_str(&p, "run", r->run);
+        pack_kv_u64(&p, "ready", r->ready);
+        pack_kv_u64(&p, "leased", r->leased);
+        pack_kv_u64(&p, "delayed", r->delayed);
+        pack_kv_u64(&p, "bytes", r->bytes);
+        kv_i64(&p, "oldest_ms", r->oldest_ms);
+        pack_kv_u64(&p, "in", r->in);
+        pack_kv_u64(&p, "out", r->out);
+        pack_kv_f64(&p, "in_rate", r->in_rate);
+        pack_kv_f64(&p, "out_rate", r->out_rate);
+    }
+}
+
 /* ---- the broker ---- */
 
 struct count {

@@ -218,6 +218,19 @@ int penstock_status(struct penstock *p, struct penstock_doc *out, int timeout_ms
     return rc;
 }
 
+int penstock_queues(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
+                    size_t err_bytes) {
+    *out = (struct penstock_doc){0};
+    struct msg_queues m = {.req = link_next_req(p)};
+    struct link_ask ask = {MSG_QUEUES, &m, {NULL, 0}, {MSG_QUEUE_LIST}, false, ANSWER_MS};
+    struct link_answer a;
+    int rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
+    if (rc < 0) return rc;
+    rc = link_doc(a.as.queue_list.queues, out, err, err_bytes);
+    link_answer_fini(&a);
+    return rc;
+}
+
 int penstock_ping(struct penstock *p, struct penstock_pong *out, int timeout_ms, char *err,
                   size_t err_bytes) {
     *out = (struct penstock_pong){0};

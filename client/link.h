@@ -36,6 +36,7 @@ struct link_answer {
         struct msg_worker_list worker_list;
         struct msg_pong pong;
         struct msg_stats stats;
+        struct msg_queue_list queue_list;
         struct msg_upload_state upload_state;
         struct msg_refused refused;
     } as;

@@ -244,6 +244,9 @@ int penstock_workers(struct penstock *p, struct penstock_doc *out, int timeout_m
                      size_t err_bytes);
 int penstock_status(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
                     size_t err_bytes);
+/* What stands at each stage of each pipeline; takes the right admin. */
+int penstock_queues(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
+                    size_t err_bytes);
 
 struct penstock_row {
     char job[PENSTOCK_JOB_BYTES];

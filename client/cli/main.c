@@ -16,6 +16,8 @@ static const struct cli_verb verbs[] = {
     {"ls", "", "list jobs, the newest first", cli_verb_ls},
     {"dead", "ls|show|requeue|drop", "jobs that failed: list, show, run again, delete",
      cli_verb_dead},
+    {"dlq", "ls|show|requeue|drop", "the same as dead", cli_verb_dead},
+    {"queue", "ls|stat", "what waits and runs at each stage; what comes and goes", cli_verb_queue},
     {"worker", "ls", "list the workers", cli_verb_worker},
     {"status", "", "counts, queues and the store's size", cli_verb_status},
     {"keys", "init|add|ls|revoke", "who may connect to a broker with --curve", cli_verb_keys},

@@ -10,14 +10,19 @@ static double number(const struct json *j, const char *key) {
 
 static void print(const struct json *s) {
     double up_s = number(s, "uptime_ms") / 1000;
-    printf("up %.0f s, start %.0f, %s, %.0f workers\n", up_s, number(s, "epoch"),
-           json_bool(json_get(s, "accepting"), true) ? "accepting" : "not accepting",
-           number(s, "workers"));
+    bool all = json_get(s, "workers") != NULL; /* else the key may see its own jobs alone */
+    printf("up %.0f s, start %.0f, %s", up_s, number(s, "epoch"),
+           json_bool(json_get(s, "accepting"), true) ? "accepting" : "not accepting");
+    if (all) printf(", %.0f workers", number(s, "workers"));
+    putchar('\n');
     if (json_bool(json_get(s, "stalled"), false))
         puts("STALLED: jobs wait, a free worker could run them, and nothing moves");
-    printf("store %.1f of %.1f MiB, %.0f commits, the last took %.0f us\n",
-           number(s, "store_bytes") / 1048576, number(s, "store_cap_bytes") / 1048576,
-           number(s, "commits"), number(s, "commit_us"));
+    if (all)
+        printf("store %.1f of %.1f MiB, %.0f commits, the last took %.0f us\n",
+               number(s, "store_bytes") / 1048576, number(s, "store_cap_bytes") / 1048576,
+               number(s, "commits"), number(s, "commit_us"));
+    else
+        fputs("the jobs of this key's tenant; a key with the right admin sees all\n", stderr);
     printf("jobs");
     const struct json *jobs = json_get(s, "jobs"), *value;
     const char *state;

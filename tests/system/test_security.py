@@ -13,7 +13,7 @@ import zmq
 import zmq.auth
 
 from real_broker import (ACCEPTED, CANCEL, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT, JOB, LIST, LONG_S,
-                         PING, PONG, REFUSED, REGISTER, REGISTERED, RESULT_GET, SHOW, STAGE_ACK,
+                         PING, PONG, QUEUES, REFUSED, REGISTER, REGISTERED, RESULT_GET, SHOW, STAGE_ACK,
                          STAGE_DONE, STATE, STATUS, SUBMIT, SUBMIT_MANY, WAIT,
                          WORKERS, Broker, Client, EchoWorker, Worker, body, dealer, echo, frames)
 
@@ -368,6 +368,8 @@ def test_lists_and_figures_show_a_tenant_its_own_alone(shared):
         live = sum(counts["jobs"][s] for s in ("accepted", "ready", "delayed", "leased"))
         assert live == sum(1 for job in seen if b.state(job) in ("accepted", "ready", "delayed", "leased"))
         assert set(counts) == {"uptime_ms", "accepting", "epoch", "jobs"}
+        assert b.refused(QUEUES, {})["code"] == "forbidden"
+        assert root.ask(QUEUES, {})[1]["queues"]
         assert "stored_jobs" in root.ask(STATUS, {})[1]["stats"]
         assert b.ask(WORKERS, {})[1]["workers"] == []
         assert "seen" in [w["name"] for w in root.ask(WORKERS, {})[1]["workers"]]
@@ -425,6 +427,10 @@ def test_the_command_line_and_the_worker_connect_over_tcp_with_their_keys(tmp_pa
                              "--server-key", cert, env=plain)
             assert "accepting" in asked.stdout
             penstock("ping", "-e", broker.clients, "-t", "1", env=plain, code=3)
+            assert " workers" in penstock("status", env=env).stdout
+            broker.add("own", "submit,read")
+            own = penstock("status", env=dict(env, PENSTOCK_KEY=str(broker.keys / "own.cert_secret"))).stdout
+            assert "jobs" in own and "store" not in own and "workers" not in own
         finally:
             worker.terminate()
             worker.wait(LONG_S)

@@ -176,6 +176,10 @@ class AsyncClient:
         """The workers that are registered."""
         return await self._run(self._core.workers(timeout))
 
+    async def queues(self, timeout: float | None = None) -> _Dicts:
+        """What stands at each stage of each pipeline; takes the right admin."""
+        return await self._run(self._core.queues(timeout))
+
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts and gauges of the broker."""
         return await self._run(self._core.status(timeout))

@@ -170,6 +170,10 @@ class Client:
         """The workers that are registered."""
         return self._run(self._core.workers(timeout))
 
+    def queues(self, timeout: float | None = None) -> _Dicts:
+        """What stands at each stage of each pipeline; takes the right admin."""
+        return self._run(self._core.queues(timeout))
+
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts and gauges of the broker."""
         return self._run(self._core.status(timeout))

@@ -209,6 +209,10 @@ class Core:
         answer = yield from self.ask(wire.WORKERS, {}, (wire.WORKER_LIST,), timeout)
         return list(answer.header["workers"])
 
+    def queues(self, timeout: float | None) -> Steps[list[dict[str, Any]]]:
+        answer = yield from self.ask(wire.QUEUES, {}, (wire.QUEUE_LIST,), timeout)
+        return list(answer.header["queues"])
+
     def status(self, timeout: float | None) -> Steps[dict[str, Any]]:
         answer = yield from self.ask(wire.STATUS, {}, (wire.STATS,), timeout)
         return dict(answer.header["stats"])
