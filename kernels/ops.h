@@ -86,10 +86,10 @@ struct embed_args { /* out[r] = table[id[r]] * scale (+ positions[pos[r]]) (+ ty
     float scale;
     void *out; /* act [rows][dim] */
 };
-struct norm_args { /* s = x (+ delta); sum = s; out = norm(s) * (gamma + gamma_plus) (+ beta) */
+struct norm_args { /* s = x (+ delta); sum = s; out = norm(s) * gamma (+ beta) */
     uint32_t rows, dim;
     enum ops_norm kind;
-    float eps, gamma_plus;
+    float eps;
     const void *x, *delta;     /* act [rows][dim]; delta may be NULL */
     void *sum, *out;           /* act [rows][dim]; sum may be NULL or x; out may be x */
     const float *gamma, *beta; /* [dim]; beta may be NULL */

@@ -35,7 +35,7 @@ static void norm_row(const struct norm_args *a, const float *s, float *out) {
     float mean = a->kind == OPS_LAYERNORM ? row_sum(s, a->dim, false, 0) / count : 0;
     float scale = 1 / sqrtf(row_sum(s, a->dim, true, mean) / count + a->eps);
     FOR_PANELS(i, n, a->dim) {
-        v16 gain = v_add(v_load_part(a->gamma + i, n), v_all(a->gamma_plus));
+        v16 gain = v_load_part(a->gamma + i, n);
         v16 y = v_mul(v_mul(v_sub(v_load_part(s + i, n), v_all(mean)), v_all(scale)), gain);
         if (a->beta) y = v_add(y, v_load_part(a->beta + i, n));
         v_store_part(out + i, y, n);

@@ -29,7 +29,7 @@ static void norm_row(const struct norm_args *a, const float *s, float *out) {
     for (uint32_t i = 0; i < a->dim; i++) square += ((double)s[i] - mean) * ((double)s[i] - mean);
     double scale = 1 / sqrt(square / a->dim + (double)a->eps);
     for (uint32_t i = 0; i < a->dim; i++) {
-        double gain = (double)a->gamma[i] + (double)a->gamma_plus;
+        double gain = (double)a->gamma[i];
         out[i] = (float)(((double)s[i] - mean) * scale * gain + (a->beta ? (double)a->beta[i] : 0));
     }
 }

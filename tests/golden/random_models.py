@@ -1,4 +1,4 @@
-"""Make three tiny models with random weights, and what transformers computes with them.
+"""Make tiny models with random weights, one a family, and what transformers computes with them.
 
 Purpose: parity of the forward pass at sizes that divide badly, without any download: a mistake in a
     stride, a head mapping or a rotation shows here as a wrong number, not as a worse sentence.
@@ -6,6 +6,14 @@ Purpose: parity of the forward pass at sizes that divide badly, without any down
     bert         3 heads of 16, 2 layers, float32; golden: last hidden state
     llama-tied   3 heads of 24 over 1 KV head, head tied, float32, head_dim left out of config.json
     llama-bf16   6 heads of 24 over 2 KV heads (wider than hidden), head of its own, bf16 weights
+    llama3       4 heads of 12 over 2 KV heads, rope_scaling of Llama 3.1, bf16
+    mistral      a window of 12 keys in every layer, two shards, float16
+    qwen2        q, k and v with biases, head tied, bf16
+    distill-qwen the same family with a head of its own and rope_theta 10000, as R1 distilled it
+    qwen2-window a window of 9 keys from the second layer on
+    qwen3        heads of 20 (wider than hidden), q and k normed a head
+    gemma3       layer_types, windows of 8, two rotary bases, norms before and after each block
+    gemma3-linear rotary positions of the full layers divided by 8, layers by their pattern
 
 Run:     python3 tests/golden/random_models.py
 
@@ -13,14 +21,18 @@ Writes:  tests/golden/models/NAME/
              config.json, model.safetensors
              cases.jsonl     one JSON array of input ids a line, without padding or special tokens
              expected.f32    for each case, for each position, a row of little-endian float32: the
-                             last hidden state (bert) or the logits (llama); computed in float32 by
-                             eager attention from the weights as stored
+                             last hidden state (bert) or the logits (decoders); computed in float32
+                             by eager attention from the weights as stored
+             golden.json     decoders: "prompt" and 128 greedy "new_ids" (no end token stops them),
+                             the smallest distance of the two highest logits on the way, this
+                             script's name and the SHA-256 of config, weights and expected values
 
 Weights are drawn so that attention is peaked and norms matter: products with scale
 1.5 / sqrt(fan-in), norms around 1, biases around 0. Seeds are fixed; two runs gave the same bits.
 Made with Python 3.11, torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6.
 """
 
+import hashlib
 import json
 import pathlib
 import random
@@ -43,6 +55,42 @@ LLAMA = {
     "model_type": "llama",
     "num_hidden_layers": 2,
     "rope_scaling": None,
+}
+SMALL = {
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 131,
+}
+GEMMA = {
+    "architectures": ["Gemma3ForCausalLM"],
+    "attention_bias": False,
+    "attn_logit_softcapping": None,
+    "bos_token_id": 2,
+    "eos_token_id": [1, 9],
+    "final_logit_softcapping": None,
+    "head_dim": 16,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "max_position_embeddings": 512,
+    "model_type": "gemma3_text",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 1,
+    "query_pre_attn_scalar": 24,
+    "rms_norm_eps": 1e-6,
+    "sliding_window": 8,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 131,
 }
 CONFIGS = {
     "bert": {
@@ -86,23 +134,120 @@ CONFIGS = {
         "torch_dtype": "bfloat16",
         "vocab_size": 99,
     },
+    "llama3": {
+        **LLAMA,
+        "eos_token_id": [2, 7],
+        "hidden_size": 48,
+        "intermediate_size": 72,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "rope_scaling": {
+            "factor": 8.0,
+            "high_freq_factor": 4.0,
+            "low_freq_factor": 1.0,
+            "original_max_position_embeddings": 64,
+            "rope_type": "llama3",
+        },
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "vocab_size": 131,
+    },
+    "mistral": {
+        **SMALL,
+        "architectures": ["MistralForCausalLM"],
+        "head_dim": 12,
+        "model_type": "mistral",
+        "rope_theta": 1000000.0,
+        "sliding_window": 12,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+    },
+    "qwen2": {
+        **SMALL,
+        "architectures": ["Qwen2ForCausalLM"],
+        "max_window_layers": 2,
+        "model_type": "qwen2",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "sliding_window": 16,
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+    },
+    "distill-qwen": {
+        **SMALL,
+        "architectures": ["Qwen2ForCausalLM"],
+        "max_window_layers": 1,
+        "model_type": "qwen2",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000,
+        "sliding_window": 4096,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+    },
+    "qwen2-window": {
+        **SMALL,
+        "architectures": ["Qwen2ForCausalLM"],
+        "max_window_layers": 1,
+        "model_type": "qwen2",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "sliding_window": 9,
+        "tie_word_embeddings": True,
+        "use_sliding_window": True,
+    },
+    "qwen3": {
+        **SMALL,
+        "architectures": ["Qwen3ForCausalLM"],
+        "attention_bias": False,
+        "head_dim": 20,
+        "max_window_layers": 2,
+        "model_type": "qwen3",
+        "rms_norm_eps": 1e-6,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "sliding_window": None,
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+    },
+    "gemma3": {
+        **GEMMA,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_theta": 1000000.0, "rope_type": "default"},
+            "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+        },
+    },
+    "gemma3-linear": {
+        **GEMMA,
+        "rope_local_base_freq": 10000.0,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "rope_theta": 1000000.0,
+        "sliding_window_pattern": 2,
+    },
 }
 LENGTHS = {
     "bert": [1, 2, 17, 33, 64],
     "llama-tied": [1, 2, 7, 33, 130],
     "llama-bf16": [1, 2, 7, 33, 130],
 }
+SHORT = [1, 2, 7, 33]
+SHARDED = ["mistral"]
+GREEDY = 128
+MARGIN_LEAST = 1e-3
 
 
-def draw(name, tensor):
-    """Random values for one tensor of the model, by what its name says it is."""
+def draw(name, tensor, around_zero):
+    """Random values for one tensor of the model, by what its name says it is; around_zero: the
+    family stores the gains of its norms less one."""
     noise = torch.randn(tensor.shape)
     if "norm" in name.lower():
-        return 0.1 * noise + (0.0 if name.endswith("bias") else 1.0)
+        return 0.1 * noise + (0.0 if name.endswith("bias") or around_zero else 1.0)
     if name.endswith("bias"):
         return 0.1 * noise
-    if "embed" in name:
-        return 0.5 * noise
+    if "embed" in name:  # these are scaled by the root of their width when they are read
+        return 0.5 * noise / (tensor.shape[1] ** 0.5 if around_zero else 1.0)
     return 1.5 * noise / tensor.shape[1] ** 0.5
 
 
@@ -110,25 +255,83 @@ def make_weights(name, directory, kind):
     torch.manual_seed(20250101 + list(CONFIGS).index(name))
     config = kind.config_class.from_pretrained(directory)
     dtype = getattr(torch, CONFIGS[name]["torch_dtype"])
-    tied = CONFIGS[name].get("tie_word_embeddings", False)
     weights = {
-        key: draw(key, tensor).to(dtype)
+        key: draw(key, tensor, name.startswith("gemma")).to(dtype)
         for key, tensor in sorted(kind(config).state_dict().items())
-        if not (tied and key == "lm_head.weight")
+        if not (config.tie_word_embeddings and key == "lm_head.weight")
     }
+    if name in SHARDED:
+        save_shards(directory, weights)
+        return
     path = directory / "model.safetensors"
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     path.chmod(0o644)
 
 
+def save_shards(directory, weights):
+    keys, names = sorted(weights), ["model-00001-of-00002", "model-00002-of-00002"]
+    halves = [keys[: len(keys) // 2], keys[len(keys) // 2 :]]
+    total = sum(tensor.numel() * tensor.element_size() for tensor in weights.values())
+    index = {"metadata": {"total_size": total}, "weight_map": {}}
+    for shard, half in zip(names, halves):
+        path = directory / f"{shard}.safetensors"
+        part = {key: weights[key] for key in half}
+        safetensors.torch.save_file(part, path, metadata={"format": "pt"})
+        path.chmod(0o644)
+        index["weight_map"].update({key: path.name for key in half})
+    text = json.dumps(index, indent=2) + "\n"
+    (directory / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+
+def greedy(model, prompt):
+    """The likeliest next token, GREEDY times, and the smallest margin it won by."""
+    ids, margin = list(prompt), float("inf")
+    for _ in range(GREEDY):
+        with torch.no_grad():
+            high = torch.topk(model(torch.tensor([ids])).logits[0, -1], 2)
+        margin = min(margin, float(high.values[0] - high.values[1]))
+        ids.append(int(high.indices[0]))
+    return ids[len(prompt) :], margin
+
+
+def digest(directory):
+    """SHA-256 of config, weights and expected values, in the order of the files' names."""
+    names = ["config.json", "expected.f32"] + [p.name for p in directory.glob("*.safetensors")]
+    whole = hashlib.sha256()
+    for name in sorted(names):
+        whole.update((directory / name).read_bytes())
+    return whole.hexdigest()
+
+
+def make_greedy(name, directory, model):
+    """The first seed whose prompt keeps the least margin to the end."""
+    for seed in range(200):
+        rng = random.Random(1000 * seed + list(CONFIGS).index(name))
+        prompt = [rng.randrange(CONFIGS[name]["vocab_size"]) for _ in range(9)]
+        new_ids, margin = greedy(model, prompt)
+        if margin > MARGIN_LEAST:
+            break
+    else:
+        raise SystemExit(f"{name}: no prompt keeps a margin of {MARGIN_LEAST}")
+    golden = {
+        "script": "tests/golden/random_models.py",
+        "sha256": digest(directory),
+        "seed": seed,
+        "margin_min": margin,
+        "prompt": prompt,
+        "new_ids": new_ids,
+    }
+    text = json.dumps(golden, separators=(",", ":")) + "\n"
+    (directory / "golden.json").write_text(text, encoding="utf-8")
+    print(f"{name}: seed {seed}, margin {margin:.4f}, {len(set(new_ids))} different tokens")
+
+
 def make_goldens(name, directory, kind):
     model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
-    if name != "bert":
-        assert model.config.rope_parameters["rope_theta"] == CONFIGS[name]["rope_theta"]
     rng = random.Random(list(CONFIGS).index(name))
     rows = []
     with open(directory / "cases.jsonl", "w", encoding="utf-8", newline="\n") as f:
-        for length in LENGTHS[name]:
+        for length in LENGTHS.get(name, SHORT):
             ids = [rng.randrange(CONFIGS[name]["vocab_size"]) for _ in range(length)]
             f.write(json.dumps(ids, separators=(",", ":")) + "\n")
             with torch.no_grad():
@@ -137,6 +340,8 @@ def make_goldens(name, directory, kind):
     rows = np.concatenate(rows).astype("<f4")
     (directory / "expected.f32").write_bytes(rows.tobytes())
     print(f"{name}: {rows.shape}, mean {rows.mean():.3f}, deviation {rows.std():.3f}")
+    if name != "bert":
+        make_greedy(name, directory, model)
 
 
 def main():
@@ -146,7 +351,7 @@ def main():
         directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps(config, indent=2) + "\n"
         (directory / "config.json").write_text(text, encoding="utf-8")
-        kind = transformers.BertModel if name == "bert" else transformers.LlamaForCausalLM
+        kind = getattr(transformers, config["architectures"][0])
         make_weights(name, directory, kind)
         make_goldens(name, directory, kind)
 

@@ -228,7 +228,7 @@ struct change {
 };
 static const struct change changes[] = {
     {BERT, "BertModel", "MambaForCausalLM", -ENOTSUP, "MambaForCausalLM",
-     "BertModel, LlamaForCausalLM"},
+     "BertModel, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"},
     {BERT, "\"architectures\"", "\"x\"", ERR_FIELD, "architectures", "config.json"},
     {BERT, "\"hidden_size\": 48", "\"hidden_size\": 0", ERR_FIELD, "hidden_size", "config.json"},
     {BERT, "\"hidden_size\": 48", "\"hidden_size\": \"48\"", ERR_FIELD, "hidden_size",
@@ -246,8 +246,11 @@ static const struct change changes[] = {
     {BERT, "\"vocab_size\": 100", "\"vocab_size\": 4294967396", ERR_FIELD, "vocab_size",
      "config.json"},
     {LLAMA, "\"rope_scaling\": null",
-     "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}", -ENOTSUP, "rope_scaling",
-     "llama3"},
+     "\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}", ERR_FIELD, "rope_scaling",
+     "low_freq_factor"},
+    {LLAMA, "\"rope_scaling\": null",
+     "\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 8.0}", -ENOTSUP, "rope_scaling",
+     "dynamic"},
     {LLAMA, "\"rope_scaling\": null", "\"rope_parameters\": {\"rope_type\": \"yarn\"}", -ENOTSUP,
      "rope_parameters", "yarn"},
     {LLAMA, "\"mlp_bias\": false", "\"mlp_bias\": true", -ENOTSUP, "mlp_bias", "true"},

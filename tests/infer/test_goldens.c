@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "tests/infer/help.h"
 
 #define RANDOM_MODELS "tests/golden/models/"
@@ -63,12 +64,48 @@ static void check_decoder(const char *name) {
     goldens_free(&g);
 }
 
-Test(goldens, a_tied_llama_with_one_kv_head_gives_the_references_logits) {
-    check_decoder("llama-tied");
+static const char *const decoders[] = {"llama-tied",   "llama-bf16",   "llama3", "mistral",
+                                       "qwen2",        "distill-qwen", "qwen3",  "gemma3",
+                                       "qwen2-window", "gemma3-linear"};
+#define DECODERS (sizeof decoders / sizeof *decoders)
+
+Test(goldens, every_decoder_gives_the_references_logits) {
+    for (size_t i = 0; i < DECODERS; i++) check_decoder(decoders[i]);
 }
 
-Test(goldens, a_bf16_llama_with_a_wide_head_gives_the_references_logits) {
-    check_decoder("llama-bf16");
+/* The likeliest next token after each step, as golden.json has them. */
+static void check_greedy(const char *name, const struct help_backends *b) {
+    char dir[128], path[160], err[256] = "";
+    struct json *golden;
+    snprintf(dir, sizeof dir, RANDOM_MODELS "%s", name);
+    snprintf(path, sizeof path, "%s/golden.json", dir);
+    cr_assert_eq(json_load(&golden, path, 1 << 20, err, sizeof err), 0, "%s", err);
+    const struct json *prompt = json_get(golden, "prompt"), *wanted = json_get(golden, "new_ids");
+    cr_assert(json_len(prompt) == 9 && json_len(wanted) == 128);
+    for (uint32_t k = 0; k < b->n; k++) {
+        struct model *m = model_must_open(dir, b->ops[k], NULL);
+        struct seq *s = seq_new(m);
+        uint32_t ids[9], begin[2] = {0, 9}, next;
+        for (uint32_t i = 0; i < 9; i++) ids[i] = (uint32_t)json_int(json_at(prompt, i), 0);
+        for (size_t i = 0; i < json_len(wanted); i++) {
+            cr_assert_eq(model_step(m, 1, &s, begin, ids, NULL, err, sizeof err), 0, "%s", err);
+            model_sample(m, 1, &(struct sample_row){.top_p = 1}, &next);
+            cr_assert_eq(next, json_int(json_at(wanted, i), -1), "%s on %s: token %zu", name,
+                         b->name[k], i);
+            ids[0] = next;
+            begin[1] = 1;
+        }
+        seq_free(s);
+        model_close(m);
+    }
+    json_free(golden);
+}
+
+Test(goldens, every_decoder_writes_the_references_128_tokens) {
+    struct help_backends b;
+    backends_open(&b);
+    for (size_t i = 0; i < DECODERS; i++) check_greedy(decoders[i], &b);
+    backends_close(&b);
 }
 
 Test(goldens, a_random_bert_gives_the_references_hidden_states) {

@@ -23,7 +23,6 @@ Test(rows, norm_agrees_with_the_oracle_with_and_without_residual) {
                                   .dim = dim,
                                   .kind = i % 2 ? OPS_RMSNORM : OPS_LAYERNORM,
                                   .eps = 1e-5f,
-                                  .gamma_plus = i % 3 == 0,
                                   .x = lab_random(n, 2),
                                   .delta = i % 4 ? lab_random(n, 1) : NULL,
                                   .gamma = lab_random(dim, 1),

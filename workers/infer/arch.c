@@ -3,6 +3,19 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What decoders call the same since Llama; a family adds its norms. */
+#define DECODER_NAMES                                                                              \
+    .embed = "model.embed_tokens", .final_norm = "model.norm", .head = "lm_head",                  \
+    .q = "model.layers.%u.self_attn.q_proj", .k = "model.layers.%u.self_attn.k_proj",              \
+    .v = "model.layers.%u.self_attn.v_proj", .o = "model.layers.%u.self_attn.o_proj",              \
+    .attn_in = "model.layers.%u.input_layernorm", .gate = "model.layers.%u.mlp.gate_proj",         \
+    .up = "model.layers.%u.mlp.up_proj", .down = "model.layers.%u.mlp.down_proj"
+#define HEAD_NORM_NAMES                                                                            \
+    .q_norm = "model.layers.%u.self_attn.q_norm", .k_norm = "model.layers.%u.self_attn.k_norm"
+#define DECODER                                                                                    \
+    .kind = MODEL_DECODER, .norm = OPS_RMSNORM, .eps_key = "rms_norm_eps", .eps = 1e-6,            \
+    .gated = true, .rope = true, .prefix = {""}
+
 static const struct arch rows[] = {
     {
         .name = "BertModel",
@@ -25,38 +38,60 @@ static const struct arch rows[] = {
                 .k = "encoder.layer.%u.attention.self.key",
                 .v = "encoder.layer.%u.attention.self.value",
                 .o = "encoder.layer.%u.attention.output.dense",
-                .attn_norm = "encoder.layer.%u.attention.output.LayerNorm",
+                .attn_out = "encoder.layer.%u.attention.output.LayerNorm",
                 .up = "encoder.layer.%u.intermediate.dense",
                 .down = "encoder.layer.%u.output.dense",
-                .mlp_norm = "encoder.layer.%u.output.LayerNorm",
+                .mlp_out = "encoder.layer.%u.output.LayerNorm",
             },
     },
     {
         .name = "LlamaForCausalLM",
-        .kind = MODEL_DECODER,
-        .norm = OPS_RMSNORM,
-        .eps_key = "rms_norm_eps",
-        .eps = 1e-6,
-        .gated = true,
-        .rope = true,
+        DECODER,
         .qkv_bias = ARCH_BIAS_ATTENTION,
         .o_bias = ARCH_BIAS_ATTENTION,
-        .prefix = {""},
-        .names =
-            {
-                .embed = "model.embed_tokens",
-                .final_norm = "model.norm",
-                .head = "lm_head",
-                .q = "model.layers.%u.self_attn.q_proj",
-                .k = "model.layers.%u.self_attn.k_proj",
-                .v = "model.layers.%u.self_attn.v_proj",
-                .o = "model.layers.%u.self_attn.o_proj",
-                .attn_norm = "model.layers.%u.input_layernorm",
-                .gate = "model.layers.%u.mlp.gate_proj",
-                .up = "model.layers.%u.mlp.up_proj",
-                .down = "model.layers.%u.mlp.down_proj",
-                .mlp_norm = "model.layers.%u.post_attention_layernorm",
-            },
+        .names = {DECODER_NAMES, .mlp_in = "model.layers.%u.post_attention_layernorm"},
+    },
+    {
+        .name = "MistralForCausalLM",
+        DECODER,
+        .window = ARCH_WINDOW_ALL,
+        .names = {DECODER_NAMES, .mlp_in = "model.layers.%u.post_attention_layernorm"},
+    },
+    {
+        .name = "Qwen2ForCausalLM",
+        DECODER,
+        .window = ARCH_WINDOW_LATE,
+        .qkv_bias = ARCH_BIAS_ALWAYS,
+        .names = {DECODER_NAMES, .mlp_in = "model.layers.%u.post_attention_layernorm"},
+    },
+    {
+        .name = "Qwen3ForCausalLM",
+        DECODER,
+        .window = ARCH_WINDOW_LATE,
+        .head_dim = 128,
+        .qkv_bias = ARCH_BIAS_ATTENTION,
+        .o_bias = ARCH_BIAS_ATTENTION,
+        .names = {DECODER_NAMES, HEAD_NORM_NAMES,
+                  .mlp_in = "model.layers.%u.post_attention_layernorm"},
+    },
+    {
+        .name = "Gemma3ForCausalLM",
+        DECODER,
+        .gain_plus = 1,
+        .act_key = "hidden_activation",
+        .rope_theta = 1000000,
+        .local_theta_key = "rope_local_base_freq",
+        .window = ARCH_WINDOW_PATTERN,
+        .head_dim = 256,
+        .tied = true,
+        .embed_scaled = true,
+        .query_key = "query_pre_attn_scalar",
+        .qkv_bias = ARCH_BIAS_ATTENTION,
+        .o_bias = ARCH_BIAS_ATTENTION,
+        .names = {DECODER_NAMES, HEAD_NORM_NAMES,
+                  .attn_out = "model.layers.%u.post_attention_layernorm",
+                  .mlp_in = "model.layers.%u.pre_feedforward_layernorm",
+                  .mlp_out = "model.layers.%u.post_feedforward_layernorm"},
     },
 };
 

@@ -83,33 +83,34 @@ static int read_act(struct config *c, const struct file *f) {
                 {"silu", OPS_ACT_SILU},
                 {"swish", OPS_ACT_SILU}};
     const char *name = NULL;
-    int rc = json_need_str(f->root, f->path, "hidden_act", &name, f->err, f->err_bytes);
+    const char *key = c->arch->act_key ? c->arch->act_key : "hidden_act";
+    int rc = json_need_str(f->root, f->path, key, &name, f->err, f->err_bytes);
     if (rc != 0) return rc;
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++)
         if (strcmp(acts[i].name, name) == 0) {
             c->act = acts[i].act;
             return 0;
         }
-    return refuse(f, "hidden_act", name);
+    return refuse(f, key, name);
 }
 
 static int read_sizes(struct config *c, const struct file *f) {
     int rc;
     if ((rc = need_u32(f, "hidden_size", 1, 1 << 16, &c->dim)) != 0 ||
-        (rc = need_u32(f, "num_hidden_layers", 1, 1024, &c->layers)) != 0 ||
+        (rc = need_u32(f, "num_hidden_layers", 1, CONFIG_LAYERS_MAX, &c->layers)) != 0 ||
         (rc = need_u32(f, "num_attention_heads", 1, 1024, &c->heads)) != 0 ||
         (rc = need_u32(f, "intermediate_size", 1, 1 << 20, &c->inner)) != 0 ||
         (rc = need_u32(f, "vocab_size", 1, 1 << 24, &c->vocab)) != 0 ||
         (rc = need_u32(f, "max_position_embeddings", 1, 1 << 24, &c->context)) != 0)
         return rc;
     c->kv_heads = c->heads;
-    c->head_dim = c->dim / c->heads;
+    c->head_dim = c->arch->head_dim ? c->arch->head_dim : c->dim / c->heads;
     if (c->arch->kind == MODEL_DECODER) {
         if ((rc = want_u32(f, "num_key_value_heads", 1, 1024, &c->kv_heads)) != 0 ||
-            (rc = want_u32(f, "head_dim", 2, 1024, &c->head_dim)) != 0)
+            (rc = want_u32(f, "head_dim", 2, OPS_HEAD_DIM_MAX, &c->head_dim)) != 0)
             return rc;
     }
-    bool derived = json_kind(json_get(f->root, "head_dim")) == JSON_NULL;
+    bool derived = !c->arch->head_dim && json_kind(json_get(f->root, "head_dim")) == JSON_NULL;
     if (derived && c->dim % c->heads != 0)
         return err_set(f->err, f->err_bytes, ERR_FIELD,
                        "%s: hidden_size %u is not a multiple of num_attention_heads %u", f->path,
@@ -118,6 +119,9 @@ static int read_sizes(struct config *c, const struct file *f) {
         return err_set(f->err, f->err_bytes, ERR_FIELD,
                        "%s: num_attention_heads %u is not a multiple of num_key_value_heads %u",
                        f->path, c->heads, c->kv_heads);
+    if (c->head_dim > OPS_HEAD_DIM_MAX)
+        return err_set(f->err, f->err_bytes, ERR_LIMIT, "%s: heads of %u, the limit is %u", f->path,
+                       c->head_dim, OPS_HEAD_DIM_MAX);
     if (c->arch->rope && c->head_dim % 2 != 0)
         return err_set(f->err, f->err_bytes, ERR_FIELD,
                        "%s: head_dim %u is odd: it cannot be rotated", f->path, c->head_dim);
@@ -130,29 +134,93 @@ static int read_sizes(struct config *c, const struct file *f) {
     return 0;
 }
 
-/* rope_theta and rope_scaling, or rope_parameters, which replaces the two in newer files. */
+/* rope_theta and rope_scaling, or rope_parameters, which replaces the two in newer files: for all
+ * layers, or one object a kind of layer. */
+static int read_rope(struct config *c, const struct file *f) {
+    const struct json *parameters = json_get(f->root, "rope_parameters");
+    const struct json *full = json_get(parameters, "full_attention");
+    const char *local_key = c->arch->local_theta_key;
+    c->rope[0].theta = json_real(json_get(f->root, "rope_theta"),
+                                 c->arch->rope_theta > 0 ? c->arch->rope_theta : 10000);
+    int rc;
+    if (full)
+        rc = rope_plan_read(&c->rope[0], full, f->path, "rope_parameters", f->err, f->err_bytes);
+    else if (json_kind(parameters) != JSON_NULL)
+        rc = rope_plan_read(&c->rope[0], parameters, f->path, "rope_parameters", f->err,
+                            f->err_bytes);
+    else
+        rc = rope_plan_read(&c->rope[0], json_get(f->root, "rope_scaling"), f->path, "rope_scaling",
+                            f->err, f->err_bytes);
+    c->rope[1] = c->rope[0];
+    if (rc == 0 && local_key) {
+        c->rope[1] = (struct rope_plan){.theta = json_real(json_get(f->root, local_key), 10000)};
+        rc = rope_plan_read(&c->rope[1], json_get(parameters, "sliding_attention"), f->path,
+                            "rope_parameters", f->err, f->err_bytes);
+    }
+    return rc;
+}
+
 static int read_positions(struct config *c, const struct file *f) {
     const char *kind = json_str(json_get(f->root, "position_embedding_type"));
     if (!c->arch->rope)
         return kind && strcmp(kind, "absolute") != 0 ? refuse(f, "position_embedding_type", kind)
                                                      : 0;
-    const struct json *scaling = json_get(f->root, "rope_scaling");
-    const struct json *parameters = json_get(f->root, "rope_parameters");
-    const struct json *holder = json_kind(parameters) == JSON_OBJECT ? parameters : scaling;
-    if (json_kind(holder) != JSON_NULL) {
-        const char *type = json_str(json_get(holder, "rope_type"));
-        if (!type) type = json_str(json_get(holder, "type"));
-        if (!type || strcmp(type, "default") != 0)
-            return refuse(f, holder == scaling ? "rope_scaling" : "rope_parameters", type);
-    }
-    c->rope_theta = json_real(json_get(f->root, "rope_theta"), 10000.0);
-    c->rope_theta = json_real(json_get(parameters, "rope_theta"), c->rope_theta);
-    if (!(c->rope_theta > 1 && c->rope_theta < 1e12))
-        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: rope_theta: not between 1 and 1e12",
-                       f->path);
     double partial = json_real(json_get(f->root, "partial_rotary_factor"), 1.0);
     if (partial < 1.0 || partial > 1.0)
         return refuse(f, "partial_rotary_factor", "a part of a head");
+    return read_rope(c, f);
+}
+
+/* layer_types, one word a layer. */
+static int read_layer_types(struct config *c, const struct file *f, const struct json *types) {
+    if (json_len(types) != c->layers)
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: layer_types: %zu words for %u layers",
+                       f->path, json_len(types), c->layers);
+    for (uint32_t i = 0; i < c->layers; i++) {
+        const char *type = json_str(json_at(types, i));
+        c->windowed[i] = type && strcmp(type, "sliding_attention") == 0;
+        if (!c->windowed[i] && (!type || strcmp(type, "full_attention") != 0))
+            return refuse(f, "layer_types", type);
+        if (c->windowed[i] && c->window == 0)
+            return err_set(f->err, f->err_bytes, ERR_FIELD,
+                           "%s: sliding_window: missing, layer %u has one", f->path, i);
+    }
+    return 0;
+}
+
+/* Which layers see a window only, and how many keys it has. */
+static int read_windows(struct config *c, const struct file *f) {
+    enum arch_window by = c->arch->window;
+    uint32_t late = c->layers, pattern = 6;
+    int rc = 0;
+    if (by == ARCH_WINDOW_NEVER) return 0;
+    if (json_bool(json_get(f->root, "use_sliding_window"), by != ARCH_WINDOW_LATE))
+        rc = want_u32(f, "sliding_window", 1, 1 << 24, &c->window);
+    if (rc != 0 || (rc = want_u32(f, "max_window_layers", 0, 1 << 24, &late)) != 0 ||
+        (rc = want_u32(f, "sliding_window_pattern", 1, 1 << 24, &pattern)) != 0)
+        return rc;
+    const struct json *types = json_get(f->root, "layer_types");
+    if (json_kind(types) != JSON_NULL) return read_layer_types(c, f, types);
+    for (uint32_t i = 0; i < c->layers && c->window; i++)
+        c->windowed[i] = by == ARCH_WINDOW_ALL || (by == ARCH_WINDOW_LATE && i >= late) ||
+                         (by == ARCH_WINDOW_PATTERN && (i + 1) % pattern != 0);
+    return 0;
+}
+
+/* What is multiplied into embeddings and scores. */
+static int read_scales(struct config *c, const struct file *f) {
+    const char *key = c->arch->query_key;
+    double query = key ? json_real(json_get(f->root, key), 256) : c->head_dim;
+    double softcap = json_real(json_get(f->root, "attn_logit_softcapping"), 0);
+    if (!(query > 0 && query < 1e6))
+        return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: %s: not between 0 and 1e6", f->path,
+                       key);
+    if (!(softcap >= 0 && softcap < 1e6))
+        return err_set(f->err, f->err_bytes, ERR_FIELD,
+                       "%s: attn_logit_softcapping: not between 0 and 1e6", f->path);
+    c->score_scale = (float)(1 / sqrt(query));
+    c->embed_scale = c->arch->embed_scaled ? (float)sqrt(c->dim) : 1;
+    c->softcap = (float)softcap;
     return 0;
 }
 
@@ -163,11 +231,15 @@ static int read_features(struct config *c, const struct file *f) {
         a->qkv_bias == ARCH_BIAS_ALWAYS || (a->qkv_bias == ARCH_BIAS_ATTENTION && attention);
     c->o_bias = a->o_bias == ARCH_BIAS_ALWAYS || (a->o_bias == ARCH_BIAS_ATTENTION && attention);
     c->mlp_bias = a->mlp_bias == ARCH_BIAS_ALWAYS;
-    c->tied = json_bool(json_get(f->root, "tie_word_embeddings"), false);
+    c->tied = json_bool(json_get(f->root, "tie_word_embeddings"), a->tied);
     if (a->gated && json_bool(json_get(f->root, "mlp_bias"), false))
         return refuse(f, "mlp_bias", "true");
     if (a->kind == MODEL_ENCODER && json_bool(json_get(f->root, "is_decoder"), false))
         return refuse(f, "is_decoder", "true");
+    if (json_bool(json_get(f->root, "use_bidirectional_attention"), false))
+        return refuse(f, "use_bidirectional_attention", "true");
+    if (json_kind(json_get(f->root, "final_logit_softcapping")) != JSON_NULL)
+        return refuse(f, "final_logit_softcapping", NULL);
     if (json_kind(json_get(f->root, "quantization_config")) != JSON_NULL)
         return refuse(f, "quantization_config", "a quantized model");
     return 0;
@@ -285,6 +357,7 @@ int config_load(struct config *out, const char *dir, char *err, size_t err_bytes
     if (rc != 0) return rc;
     if ((rc = read_arch(out, &f)) == 0 && (rc = read_sizes(out, &f)) == 0 &&
         (rc = read_act(out, &f)) == 0 && (rc = read_positions(out, &f)) == 0 &&
+        (rc = read_windows(out, &f)) == 0 && (rc = read_scales(out, &f)) == 0 &&
         (rc = read_features(out, &f)) == 0)
         rc = out->arch->kind == MODEL_ENCODER ? read_sentences(out, &f) : read_ends(out, &f);
     json_free(f.root);

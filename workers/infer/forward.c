@@ -1,34 +1,10 @@
 #include "workers/infer/forward.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-
-/* cos and sin of position * theta^(-2i / head_dim), in double and rounded once. Su et al. 2021,
- * "RoFormer", section 3.2.2. */
-static int rope_init(struct forward *f, uint32_t positions) {
-    uint32_t half = f->config->head_dim / 2;
-    size_t n = (size_t)positions * half;
-    float *host = malloc(n * sizeof *host);
-    float *cosines = f->ops->alloc(f->ops, n * sizeof *host);
-    float *sines = f->ops->alloc(f->ops, n * sizeof *host);
-    f->rope = (struct rope){cosines, sines};
-    for (int which = 0; host && cosines && sines && which < 2; which++) {
-        for (uint32_t i = 0; i < half; i++) {
-            double frequency = pow(f->config->rope_theta, -2.0 * i / f->config->head_dim);
-            for (uint32_t p = 0; p < positions; p++)
-                host[(size_t)p * half + i] =
-                    (float)(which ? sin(p * frequency) : cos(p * frequency));
-        }
-        f->ops->upload(f->ops, which ? sines : cosines, host, n * sizeof *host);
-    }
-    int rc = host && cosines && sines ? 0 : -ENOMEM;
-    free(host);
-    return rc;
-}
 
 /* The six staging arrays, on the host or on the backend. */
 static int batch_init(struct forward_batch *b, struct ops *ops, const struct forward *f) {
@@ -54,6 +30,7 @@ int forward_init(struct forward *f, struct ops *ops, const struct config *c,
                  char *err, size_t err_bytes) {
     *f = (struct forward){
         .ops = ops, .config = c, .weights = w, .rows_max = rows_max, .seqs_max = seqs_max};
+    f->sandwich = c->arch->names.attn_out && !c->arch->post_norm;
     if (c->arch->kind == MODEL_DECODER) f->seq_pages_max = kvpool_pages_for(positions);
     struct {
         void **at;
@@ -62,14 +39,17 @@ int forward_init(struct forward *f, struct ops *ops, const struct config *c,
                    {&f->normed, c->dim},
                    {&f->qkv, (size_t)(c->heads + 2 * c->kv_heads) * c->head_dim},
                    {&f->attended, (size_t)c->heads * c->head_dim},
-                   {&f->inner, c->inner}};
+                   {&f->inner, c->inner},
+                   {&f->branch, f->sandwich ? c->dim : 0}};
     int rc = batch_init(&f->host, NULL, f);
     if (rc == 0) rc = batch_init(&f->device, ops, f);
     for (size_t i = 0; rc == 0 && i < sizeof buffers / sizeof *buffers; i++) {
         *buffers[i].at = ops->alloc(ops, rows_max * buffers[i].width * ops->act_bytes);
         if (!*buffers[i].at) rc = -ENOMEM;
     }
-    if (rc == 0 && c->arch->rope) rc = rope_init(f, positions);
+    for (int local = 0; rc == 0 && c->arch->rope && local < (c->arch->local_theta_key ? 2 : 1);
+         local++)
+        rc = rope_tables(&f->rope[local], ops, &c->rope[local], c->head_dim, positions);
     if (rc != 0) {
         forward_fini(f);
         err_set(err, err_bytes, rc, "no memory for a workspace of %u rows", rows_max);
@@ -81,22 +61,14 @@ void forward_fini(struct forward *f) {
     if (!f->ops) return;
     uint32_t *host[] = {f->host.ids,    f->host.pos,   f->host.begin,
                         f->host.kv_len, f->host.pages, f->host.gather};
-    void *device[] = {f->device.ids,
-                      f->device.pos,
-                      f->device.begin,
-                      f->device.kv_len,
-                      f->device.pages,
-                      f->device.gather,
-                      f->h,
-                      f->normed,
-                      f->qkv,
-                      f->attended,
-                      f->inner,
-                      (void *)(uintptr_t)f->rope.cos,
-                      (void *)(uintptr_t)f->rope.sin};
+    void *device[] = {
+        f->device.ids,    f->device.pos, f->device.begin, f->device.kv_len, f->device.pages,
+        f->device.gather, f->h,          f->normed,       f->qkv,           f->attended,
+        f->inner,         f->branch};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) f->ops->free(f->ops, device[i]);
+    for (int local = 0; local < 2; local++) rope_drop(&f->rope[local], f->ops);
     *f = (struct forward){0};
 }
 
@@ -112,22 +84,55 @@ static void norm(struct forward *f, uint32_t rows, const struct weights_norm *w,
                                              .beta = w->beta});
 }
 
-/* h += attention(x). */
-static void attention(struct forward *f, const struct weights_layer *w,
-                      const struct ops_batch *batch, const struct ops_kv *kv, const void *x) {
+/* What a block reads: the stream as it is, or normed. `add`: the branch joins the stream first. */
+static const void *block_input(struct forward *f, uint32_t rows, const struct weights_norm *w,
+                               bool add) {
+    if (!w->gamma) return f->h;
+    f->ops->norm(f->ops, &(struct norm_args){.rows = rows,
+                                             .dim = f->config->dim,
+                                             .kind = f->config->arch->norm,
+                                             .eps = (float)f->config->eps,
+                                             .x = f->h,
+                                             .delta = add ? f->branch : NULL,
+                                             .sum = add ? f->h : NULL,
+                                             .out = f->normed,
+                                             .gamma = w->gamma,
+                                             .beta = w->beta});
+    return f->normed;
+}
+
+/* The last product of a block: into the stream, or into a branch that has a norm of its own. */
+static void block_output(struct forward *f, uint32_t rows, const void *x, const struct weight *w,
+                         const float *bias, const struct weights_norm *out) {
+    void *y = f->sandwich ? f->branch : f->h;
+    f->ops->linear(f->ops, &(struct linear_args){.rows = rows,
+                                                 .x = x,
+                                                 .w = w,
+                                                 .bias = bias,
+                                                 .residual = f->sandwich ? NULL : f->h,
+                                                 .y = y});
+    if (out->gamma) norm(f, rows, out, y, y);
+}
+
+static void attention(struct forward *f, uint32_t layer, const struct ops_batch *batch,
+                      const struct ops_kv *kv, const void *x) {
     const struct config *c = f->config;
+    const struct weights_layer *w = &f->weights->layer[layer];
     struct ops *o = f->ops;
     o->linear(o, &(struct linear_args){
                      .rows = batch->rows, .x = x, .w = &w->qkv, .bias = w->qkv_bias, .y = f->qkv});
     if (kv->pool || c->arch->rope)
-        o->qkv(o, &(struct qkv_args){.batch = batch,
-                                     .heads = c->heads,
-                                     .kv_heads = c->kv_heads,
-                                     .head_dim = c->head_dim,
-                                     .qkv = f->qkv,
-                                     .rope = f->rope,
-                                     .eps = (float)c->eps,
-                                     .kv = *kv});
+        o->qkv(o, &(struct qkv_args){
+                      .batch = batch,
+                      .heads = c->heads,
+                      .kv_heads = c->kv_heads,
+                      .head_dim = c->head_dim,
+                      .qkv = f->qkv,
+                      .rope = f->rope[c->windowed[layer] && c->arch->local_theta_key ? 1 : 0],
+                      .q_gamma = w->q_gamma,
+                      .k_gamma = w->k_gamma,
+                      .eps = (float)c->eps,
+                      .kv = *kv});
     o->attend(o, &(struct attend_args){.batch = batch,
                                        .heads = c->heads,
                                        .kv_heads = c->kv_heads,
@@ -135,18 +140,15 @@ static void attention(struct forward *f, const struct weights_layer *w,
                                        .qkv = f->qkv,
                                        .kv = *kv,
                                        .causal = c->arch->kind == MODEL_DECODER,
-                                       .scale = (float)(1.0 / sqrt((double)c->head_dim)),
+                                       .window = c->windowed[layer] ? c->window : 0,
+                                       .scale = c->score_scale,
+                                       .softcap = c->softcap,
                                        .out = f->attended});
-    o->linear(o, &(struct linear_args){.rows = batch->rows,
-                                       .x = f->attended,
-                                       .w = &w->o,
-                                       .bias = w->o_bias,
-                                       .residual = f->h,
-                                       .y = f->h});
+    block_output(f, batch->rows, f->attended, &w->o, w->o_bias, &w->attn_out);
 }
 
-/* h += mlp(x). */
-static void mlp(struct forward *f, const struct weights_layer *w, uint32_t rows, const void *x) {
+static void mlp(struct forward *f, uint32_t layer, uint32_t rows, const void *x) {
+    const struct weights_layer *w = &f->weights->layer[layer];
     struct ops *o = f->ops;
     if (f->config->arch->gated)
         o->gated(
@@ -159,12 +161,7 @@ static void mlp(struct forward *f, const struct weights_layer *w, uint32_t rows,
                                            .bias = w->up_bias,
                                            .act = f->config->act,
                                            .y = f->inner});
-    o->linear(o, &(struct linear_args){.rows = rows,
-                                       .x = f->inner,
-                                       .w = &w->down,
-                                       .bias = w->down_bias,
-                                       .residual = f->h,
-                                       .y = f->h});
+    block_output(f, rows, f->inner, &w->down, w->down_bias, &w->mlp_out);
 }
 
 struct ops_batch forward_last_batch(const struct forward *f, uint32_t n_seq, uint32_t pages_max) {
@@ -199,21 +196,18 @@ void forward_run(struct forward *f, uint32_t n_seq, const struct kvpool *pool, u
                                      .positions = w->positions,
                                      .type0 = w->types,
                                      .dtype = w->embed_dtype,
-                                     .scale = 1.0f,
+                                     .scale = f->config->embed_scale,
                                      .out = f->h});
     if (w->embed_norm.gamma) norm(f, batch.rows, &w->embed_norm, f->h, f->h);
 
-    bool post = f->config->arch->post_norm;
     for (uint32_t i = 0; i < w->layers; i++) {
         const struct weights_layer *l = &w->layer[i];
         struct ops_kv kv = pool ? kvpool_layer(pool, i) : (struct ops_kv){0};
-        void *x = post ? f->h : f->normed;
-        if (!post) norm(f, batch.rows, &l->attn_norm, f->h, x);
-        attention(f, l, &batch, &kv, x);
-        norm(f, batch.rows, post ? &l->attn_norm : &l->mlp_norm, f->h, x);
-        mlp(f, l, batch.rows, x);
-        if (post) norm(f, batch.rows, &l->mlp_norm, f->h, f->h);
+        bool open = f->sandwich && i > 0;
+        attention(f, i, &batch, &kv, block_input(f, batch.rows, &l->attn_in, open));
+        mlp(f, i, batch.rows, block_input(f, batch.rows, &l->mlp_in, f->sandwich));
     }
+    if (f->sandwich) block_input(f, batch.rows, &w->final_norm, true);
 }
 
 const void *forward_gather(struct forward *f, uint32_t n) {

@@ -28,8 +28,9 @@ struct forward {
     const struct weights *weights;
     uint32_t rows_max, seqs_max, seq_pages_max;
     struct forward_batch host, device;
-    void *h, *normed, *qkv, *attended, *inner; /* act [rows_max][...] */
-    struct rope rope;
+    void *h, *normed, *qkv, *attended, *inner, *branch; /* act [rows_max][...] */
+    struct rope rope[2];                                /* as config.rope */
+    bool sandwich; /* what comes out of a block is normed before it joins h */
 };
 
 /* positions: how many the rotary tables cover. */

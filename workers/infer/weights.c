@@ -114,10 +114,11 @@ static int no_memory(struct load *l, size_t bytes) {
     return err_set(l->err, l->err_bytes, -ENOMEM, "no memory for %zu bytes of weights", bytes);
 }
 
-/* Vectors end to end as one buffer of floats in *out. */
+/* Vectors end to end as one buffer of floats in *out: biases, or gains. */
 static int take_floats(struct load *l, const char *const *pattern, const uint32_t *n,
                        uint32_t parts, uint32_t layer, const char *suffix, float **out) {
     uint32_t total = 0, used = 0;
+    float plus = strcmp(suffix, ".weight") == 0 ? l->c->arch->gain_plus : 0;
     for (uint32_t i = 0; i < parts; i++) total += n[i];
     float *host = malloc(total * sizeof *host);
     *out = l->ops->alloc(l->ops, total * sizeof *host);
@@ -127,7 +128,7 @@ static int take_floats(struct load *l, const char *const *pattern, const uint32_
         enum dtype dtype;
         rc = need(l, pattern[p], layer, suffix, n[p], 0, &t, &dtype);
         for (uint32_t i = 0; rc == 0 && i < n[p]; i++)
-            host[used + i] = source_element(t->data, dtype, i);
+            host[used + i] = source_element(t->data, dtype, i) + plus;
         used += n[p];
     }
     if (rc == 0) l->ops->upload(l->ops, *out, host, total * sizeof *host);
@@ -140,10 +141,16 @@ static int take_bias(struct load *l, bool has, const char *pattern, uint32_t n, 
     return has ? take_floats(l, &pattern, &n, 1, layer, ".bias", out) : 0;
 }
 
+/* The gains of a norm, as they are multiplied in. */
+static int take_gains(struct load *l, const char *pattern, uint32_t n, uint32_t layer,
+                      float **out) {
+    return pattern ? take_floats(l, &pattern, &n, 1, layer, ".weight", out) : 0;
+}
+
 static int take_norm(struct load *l, const char *pattern, uint32_t layer,
                      struct weights_norm *out) {
     if (!pattern) return 0;
-    int rc = take_floats(l, &pattern, &l->c->dim, 1, layer, ".weight", &out->gamma);
+    int rc = take_gains(l, pattern, l->c->dim, layer, &out->gamma);
     if (rc == 0 && l->c->arch->norm == OPS_LAYERNORM)
         rc = take_floats(l, &pattern, &l->c->dim, 1, layer, ".bias", &out->beta);
     return rc;
@@ -204,11 +211,15 @@ static int take_layer(struct load *l, uint32_t i, struct weights_layer *w) {
     const char *qkv[] = {names->q, names->k, names->v}, *gate_up[] = {names->gate, names->up};
     uint32_t qkv_n[] = {q, kv, kv}, gate_up_n[] = {c->inner, c->inner};
     int rc;
-    if ((rc = take_norm(l, names->attn_norm, i, &w->attn_norm)) != 0 ||
+    if ((rc = take_norm(l, names->attn_in, i, &w->attn_in)) != 0 ||
+        (rc = take_norm(l, names->attn_out, i, &w->attn_out)) != 0 ||
+        (rc = take_norm(l, names->mlp_in, i, &w->mlp_in)) != 0 ||
+        (rc = take_norm(l, names->mlp_out, i, &w->mlp_out)) != 0 ||
+        (rc = take_gains(l, names->q_norm, c->head_dim, i, &w->q_gamma)) != 0 ||
+        (rc = take_gains(l, names->k_norm, c->head_dim, i, &w->k_gamma)) != 0 ||
         (rc = take_matrices(l, qkv, qkv_n, 3, i, false, &w->qkv)) != 0 ||
         (rc = take_matrix(l, names->o, i, c->dim, q, &w->o)) != 0 ||
-        (rc = take_bias(l, c->o_bias, names->o, c->dim, i, &w->o_bias)) != 0 ||
-        (rc = take_norm(l, names->mlp_norm, i, &w->mlp_norm)) != 0)
+        (rc = take_bias(l, c->o_bias, names->o, c->dim, i, &w->o_bias)) != 0)
         return rc;
     if (c->qkv_bias && (rc = take_floats(l, qkv, qkv_n, 3, i, ".bias", &w->qkv_bias)) != 0)
         return rc;
@@ -271,13 +282,14 @@ void weights_fini(struct weights *w) {
     for (uint32_t i = 0; w->layer && i < w->layers; i++) {
         struct weights_layer *l = &w->layer[i];
         struct weight *matrices[] = {&l->qkv, &l->o, &l->up, &l->down};
-        float *biases[] = {l->qkv_bias, l->o_bias, l->up_bias, l->down_bias};
+        float *vectors[] = {l->qkv_bias,  l->o_bias,  l->up_bias,
+                            l->down_bias, l->q_gamma, l->k_gamma};
+        struct weights_norm *norms[] = {&l->attn_in, &l->attn_out, &l->mlp_in, &l->mlp_out};
         for (uint32_t k = 0; k < 4; k++) {
             if (matrices[k]->n) ops->weight_free(ops, matrices[k]);
-            drop(ops, biases[k]);
+            drop_norm(ops, norms[k]);
         }
-        drop_norm(ops, &l->attn_norm);
-        drop_norm(ops, &l->mlp_norm);
+        for (uint32_t k = 0; k < sizeof vectors / sizeof *vectors; k++) drop(ops, vectors[k]);
     }
     if (w->head.n) ops->weight_free(ops, &w->head);
     drop(ops, w->embed);

@@ -24,7 +24,8 @@ struct weights_layer {
     struct weight up;                               /* [inner][dim]; gated: gate and up as a pair */
     struct weight down;                             /* [dim][inner] */
     float *qkv_bias, *o_bias, *up_bias, *down_bias; /* NULL: none */
-    struct weights_norm attn_norm, mlp_norm;
+    float *q_gamma, *k_gamma;                       /* [head_dim], or NULL */
+    struct weights_norm attn_in, attn_out, mlp_in, mlp_out; /* gamma NULL: none */
 };
 struct weights {
     struct ops *ops;
