@@ -93,8 +93,10 @@ static void refuse_submit(struct broker *b, struct commit_op *op) {
 static void undo_submit(struct broker *b, struct commit_op *op) {
     struct job *j = job_table_find(&b->jobs, op->job);
     assert(j);
+    struct upload *u = op->upload.id ? upload_find(&b->uploads, op->upload.id) : NULL;
     refuse_submit(b, op);
     effects_forget(b, j);
+    if (u) upload_count(u, true); /* it is there still, or will be again */
     effects_release(b, op);
     op->type = COMMIT_FORGET;
     op->n_parts = 0;

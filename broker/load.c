@@ -1,6 +1,7 @@
 #include "broker/load.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -47,6 +48,7 @@ void load_take(struct broker *b, struct job *j) {
     struct gauge *p = pipeline_gauge(b, j);
     j->counted = true;
     gauge_take(&b->load.all, j->body.bytes);
+    gauge_take(&j->tenant->live, j->body.bytes);
     gauge_take(&b->load.level[j->priority], j->body.bytes);
     if (p) gauge_take(p, j->body.bytes);
     caps_follow(&b->load.caps, j, b->now_ms);
@@ -57,6 +59,7 @@ void load_give(struct broker *b, struct job *j) {
     struct gauge *p = pipeline_gauge(b, j);
     j->counted = false;
     gauge_give(&b->load.all, j->body.bytes, b->now_ms);
+    gauge_give(&j->tenant->live, j->body.bytes, b->now_ms);
     gauge_give(&b->load.level[j->priority], j->body.bytes, b->now_ms);
     if (p) gauge_give(p, j->body.bytes, b->now_ms);
     caps_leave(&b->load.caps, j, b->now_ms);
@@ -67,7 +70,8 @@ void load_give(struct broker *b, struct job *j) {
 struct bar { /* what one more job has to pass */
     const struct gauge *gauge;
     struct settings_bounds bounds;
-    const char *field, *who, *fix; /* who has the limit; what raises it */
+    const char *field, *what, *name; /* of the request; what has the limit, and its name */
+    const char *fix;                 /* what raises it */
 };
 
 static bool stops(const struct bar *bar, uint64_t bytes, int64_t now_ms, struct refusal *why) {
@@ -78,16 +82,16 @@ static bool stops(const struct bar *bar, uint64_t bytes, int64_t now_ms, struct 
     if (full == GAUGE_ROOM) return false;
     if (full == GAUGE_JOBS) {
         snprintf(limit, sizeof limit, "at most %u jobs", bar->bounds.jobs_max);
-        refusal_set(why, "full", bar->field, limit, bar->fix, "%s has %u live jobs", bar->who,
-                    g->jobs);
+        refusal_set(why, "full", bar->field, limit, bar->fix, "%s%s has %u live jobs", bar->what,
+                    bar->name, g->jobs);
         why->retry_after_ms =
             gauge_retry_ms(g, (double)g->jobs + 1 - bar->bounds.jobs_max, 0, now_ms);
         return true;
     }
     snprintf(limit, sizeof limit, "at most %" PRIu64 " bytes", most);
     refusal_set(why, bytes > most ? "limit" : "full", bar->field, limit, bar->fix,
-                "%s has %" PRIu64 " bytes in live jobs, and this job has %" PRIu64, bar->who,
-                g->bytes, bytes);
+                "%s%s has %" PRIu64 " bytes in live jobs and uploads, and this has %" PRIu64,
+                bar->what, bar->name, g->bytes, bytes);
     if (bytes <= most)
         why->retry_after_ms = gauge_retry_ms(g, 0, (double)(g->bytes + bytes - most), now_ms);
     return true;
@@ -96,36 +100,92 @@ static bool stops(const struct bar *bar, uint64_t bytes, int64_t now_ms, struct 
 static bool stage_stops(struct broker *b, const struct draft *d, uint64_t bytes,
                         struct refusal *why) {
     enum gauge_full what;
-    char who[LIMIT_NAME_BYTES + 16];
     const struct cap *cap = caps_entry_full(&b->load.caps, d->pipeline, bytes, &what);
     if (!cap) return false;
-    snprintf(who, sizeof who, "stage %s", cap->stage->run);
-    struct bar bar = {&cap->at[0], cap->stage->bounds, "pipeline", who,
-                      "submit again later, or raise the stage's caps in the settings"};
+    struct bar bar = {
+        &cap->at[0],     cap->stage->bounds,
+        "pipeline",      "stage ",
+        cap->stage->run, "submit again later, or raise the stage's caps in the settings"};
     /* Once it is empty it takes a job of any size. */
     if (bytes > bar.bounds.bytes_max) bytes = bar.bounds.bytes_max;
     return stops(&bar, bytes, b->now_ms, why);
 }
 
+/* ---- quotas of a tenant ---- */
+
+static bool quota_stops(struct broker *b, const struct tenant *t, bool job, uint64_t bytes,
+                        struct refusal *why) {
+    static const char fix[] = "submit again later, or ask the operator for a larger quota";
+    struct gauge now = t->live;
+    now.bytes += t->upload_bytes;
+    struct bar bar = {&now, t->settings->bounds, job ? "" : "bytes", "tenant ", t->name, fix};
+    if (!job) bar.bounds.jobs_max = 0;
+    return stops(&bar, bytes, b->now_ms, why);
+}
+
+/* What its bucket holds now. After a restart it holds what has flowed in since anybody's last job
+ * was accepted: no more than it would have held without. */
+static double tokens(const struct broker *b, const struct tenant *t) {
+    const struct settings_tenant *s = t->settings;
+    bool fresh = !t->metered && b->load.quiet_ms == INT64_MIN;
+    int64_t since_ms = t->metered ? t->tokens_ms : b->load.quiet_ms;
+    double held = t->metered ? t->tokens : 0;
+    if (!fresh) held += s->rate_per_s * (double)(b->now_ms - since_ms) / 1000;
+    return fresh || held > s->burst ? s->burst : held;
+}
+
+void load_spend(struct broker *b, struct tenant *t) {
+    if (t->settings->rate_per_s <= 0) {
+        t->metered = false; /* whoever is given a rate begins with a full bucket or less */
+        return;
+    }
+    t->tokens = tokens(b, t) - 1;
+    t->tokens_ms = b->now_ms;
+    t->metered = true;
+}
+
+static bool rate_stops(struct broker *b, const struct tenant *t, struct refusal *why) {
+    const struct settings_tenant *s = t->settings;
+    char limit[64];
+    double held = s->rate_per_s > 0 ? tokens(b, t) : 1;
+    if (held >= 1) return false;
+    snprintf(limit, sizeof limit, "%g jobs a second, %u at once", s->rate_per_s, s->burst);
+    refusal_set(why, "full", "", limit,
+                "submit again later, or ask the operator for a larger quota",
+                "tenant %s submits faster than it may", t->name);
+    why->retry_after_ms = (uint64_t)ceil((1 - held) / s->rate_per_s * 1000);
+    return true;
+}
+
+bool load_refuses_upload(struct broker *b, const struct tenant *t, uint64_t bytes,
+                         struct refusal *why) {
+    return quota_stops(b, t, false, bytes, why);
+}
+
 bool load_refuses(struct broker *b, const struct draft *d, uint64_t bytes, struct refusal *why) {
     const struct load *l = &b->load;
+    /* An upload's bytes count already. */
+    if (quota_stops(b, d->tenant, true, d->upload ? 0 : bytes, why)) return true;
     uint32_t priority = (uint32_t)d->m->priority;
-    char level[16];
-    snprintf(level, sizeof level, "level %u", priority);
+    static const char level[SETTINGS_LEVELS][2] = {"0", "1", "2", "3", "4",
+                                                   "5", "6", "7", "8", "9"};
     const struct bar bars[] = {
         {&l->all,
          {.jobs_max = b->config.queue_max},
          "pipeline",
          "the broker",
+         "",
          "submit again later, or raise --queue-max"},
         {&l->pipeline[d->index],
          {.jobs_max = d->pipeline->queue_max},
          "pipeline",
+         "pipeline ",
          d->pipeline->name,
          "submit again later, or raise the pipeline's queue_max"},
-        {&l->level[priority], l->settings->levels[priority].bounds, "priority", level,
+        {&l->level[priority], l->settings->levels[priority].bounds, "priority", "level ",
+         level[priority],
          "submit again later, with another priority, or raise the level's limits in the settings"}};
     for (size_t i = 0; i < sizeof bars / sizeof *bars; i++)
         if (stops(&bars[i], bytes, b->now_ms, why)) return true;
-    return stage_stops(b, d, bytes, why);
+    return stage_stops(b, d, bytes, why) || rate_stops(b, d->tenant, why);
 }

@@ -64,6 +64,9 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
         store_read_end(t);
     }
     arena_fini(&a);
+    b->load.quiet_ms =
+        b->last_id ? b->now_ms - (b->now_wall_ms - job_id_ms(b->last_id)) : INT64_MIN;
+    if (b->last_id && b->load.quiet_ms > b->now_ms) b->load.quiet_ms = b->now_ms;
     b->next_attempt = store_epoch(b->store) << 32;
     if (e)
         return err_set(err, err_bytes, e, "%s; run `penstock store check --dir %s`",

@@ -259,6 +259,32 @@ static void pack_queues(struct packer *p, const struct broker *b) {
     }
 }
 
+static bool counts_now(const struct tenant *t) {
+    return t->live.jobs > 0 || t->upload_bytes > 0;
+}
+
+/* Those that have something here, at most TENANT_ROWS of them: what they use and what they may. */
+enum { TENANT_ROWS = 128 };
+static void pack_tenants(struct packer *p, const struct broker *b, const struct tenant *only) {
+    uint32_t n = 0, rows = 0;
+    for (const struct tenant *t = b->tenants.first; t; t = t->next)
+        n += only ? t == only : counts_now(t);
+    if (n > TENANT_ROWS) n = TENANT_ROWS;
+    pack_str(p, "tenants");
+    pack_array(p, n);
+    for (const struct tenant *t = b->tenants.first; t && rows < n; t = t->next) {
+        if (only ? t != only : !counts_now(t)) continue;
+        rows++;
+        pack_map(p, 6);
+        pack_kv_str(p, "name", t->name);
+        pack_kv_u64(p, "weight", tenant_weight(t));
+        pack_kv_u64(p, "jobs", t->live.jobs);
+        pack_kv_u64(p, "bytes", t->live.bytes + t->upload_bytes);
+        pack_kv_u64(p, "jobs_max", t->settings ? t->settings->bounds.jobs_max : 0);
+        pack_kv_u64(p, "bytes_max", t->settings ? t->settings->bounds.bytes_max : 0);
+    }
+}
+
 static void pack_counts(struct packer *p, struct broker *b, const struct tenant *only) {
     struct count c = {.only = only};
     const uint64_t *ended = only ? only->finished : b->finished;
@@ -275,15 +301,17 @@ static void pack_counts(struct packer *p, struct broker *b, const struct tenant 
 void status_broker(struct broker *b, const struct tenant *only, struct buf *out) {
     struct packer p = packer_of(out);
     if (only) {
-        pack_map(&p, 4);
+        pack_map(&p, 5);
         pack_counts(&p, b, only);
+        pack_tenants(&p, b, only);
         return;
     }
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 23);
+    pack_map(&p, 24);
     pack_counts(&p, b, NULL);
+    pack_tenants(&p, b, NULL);
     pack_queues(&p, b);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
     pack_kv_u64(&p, "retained", usage.jobs > b->jobs.len ? usage.jobs - b->jobs.len : 0);

@@ -141,6 +141,7 @@ struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct re
     }
     load_take(b, j);
     b->bodies_bytes += j->body.inlined.len;
+    load_spend(b, d->tenant);
     op->answer = true;
     op->begun_ns = b->turn_ns;
     effects_prepare(b, j, op);

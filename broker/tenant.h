@@ -12,7 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
-#include "pipelines/settings.h"
+#include "broker/gauge.h"
 #include "schemas/job.h"
 
 #define TENANT_DEFAULT "default"
@@ -23,6 +23,11 @@ struct tenant {
     uint64_t finished[JOB_STATES];          /* its jobs that have ended since the start */
     struct ready_flow *flows;               /* ready.h: where jobs of it wait */
     const struct settings_tenant *settings; /* NULL: none are known */
+    struct gauge live;                      /* its jobs */
+    uint64_t upload_bytes;                  /* of its uploads that are no jobs yet */
+    double tokens;                          /* jobs that it may have accepted at tokens_ms */
+    int64_t tokens_ms;
+    bool metered; /* tokens were counted before */
     struct tenant *next;
 };
 struct tenants {

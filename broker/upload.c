@@ -32,7 +32,17 @@ int upload_open(struct uploads *t, const struct upload_record *r, struct tenant 
         return -ENOMEM;
     }
     t->open[t->n++] = *out = u;
+    upload_count(u, true);
     return 0;
+}
+
+void upload_count(struct upload *u, bool counted) {
+    if (u->counted == counted) return;
+    u->counted = counted;
+    if (counted)
+        u->tenant->upload_bytes += u->bytes;
+    else
+        u->tenant->upload_bytes -= u->bytes;
 }
 
 struct upload *upload_find(const struct uploads *t, uint64_t id) {
@@ -58,6 +68,7 @@ void upload_close(struct uploads *t, struct upload *u) {
     assert(i < t->n);
     t->open[i] = t->open[--t->n];
     due_drop(&t->due, &u->due);
+    upload_count(u, false);
     free(u->key);
     free(u);
 }

@@ -28,6 +28,7 @@ struct upload {
     char *key;             /* owned, or NULL */
     struct sock_peer peer; /* who began it or wrote last; none after a restart */
     bool submitted;        /* its job is being committed */
+    bool counted;          /* among its tenant's bytes; its job is, while there is one */
     struct due due;
 };
 struct uploads {
@@ -46,6 +47,7 @@ struct upload *upload_find(const struct uploads *t, uint64_t id); /* NULL: none 
 struct upload *upload_by_key(const struct uploads *t, const struct tenant *tenant, struct bytes key,
                              uint64_t bytes, uint32_t crc);
 void upload_close(struct uploads *t, struct upload *u); /* forgets and frees it */
+void upload_count(struct upload *u, bool counted);      /* among its tenant's bytes, or not */
 /* Uploads of this client connection, and of this tenant. */
 uint32_t uploads_of_peer(const struct uploads *t, const struct sock_peer *peer);
 uint32_t uploads_of_tenant(const struct uploads *t, const struct tenant *tenant);

@@ -129,7 +129,9 @@ void on_upload_begin(struct broker *b, const struct request *r) {
     }
     struct upload_record fresh = {
         .bytes = m->bytes, .crc = (uint32_t)m->crc, .key = m->key, .tenant = {NULL, 0}};
-    if (refuse_writes(b, &why) || refuse_room(b, r, m->bytes, &why)) goto refuse;
+    if (refuse_writes(b, &why) || load_refuses_upload(b, r->tenant, m->bytes, &why) ||
+        refuse_room(b, r, m->bytes, &why))
+        goto refuse;
     fresh.id = b->last_id = job_id_next(b->last_id, b->now_wall_ms);
     struct commit_op *op = NULL;
     if (upload_open(&b->uploads, &fresh, r->tenant, &u) == 0)
@@ -318,6 +320,7 @@ int upload_submit(struct broker *b, struct upload *u, struct commit_op *op) {
     if (describe(u, &op->arena, &op->upload) != 0) return -ENOMEM;
     due_drop(&b->uploads.due, &u->due);
     u->submitted = true;
+    upload_count(u, false);
     return 0;
 }
 
@@ -334,6 +337,7 @@ void upload_restored(struct broker *b, const struct commit_op *op) {
         return;
     }
     u->submitted = false;
+    upload_count(u, true);
     touch(b, u);
 }
 

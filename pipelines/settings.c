@@ -1,6 +1,7 @@
 #include "pipelines/settings.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,25 @@ static int bounds(struct place *p, const int64_t *jobs, const int64_t *bytes,
     return code;
 }
 
+/* A burst is what a second brings, if nothing else is said, and one job at least. */
+static int pace(struct place *p, const struct file_tenant *in, struct settings_tenant *out) {
+    int64_t burst;
+    double rate = in->rate_per_s ? *in->rate_per_s : 0;
+    if (in->rate_per_s) {
+        uint32_t nth = note_field(p, "rate_per_s");
+        if (!(rate >= 0.001 && rate <= SETTINGS_RATE_MAX))
+            return refuse(p, "rate_per_s", nth, ERR_LIMIT, "is %g; write a number from 0.001 to %d",
+                          rate, SETTINGS_RATE_MAX);
+    } else if (in->burst) {
+        return refuse(p, "burst", note_field(p, "burst"), ERR_FIELD,
+                      "stands without rate_per_s; write both");
+    }
+    int code = number(p, "burst", in->burst, 1, SETTINGS_RATE_MAX, (int64_t)ceil(rate), &burst);
+    out->rate_per_s = rate;
+    out->burst = (uint32_t)burst;
+    return code;
+}
+
 /* Names the entry that is checked from now on. */
 static int name(struct place *p, const char *field, const char *text, bool others) {
     uint32_t nth = note_field(p, field);
@@ -101,7 +121,8 @@ static int check_tenant(struct place *p, const struct file_tenant *in,
     if (code != 0) return code;
     *out = (struct settings_tenant){.weight = (uint32_t)weight};
     snprintf(out->name, sizeof out->name, "%s", in->name);
-    return 0;
+    code = bounds(p, in->jobs_max, in->bytes_max, &out->bounds);
+    return code == 0 ? pace(p, in, out) : code;
 }
 
 static int check_tenants(struct place *p, const struct settings_file *f, struct settings *s) {

@@ -1,7 +1,7 @@
 /* settings.h - the broker's settings file: shares and limits that change while it runs.
  *
  *   tenants:
- *     - {name: acme, weight: 3}
+ *     - {name: acme, weight: 3, jobs_max: 50000, bytes_max: 1073741824, rate_per_s: 50, burst: 99}
  *     - {name: "*", weight: 1}            # everybody who is not named
  *   levels:
  *     - {level: 9, jobs_max: 1000, bytes_max: 268435456}
@@ -11,8 +11,9 @@
  * Every part may be left out; what is not limited there has the limits that the broker has without
  * a file. Every refusal names file, line, field, limit and fix.
  *
- * Units: jobs, bytes (of bodies).  Owner: settings_load gives them to settings_free.  Memory: some
- * KiB.  Errors: ERR_FIELD, ERR_LIMIT, -errno with err.  Threads: immutable after load. */
+ * Units: jobs, bytes (of bodies), jobs a second.  Owner: settings_load gives them to settings_free.
+ * Memory: some KiB.  Errors: ERR_FIELD, ERR_LIMIT, -errno with err.  Threads: immutable after load.
+ */
 #ifndef PENSTOCK_PIPELINES_SETTINGS_H
 #define PENSTOCK_PIPELINES_SETTINGS_H
 
@@ -26,6 +27,7 @@
 #define SETTINGS_STAGES_MAX 64
 #define SETTINGS_WEIGHT_MAX 1000
 #define SETTINGS_BYTES_MAX (INT64_C(1) << 46)
+#define SETTINGS_RATE_MAX 1000000
 
 struct settings_bounds { /* 0: no bound */
     uint32_t jobs_max;
@@ -33,7 +35,10 @@ struct settings_bounds { /* 0: no bound */
 };
 struct settings_tenant {
     char name[LIMIT_NAME_BYTES + 1];
-    uint32_t weight; /* of its turns within a priority level */
+    uint32_t weight;               /* of its turns within a priority level */
+    struct settings_bounds bounds; /* of its live jobs; bytes of its uploads too */
+    double rate_per_s;             /* jobs accepted, in the long run; 0: any */
+    uint32_t burst;                /* at once, after a while with none */
 };
 struct settings_level {
     struct settings_bounds bounds; /* of its live jobs */

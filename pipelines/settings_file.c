@@ -15,7 +15,13 @@
 
 static const cyaml_schema_field_t tenant_fields[] = {
     TEXT("name", file_tenant, name, LIMIT_NAME_BYTES, REQUIRED),
-    NUMBER("weight", file_tenant, weight), CYAML_FIELD_END};
+    NUMBER("weight", file_tenant, weight),
+    NUMBER("jobs_max", file_tenant, jobs_max),
+    NUMBER("bytes_max", file_tenant, bytes_max),
+    CYAML_FIELD_FLOAT_PTR("rate_per_s", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL,
+                          struct file_tenant, rate_per_s),
+    NUMBER("burst", file_tenant, burst),
+    CYAML_FIELD_END};
 static const cyaml_schema_value_t tenant_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_tenant, tenant_fields)};
 
@@ -42,8 +48,8 @@ static const cyaml_schema_value_t settings_value = {
 static const char *fix_of(cyaml_err_t e) {
     switch (e) {
     case CYAML_ERR_INVALID_KEY:
-        return "; fields are tenants (name, weight), levels (level, jobs_max, bytes_max), stages "
-               "(run, jobs_max, bytes_max)";
+        return "; fields are tenants (name, weight, jobs_max, bytes_max, rate_per_s, burst), "
+               "levels (level, jobs_max, bytes_max), stages (run, jobs_max, bytes_max)";
     case CYAML_ERR_MAPPING_FIELD_MISSING:
         return "; a tenant needs its name, a level its level, a stage its run";
     case CYAML_ERR_INVALID_VALUE: return "; tenants, levels and stages are lists of maps";

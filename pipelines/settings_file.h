@@ -11,6 +11,8 @@
 struct file_tenant {
     const char *name;
     const int64_t *weight; /* NULL: absent, as everywhere below */
+    const int64_t *jobs_max, *bytes_max, *burst;
+    const double *rate_per_s;
 };
 struct file_level {
     const int64_t *level, *jobs_max, *bytes_max;

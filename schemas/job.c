@@ -81,3 +81,7 @@ uint64_t job_id_next(uint64_t last, int64_t wall_ms) {
     uint64_t id = wall_ms > 0 ? (uint64_t)wall_ms << 20 : 0;
     return id > last ? id : last + 1;
 }
+
+int64_t job_id_ms(uint64_t id) {
+    return (int64_t)(id >> 20);
+}

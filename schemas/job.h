@@ -51,6 +51,7 @@ const char *job_error_name(enum job_error e);
 int job_error_parse(struct bytes name, enum job_error *out);
 
 void job_id_text(uint64_t id, char out[JOB_ID_CHARS + 1]);
+int64_t job_id_ms(uint64_t id);                     /* when it was accepted, about; wall clock */
 int job_id_parse(struct bytes text, uint64_t *out); /* -EINVAL; lower case is fine */
 /* The id after `last` for a job accepted at wall_ms: never repeats, never goes back. */
 uint64_t job_id_next(uint64_t last, int64_t wall_ms);

@@ -273,6 +273,8 @@ struct sums {
 /* At which stages the job counts: where it is, and where its lease may take it. */
 static void count_at(struct sums *s, const struct job *j) {
     uint32_t to = j->stage + 1 + (j->state == JOB_LEASED ? j->span : 0);
+    s->counts.jobs++;
+    s->counts.of_jobs += j->body.bytes;
     s->counts.level[j->priority]++;
     if (job_state_terminal(j->state)) return;
     for (uint32_t i = 0; i < s->b->load.caps.n; i++)
@@ -336,6 +338,14 @@ static void check_load(const struct broker *b, const struct sums *s) {
     CHECK(l->all.jobs == b->jobs.len, "live jobs");
     for (uint32_t i = 0; i < b->n_loaded; i++)
         CHECK(l->pipeline[i].jobs == s->queued[i], "jobs of a pipeline");
+    for (const struct tenant *t = b->tenants.first; t; t = t->next) { /* there is but one */
+        const struct settings_bounds *most = &t->settings->bounds;
+        CHECK(t->live.jobs == b->jobs.len, "jobs of tenant %s", t->name);
+        CHECK(!most->jobs_max || t->live.jobs <= most->jobs_max || t->live.jobs <= was->jobs,
+              "tenant %s has %u jobs", t->name, t->live.jobs);
+        CHECK(!most->bytes_max || t->live.bytes <= most->bytes_max || t->live.bytes <= was->of_jobs,
+              "tenant %s has %llu bytes", t->name, (unsigned long long)t->live.bytes);
+    }
     for (uint32_t i = 0; i < SETTINGS_LEVELS; i++) {
         uint32_t max = l->settings->levels[i].bounds.jobs_max;
         CHECK(l->level[i].jobs == now->level[i], "jobs of level %u", i);

@@ -31,10 +31,12 @@ static const char files[] = "name: one\nkind: text.embed\nstages:\n"
 
 /* None at all, and two that are felt everywhere. */
 static const char *const settings[] = {
+    "tenants:\n  - {name: default, jobs_max: 40, rate_per_s: 150, burst: 10}\n"
     "levels:\n  - {level: 3, jobs_max: 4}\n  - {level: 7, jobs_max: 9, bytes_max: 3000}\n"
     "stages:\n  - {run: test.a, jobs_max: 20}\n  - {run: test.b, jobs_max: 3}\n"
     "  - {run: test.c, jobs_max: 2, bytes_max: 1700}\n",
-    "tenants:\n  - {name: \"*\", weight: 2}\nstages:\n  - {run: test.one, bytes_max: 6000}\n"
+    "tenants:\n  - {name: \"*\", weight: 2, jobs_max: 60, bytes_max: 12000}\n"
+    "stages:\n  - {run: test.one, bytes_max: 6000}\n"
     "  - {run: test.b, bytes_max: 4000}\n  - {run: test.c, jobs_max: 1}\n"};
 enum { SETTINGS = sizeof settings / sizeof *settings };
 

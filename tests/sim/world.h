@@ -107,6 +107,8 @@ struct fake_worker {
 
 /* What counted where when the oracle looked last. */
 struct counts {
+    uint32_t jobs;
+    uint64_t of_jobs; /* bytes */
     uint32_t level[SETTINGS_LEVELS], at_stage[SETTINGS_STAGES_MAX][STAGES_MAX];
     uint64_t bytes[SETTINGS_STAGES_MAX][STAGES_MAX];
 };

@@ -4,8 +4,11 @@ import signal
 import subprocess
 import time
 
+import msgpack
 import pytest
-from real_broker import ACCEPTED, LEASE, REFUSED, SUBMIT, Broker, Client, Worker, body, echo
+from real_broker import (ACCEPTED, ACCEPTED_MANY, LEASE, REFUSED, SUBMIT, SUBMIT_MANY, Broker, Client,
+                         Worker, body, echo)
+from uploads import UPLOAD_BEGIN, UPLOAD_DROP, Upload
 
 CHAIN = """name: two
 kind: text.embed
@@ -119,6 +122,109 @@ def test_a_full_first_stage_refuses_the_submit_and_stays_full_over_a_restart(tmp
                 deadline = time.monotonic() + 20
                 while c.ask(SUBMIT, {"kind": "text.embed", "pipeline": "echo"}, body())[0] != ACCEPTED:
                     assert time.monotonic() < deadline
+
+
+def test_quotas_name_limit_and_use_hold_over_restarts_and_say_when_to_come_again(tmp_path):
+    settings = Settings(tmp_path, "tenants:\n  - {name: default, jobs_max: 20, bytes_max: 4000}\n")
+    header = {"kind": "text.embed", "pipeline": "echo"}
+    with Broker(tmp_path, echo(), extra=settings.extra) as b:
+        with Client(b) as c:
+            for _ in range(20):
+                c.submit()
+            why = c.refused(SUBMIT, header, body())
+            assert why["code"] == "full" and why["limit"] == "at most 20 jobs", why
+            assert "tenant default has 20 live jobs" in why["message"], why
+            assert why["retry_after_ms"] == 1000, "nothing has been measured yet"
+        b.kill()
+        b.start()
+        with Client(b) as c, Worker(b, credit=1) as w:
+            c.refused(SUBMIT, header, body())
+            began = time.monotonic()
+            for _ in range(10):
+                w.done(w.lease()[0])
+            paced_ms = (time.monotonic() - began) * 1000 / 10
+            for _ in range(10):
+                c.submit()
+            wait_ms = c.refused(SUBMIT, header, body())["retry_after_ms"]
+            assert 10 <= wait_ms <= max(100, 4 * paced_ms) + 100, (wait_ms, paced_ms)
+            big = c.refused(SUBMIT, header, body("x" * 5000))
+            assert big["code"] == "full", big  # the jobs come first
+            for _ in range(15):
+                w.done(w.lease()[0])
+            never = c.refused(SUBMIT, header, body("x" * 5000))
+            assert never["code"] == "limit" and not never.get("retry_after_ms"), never
+            assert never["limit"] == "at most 4000 bytes", never
+            later = None
+            while later is None:
+                code, h, _ = c.ask(SUBMIT, header, body("x" * 1500))
+                later = h if code == REFUSED else None
+            assert later["code"] == "full" and later["retry_after_ms"] > 0, later
+            assert "bytes in live jobs and uploads" in later["message"], later
+
+
+def test_uploads_count_against_the_bytes_of_their_tenant(tmp_path):
+    settings = Settings(tmp_path, "tenants:\n  - {name: default, bytes_max: 1000000}\n")
+    data = body("y" * 600000)
+    with Broker(tmp_path, echo(), extra=settings.extra) as b:
+        with Client(b) as c:
+            first = Upload(c, data).begin()
+            begin = {"bytes": len(data), "crc": first.crc}
+            why = c.refused(UPLOAD_BEGIN, begin)
+            assert why["code"] == "full" and why["field"] == "bytes", why
+            assert "tenant default" in why["message"] and "1000000" in why["limit"], why
+            c.refused(SUBMIT, {"kind": "text.embed", "pipeline": "echo"}, data)
+        b.kill()
+        b.start()
+        with Client(b) as c:
+            c.refused(UPLOAD_BEGIN, begin)
+            first.client = c
+            job = first.send().submit()["job"]  # its bytes do not count twice
+            c.refused(UPLOAD_BEGIN, begin)
+            with Worker(b) as w:
+                w.done(w.lease()[0])
+            c.wait(job)
+            second = Upload(c, data).begin()
+            c.refused(UPLOAD_BEGIN, begin)
+            second.state(UPLOAD_DROP, {"upload": second.name})
+            Upload(c, data).begin()
+
+
+def test_a_rate_lets_a_burst_through_and_then_so_many_a_second_also_after_a_restart(tmp_path):
+    settings = Settings(tmp_path, "tenants:\n  - {name: default, rate_per_s: 0.5, burst: 5}\n")
+    header = {"kind": "text.embed", "pipeline": "echo"}
+    with Broker(tmp_path, echo(), extra=settings.extra) as b:
+        began = time.monotonic()
+        with Client(b) as c:
+            for _ in range(5):
+                c.submit()
+            code, h, _ = c.ask(SUBMIT, header, body())
+            taken = 5 + (code == ACCEPTED)
+            if code == REFUSED:
+                assert h["code"] == "full" and "0.5 jobs a second" in h["limit"], h
+                assert 0 < h["retry_after_ms"] <= 2000, h
+        b.kill()
+        b.start()
+        with Client(b) as c:
+            while time.monotonic() - began < 4:
+                taken += c.ask(SUBMIT, header, body())[0] == ACCEPTED
+                time.sleep(0.05)
+            assert taken <= 5 + 0.5 * (time.monotonic() - began), taken
+            wait_ms = 0
+            while (answer := c.ask(SUBMIT, header, body()))[0] == ACCEPTED:
+                pass
+            wait_ms = answer[1]["retry_after_ms"]
+            time.sleep(wait_ms / 1000 + 0.01)
+            c.submit()
+
+
+def test_each_job_of_a_batch_has_its_own_verdict_on_the_quota(tmp_path):
+    settings = Settings(tmp_path, "tenants:\n  - {name: default, jobs_max: 3}\n")
+    with Broker(tmp_path, echo(), extra=settings.extra) as b, Client(b) as c:
+        jobs = msgpack.packb([msgpack.unpackb(body(str(i))) for i in range(5)])
+        code, h, _ = c.ask(SUBMIT_MANY, {"kind": "text.embed", "pipeline": "echo"}, jobs)
+        assert code == ACCEPTED_MANY and (h["accepted"], h["refused"]) == (3, 2), h
+        assert [v.get("code") for v in h["jobs"]] == [None] * 3 + ["full"] * 2
+        assert all(v["limit"] == "at most 3 jobs" and v["retry_after_ms"] > 0 for v in h["jobs"][3:])
 
 
 @pytest.mark.parametrize("text,words", [("tenants: [{name: a, weight: 0}]", ("weight", "1 to 1000", "line: 1")),

@@ -66,6 +66,18 @@ Test(settings, every_part_is_read_and_a_star_is_whoever_is_not_named) {
     cr_assert_str_eq(s->stages[1].run, "post.embed");
 }
 
+Test(settings, a_tenant_has_quotas_and_a_burst_of_a_second_if_nothing_else_is_said) {
+    int e = load("tenants:\n  - {name: a, jobs_max: 4, bytes_max: 99, rate_per_s: 2.5}\n"
+                 "  - {name: b, rate_per_s: 0.25}\n  - {name: c, rate_per_s: 5, burst: 50}\n");
+    cr_assert_eq(e, 0, "%s", err);
+    const struct settings_tenant *a = settings_tenant(s, "a"), *b = settings_tenant(s, "b");
+    cr_assert(a->bounds.jobs_max == 4 && a->bounds.bytes_max == 99 && a->burst == 3);
+    cr_assert_float_eq(a->rate_per_s, 2.5, 1e-9);
+    cr_assert(b->burst == 1 && b->bounds.jobs_max == 0);
+    cr_assert_eq(settings_tenant(s, "c")->burst, 50);
+    cr_assert(settings_tenant(s, "d")->rate_per_s == 0.0);
+}
+
 Test(settings, the_example_is_as_the_broker_reads_it) {
     cr_assert_eq(settings_load(&s, "examples/settings.yaml", err, sizeof err), 0, "%s", err);
     cr_assert_eq(settings_tenant(s, "factory")->weight, 3);
@@ -79,6 +91,10 @@ Test(settings, a_refusal_names_file_line_field_and_limit) {
             "tenants: a: weight", "1001", "line: 3");
     REFUSED("levels:\n  - {level: 1, jobs_max: 3}\n  - {level: 2, jobs_max: -3}\n", ERR_LIMIT,
             "levels: 2: jobs_max", "-3", "1 to 1000000", "line: 3");
+    REFUSED("tenants:\n  - {name: a, rate_per_s: 0}\n", ERR_LIMIT, "a: rate_per_s", "0.001",
+            "line: 2");
+    REFUSED("tenants:\n  - {name: a, burst: 4}\n", ERR_FIELD, "a: burst", "rate_per_s");
+    REFUSED("tenants: [{name: a, jobs_max: 1000001}]\n", ERR_LIMIT, "jobs_max", "1000000");
     REFUSED("levels: [{level: 10}]\n", ERR_LIMIT, "level is 10", "0 to 9", "line: 1");
     REFUSED("stages:\n  - {run: x, bytes_max: 0}\n", ERR_LIMIT, "stages: x: bytes_max", "line: 2");
 }
