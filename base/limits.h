@@ -47,7 +47,8 @@
 #define LIMIT_UPLOAD_NAME_BYTES 26u
 #define LIMIT_DEAD_PAGE 256u /* dead letters requeued or dropped by one request */
 #define LIMIT_TENANTS 1024u
-#define LIMIT_PEER_KEYS 1024u /* that a broker lets in */
+#define LIMIT_TENANT_SOURCES 128u /* that something is known of */
+#define LIMIT_PEER_KEYS 1024u     /* that a broker lets in */
 
 /* A worker. */
 #define LIMIT_SPAN_JOBS 64u /* leases one worker process holds at a time */

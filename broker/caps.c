@@ -48,7 +48,7 @@ static void count(struct caps *c, struct job *j, uint32_t from, uint32_t to, int
 
 void caps_follow(struct caps *c, struct job *j, int64_t now_ms) {
     if (!c->n) return;
-    if (job_state_terminal(j->state)) {
+    if (job_state_terminal(j->state) && !j->leaving) { /* else its end may yet be taken back */
         caps_leave(c, j, now_ms);
         return;
     }

@@ -41,6 +41,12 @@ void commit_op_free(struct commit_op *op) {
     }
 }
 
+struct commit_op **commit_op_end(struct commit_op *op) {
+    struct commit_op **end = &op->also;
+    while (*end) end = &(*end)->also;
+    return end;
+}
+
 uint64_t commit_op_bytes(const struct commit_op *op) {
     uint64_t bytes = op->record.body.inlined.len;
     for (uint32_t i = 0; i < op->n_parts; i++) bytes += op->parts[i].len;
@@ -56,6 +62,7 @@ bool commit_fault_is_own(int error) {
     case ERR_CORRUPT:
     case ERR_VERSION:
     case ERR_LIMIT:
+    case ERR_CANCELLED:
     case -EINVAL:
     case -EEXIST:
     case -ENOENT: return true;
@@ -121,11 +128,21 @@ static int delete_jobs(struct store_write *w, const struct commit_op *op) {
     return e == -ENOENT ? 0 : e;
 }
 
+/* Once, however often the end is written: after a failed flush it may be there already. */
+static int count_drop(struct store_write *w, const struct commit_op *op) {
+    struct job_record was;
+    if (!op->count.name.len) return 0;
+    int e = jobs_get(store_write_view(w), op->record.id, &was, NULL);
+    if (e == 0 && !job_state_terminal(was.state)) e = sources_add(w, &op->count);
+    return e;
+}
+
 static int apply(struct store_write *w, struct commit_op *op) {
     struct job_record *r = &op->record;
     if (op->type == COMMIT_DELETE) return delete_jobs(w, op);
     if (op->type > COMMIT_FORGET) return upload_apply(w, op);
     if (op->type == COMMIT_BURY) return bury(w, op);
+    if (op->type == COMMIT_COUNT) return sources_add(w, &op->count);
     if (op->type == COMMIT_FORGET) {
         if (op->upload.id) return upload_restore(w, op);
         int e = jobs_del(w, r->id);
@@ -144,7 +161,10 @@ static int apply(struct store_write *w, struct commit_op *op) {
         int e = store_payload_put(w, r->id, op->slot, op->parts, op->n_parts, &op->arena, p);
         if (e) return e;
     }
-    if (op->type == COMMIT_UPDATE) return jobs_put(w, r);
+    if (op->type == COMMIT_UPDATE) {
+        int e = count_drop(w, op);
+        return e ? e : jobs_put(w, r);
+    }
     int e = jobs_add(w, r, &op->existing);
     return e == 0 && r->origin ? name_heir(w, op, false) : e;
 }
@@ -159,6 +179,8 @@ static bool behind_held(const struct committer *c, const struct commit_op *op) {
 /* What can be known before anything is written. */
 static int look_ahead(struct committer *c, struct store_write *w, struct commit_op *op) {
     uint64_t bytes = commit_op_bytes(op);
+    const struct commit_op *with = op->with;
+    if (with) return with->refused || with->existing || with->not_dead ? ERR_CANCELLED : 0;
     if (op->type == COMMIT_UPDATE)
         return behind_held(c, op) ? ERR_FULL : store_outcome_room(w, bytes);
     if (op->type == COMMIT_UPLOAD || op->type == COMMIT_CHUNK) return store_write_room(w, bytes);
@@ -180,7 +202,8 @@ static int look_ahead(struct committer *c, struct store_write *w, struct commit_
 static void refuse(struct committer *c, struct commit_op *op, int error) {
     if (op->refused) return;
     op->refused = true;
-    op->error = error;
+    op->error = op->with && commit_fault_passes(error) ? ERR_CANCELLED : error;
+    error = op->error;
     if (op->type == COMMIT_UPDATE && commit_fault_passes(error))
         c->held[c->n_held++ % COMMIT_OPS] = op->job;
 }
@@ -191,7 +214,7 @@ static int apply_one(struct committer *c, struct store_write *w, struct commit_o
     if (op->refused) return 0;
     op->error = 0;
     int e = look_ahead(c, w, op);
-    bool untouched = e == ERR_FULL;
+    bool untouched = e == ERR_FULL || e == ERR_CANCELLED;
     bool known = op->type == COMMIT_ADD && (op->existing || op->not_dead);
     if (e == 0 && !known) e = apply(w, op);
     if (e != 0 && commit_fault_is_own(e)) refuse(c, op, e);
@@ -339,8 +362,10 @@ void committer_stop(struct committer *c) {
 void commit_push(struct committer *c, struct commit_op *op) {
     assert(c->outstanding < COMMIT_OPS);
     c->outstanding++;
-    op->seen = c->seen;
-    for (struct commit_op *o = op; o; o = o->also) o->refused = false;
+    for (struct commit_op *o = op; o; o = o->also) {
+        o->seen = c->seen;
+        o->refused = false;
+    }
     int e = ring_push(&c->todo, op);
     assert(e == 0);
     (void)e;
@@ -350,7 +375,8 @@ struct commit_op *commit_pop(struct committer *c) {
     struct commit_op *op = ring_pop(&c->done);
     if (!op) return NULL;
     c->outstanding--;
-    if (op->type == COMMIT_UPDATE && commit_fault_passes(op->error)) c->seen++;
+    for (const struct commit_op *o = op; o; o = o->also)
+        if (o->type == COMMIT_UPDATE && commit_fault_passes(o->error)) c->seen++;
     return op;
 }
 

@@ -23,6 +23,7 @@
 #include "base/histogram.h"
 #include "base/ring.h"
 #include "base/sock.h"
+#include "store/sources.h"
 #include "store/store.h"
 #include "store/uploads.h"
 
@@ -38,6 +39,7 @@ enum commit_type {
     COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
     COMMIT_BURY,   /* dead letters go, by their ids */
     COMMIT_DELETE, /* the ended jobs ids[n_ids] */
+    COMMIT_COUNT,  /* a job that its source's policy left out */
     COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
     COMMIT_UPLOAD, /* a new upload */
     COMMIT_CHUNK,  /* a part of it, parts[0] at offset */
@@ -58,6 +60,11 @@ struct commit_op {
      * CHUNK: what is there; of a FORGET: the upload that is there again; bytes 0: none is. */
     struct upload_record upload;
     uint64_t offset; /* CHUNK */
+
+    struct source_record count; /* COUNT; UPDATE, of a job that is dropped; name empty: nothing */
+    /* UPDATE: the ADD before it, for which its job makes room. It is left out (ERR_CANCELLED) when
+     * the other is not written. Afterwards it says no more than that. */
+    struct commit_op *with;
 
     uint64_t *ids; /* BURY, DELETE: [n_ids]; BURY says in n_dropped how many were there */
     uint32_t n_ids, n_dropped;
@@ -88,6 +95,7 @@ struct commit_op {
 };
 struct commit_op *commit_op_new(enum commit_type type); /* NULL: no memory */
 void commit_op_free(struct commit_op *op);              /* with those that hang on it */
+struct commit_op **commit_op_end(struct commit_op *op); /* where more may hang */
 uint64_t commit_op_bytes(const struct commit_op *op);   /* of its parts and its short body */
 
 /* The share of a transaction that is about op->upload (upload_commit.c); upload_restore when an ADD

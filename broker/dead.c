@@ -160,7 +160,7 @@ void on_requeue(struct broker *b, const struct request *r) {
         op->verdicts = v;
         op->index = i;
         *last = op;
-        last = &op->also;
+        last = commit_op_end(op);
     }
     if (first) outbox_add(b, first);
     verdicts_answer(b, v);

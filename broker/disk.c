@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "broker/admit.h"
 #include "broker/broker.h"
 
 enum { REOPEN_EVERY_MS = 1000, ROOM_EVERY_MS = 1000 };
@@ -34,7 +35,7 @@ static void push_again(struct broker *b, struct commit_list *l) {
 }
 
 void outbox_add(struct broker *b, struct commit_op *op) {
-    op->seq = ++b->op_seq;
+    for (struct commit_op *o = op; o; o = o->also) o->seq = ++b->op_seq;
     list_add(&b->outbox, op);
 }
 
@@ -145,6 +146,12 @@ static bool undo_upload(struct broker *b, struct commit_op *op) {
     return true;
 }
 
+static void undo_count(struct broker *b, struct commit_op *op) {
+    admit_uncount(b, op);
+    refuse_submit(b, op);
+    commit_op_free(op);
+}
+
 static void disk_failed(struct broker *b, struct commit_op *op) {
     if (!b->disk_error) {
         b->disk_error = op->error;
@@ -152,6 +159,11 @@ static void disk_failed(struct broker *b, struct commit_op *op) {
         log_error("disk_failed", "error=\"%s\" accepting=false", err_text(op->error));
     }
     if (op->type > COMMIT_FORGET && !undo_upload(b, op)) return;
+    if (op->type == COMMIT_COUNT) {
+        undo_count(b, op);
+        return;
+    }
+    op->with = NULL; /* a drop goes on without the job that it was to make room for */
     if (op->type == COMMIT_ADD) undo_submit(b, op);
     list_add(&b->retries, op);
 }
@@ -159,6 +171,10 @@ static void disk_failed(struct broker *b, struct commit_op *op) {
 void disk_refused(struct broker *b, struct commit_op *op) {
     if (!commit_fault_is_own(op->error)) {
         disk_failed(b, op);
+    } else if (op->error == ERR_CANCELLED) {
+        admit_kept(b, op);
+    } else if (op->type == COMMIT_COUNT) {
+        undo_count(b, op);
     } else if (op->type == COMMIT_ADD) {
         undo_submit(b, op);
         outbox_add(b, op);

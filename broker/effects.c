@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "broker/admit.h"
 #include "broker/broker.h"
 #include "broker/history.h"
 #include "broker/verdicts.h"
@@ -74,7 +75,10 @@ void effects_prepare(struct broker *b, struct job *j, struct commit_op *op) {
 static void commit(struct broker *b, struct job *j, struct commit_op *op) {
     if (!op) op = commit_op_new(COMMIT_UPDATE);
     effects_prepare(b, j, op);
-    outbox_add(b, op);
+    if (op->with)
+        *commit_op_end(op->with) = op; /* they go together */
+    else
+        outbox_add(b, op);
 }
 
 void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_op *op) {
@@ -86,7 +90,7 @@ void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_o
     }
     if (fx & JOB_FX_TERMINAL) {
         due_drop(&b->expiries, &j->expiry_due);
-        drop_handed(b, j);
+        if (!j->leaving) drop_handed(b, j); /* else its end may yet be taken back */
     }
     if (fx & JOB_FX_DELAY)
         due_set(&b->delays, &j->delay_due, b->now_ms + (j->ready_ms - b->now_wall_ms));
@@ -136,12 +140,14 @@ void effects_forget(struct broker *b, struct job *j) {
     drop_handed(b, j);
     b->bodies_bytes -= j->body.inlined.len;
     load_give(b, j);
+    admit_left(b, j);
     job_table_remove(&b->jobs, j);
     job_free(j);
 }
 
 /* The outcome is on disk: tell whoever waits, and let the store answer from now on. */
 static void conclude(struct broker *b, struct job *j) {
+    admit_left(b, j);
     char id[JOB_ID_CHARS + 1], reason[LIMIT_REASON_BYTES + 64];
     job_id_text(j->id, id);
     b->finished[j->state]++;
@@ -265,6 +271,7 @@ static void committed(struct broker *b, struct commit_op *op) {
         disk_refused(b, op);
         return;
     }
+    op->with = NULL;
     if (op->type == COMMIT_ADD && op->upload.id) upload_submitted(b, op->upload.id);
     if (op->type == COMMIT_FORGET && op->upload.id) upload_restored(b, op);
     if (op->type == COMMIT_ADD)
@@ -277,6 +284,8 @@ static void committed(struct broker *b, struct commit_op *op) {
         upload_committed(b, op);
     else if (op->type == COMMIT_BURY)
         answer_drop(b, op);
+    else if (op->type == COMMIT_COUNT)
+        admit_counted(b, op);
     effects_release(b, op);
     commit_op_free(op);
 }

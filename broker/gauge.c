@@ -17,12 +17,16 @@ void gauge_take(struct gauge *g, uint64_t bytes) {
     g->bytes += bytes;
 }
 
-void gauge_give(struct gauge *g, uint64_t bytes, int64_t now_ms) {
+void gauge_untake(struct gauge *g, uint64_t bytes) {
     assert(g->jobs > 0 && g->bytes >= bytes);
-    double keep = decay(g, now_ms);
-    if (g->left_jobs == 0) g->since_ms = now_ms;
     g->jobs--;
     g->bytes -= bytes;
+}
+
+void gauge_give(struct gauge *g, uint64_t bytes, int64_t now_ms) {
+    double keep = decay(g, now_ms);
+    if (g->left_jobs == 0) g->since_ms = now_ms;
+    gauge_untake(g, bytes);
     g->left_jobs = g->left_jobs * keep + 1;
     g->left_bytes = g->left_bytes * keep + (double)bytes;
     g->at_ms = now_ms;

@@ -28,6 +28,7 @@ struct gauge {
 
 void gauge_take(struct gauge *g, uint64_t bytes);
 void gauge_give(struct gauge *g, uint64_t bytes, int64_t now_ms);
+void gauge_untake(struct gauge *g, uint64_t bytes); /* it does not count as one that left */
 
 /* What stands in the way of one more job of so many bytes, or nothing. */
 enum gauge_full { GAUGE_ROOM, GAUGE_JOBS, GAUGE_BYTES };

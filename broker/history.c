@@ -49,7 +49,8 @@ void history_add(struct broker *b, struct job *j, const struct job_event *e, uin
     case JOB_EV_COMMITTED:
     case JOB_EV_DUE:
     case JOB_EV_CANCEL:
-    case JOB_EV_EXPIRE: break;
+    case JOB_EV_EXPIRE:
+    case JOB_EV_KEPT: break;
     }
     if (ended) add(b, j, JOB_NOTE_ENDED, j->error, stage, e->type == JOB_EV_CANCEL ? by : "");
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "broker/source.h"
 #include "broker/tenant.h"
 
 struct job *job_new(const struct pipeline *p) {
@@ -29,6 +30,7 @@ void job_body_leave(struct job *j) {
 
 void job_free(struct job *j) {
     if (!j) return;
+    source_leave(j);
     for (uint32_t i = 0; i < j->n_tries; i++) free(j->try_log[i].reason);
     for (uint32_t i = 0; j->stages && i < j->n_stages; i++) free((char *)j->stages[i].numerics_id);
     free(j->stages);
@@ -100,7 +102,17 @@ static bool holds_token(const struct job *j, const struct job_event *e) {
     return j->state == JOB_LEASED && e->attempt == j->attempt;
 }
 
+static uint32_t kept(struct job *j, int64_t now_ms) {
+    assert(j->state == JOB_CANCELLED);
+    j->error = JOB_ERROR_NONE;
+    j->finished_ms = 0;
+    if (j->ready_ms <= now_ms) return to_ready(j, now_ms);
+    j->state = JOB_DELAYED;
+    return JOB_FX_DELAY;
+}
+
 uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms) {
+    if (e->type == JOB_EV_KEPT) return kept(j, now_ms);
     if (job_state_terminal(j->state)) return e->attempt ? JOB_FX_STALE : 0;
     switch (e->type) {
     case JOB_EV_COMMITTED:
@@ -138,6 +150,7 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms
     case JOB_EV_EXPIRE:
         if (!j->expires_ms || j->expires_ms > now_ms) return 0;
         return finish(j, JOB_EXPIRED, JOB_ERROR_NONE, now_ms);
+    case JOB_EV_KEPT: break;
     }
     return 0;
 }
@@ -202,6 +215,10 @@ void job_note(struct job *j, const struct job_line *line) {
         j->lines_cap = cap;
     }
     j->lines[j->n_lines++] = *line;
+}
+
+void job_unnote(struct job *j) {
+    if (j->n_lines && j->lines[j->n_lines - 1].type == JOB_NOTE_ENDED) j->n_lines--;
 }
 
 /* Copies into the arena; an empty span stays empty. Clears *ok without memory. */
@@ -305,7 +322,8 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
         .n_attempts = j->n_tries,
         .stages = stages,
         .attempts = tries,
-        .origin = j->origin};
+        .origin = j->origin,
+        .source = keep_str(a, j->seat ? j->seat->source->name : NULL, &ok)};
     ok = ok && keep_notes(j, a, out);
     if (out->state == JOB_READY && j->ready_ms > j->accepted_ms && j->state == JOB_ACCEPTED)
         out->state = JOB_DELAYED;

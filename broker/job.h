@@ -8,6 +8,8 @@
  *   leased   --LOST-------> ready, to run alone | failed (quarantine, class worker_died)
  *   leased   --RETURNED---> ready, not counted as a try
  *   any live --CANCEL-----> cancelled          any live --EXPIRE--> expired
+ *   cancelled --KEPT------> ready, or delayed: it was to make room for a job that was not accepted,
+ *                           and its end was never written
  *
  * job_transition is pure: it reads the job, the event and now, writes the job and says in an effect
  * what the caller must do (commit, queue, set a timer, end the lease). A seeded simulator drives
@@ -29,6 +31,7 @@
 #include "schemas/kinds.h"
 #include "store/jobs.h"
 
+struct seat;
 struct tenant;
 struct worker;
 struct watch;
@@ -55,11 +58,14 @@ struct job_line { /* of its history */
     char by[LIMIT_NAME_BYTES + 1];
 };
 
+enum { JOB_LEAVES_SOURCE = 1, JOB_LEAVES_LEVEL = 2 };
+
 struct job {
     uint64_t id, seed, attempt; /* attempt: the current fencing token while leased, else the last */
     const struct kind_desc *kind;
     const struct pipeline *pipeline;
     struct tenant *tenant; /* tenant.h: borrowed for the broker's life */
+    struct seat *seat;     /* source.h: owned; NULL: it names no source */
     struct bytes key;      /* owned with the job */
     enum job_state state : 8;
     enum job_error error : 8;
@@ -76,6 +82,7 @@ struct job {
     bool in_memory;                 /* `handed` feeds `stage`; else `input` does */
     uint32_t commits;               /* of this job, on their way to the disk */
     uint32_t no_room;               /* of these, kept until the store has room */
+    uint8_t leaving;                /* JOB_LEAVES_*: it is being dropped, and why (admit.h) */
     int64_t accepted_ms, ready_ms, expires_ms, finished_ms; /* wall clock */
     int64_t queued_ms;                                      /* the same: it waits for `stage` */
     char *reason;                                           /* owned, or NULL */
@@ -109,7 +116,8 @@ enum job_event_type {
     JOB_EV_LOST,
     JOB_EV_RETURNED,
     JOB_EV_CANCEL,
-    JOB_EV_EXPIRE
+    JOB_EV_EXPIRE,
+    JOB_EV_KEPT
 };
 struct job_event {
     enum job_event_type type;
@@ -149,6 +157,12 @@ void job_log_try(struct job *j, const char *worker, uint32_t stage, enum job_err
                  struct bytes reason, int64_t now_wall_ms);
 /* Adds a line to the history; when it is full the oldest goes. Without memory nothing is kept. */
 void job_note(struct job *j, const struct job_line *line);
+void job_unnote(struct job *j); /* takes its end back */
+/* Waits for a worker or its time, and nothing of it is on its way to the disk: it may be dropped.
+ */
+static inline bool job_waits(const struct job *j) {
+    return j->counted && !j->commits && (j->flow || j->state == JOB_DELAYED);
+}
 /* The durable form: borrows what does not change while there is the job, and copies the rest into
  * a. The bytes of the body come with the first one, which adds the job; the later ones leave them
  * as they are (jobs_put). -ENOMEM. */
@@ -158,6 +172,7 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
                     const struct pipeline *p, struct job **out);
 /* What others may be told: an end that is not on disk yet has not happened. */
 static inline enum job_state job_seen_state(const struct job *j) {
+    if (j->leaving) return JOB_READY;
     return job_state_terminal(j->state) && j->commits ? JOB_LEASED : j->state;
 }
 /* Describes a payload as the store will keep it: its bytes, its CRC32C, and a copy when it is short

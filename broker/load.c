@@ -49,9 +49,21 @@ void load_take(struct broker *b, struct job *j) {
     j->counted = true;
     gauge_take(&b->load.all, j->body.bytes);
     gauge_take(&j->tenant->live, j->body.bytes);
+    if (j->seat) gauge_take(&j->seat->source->live, j->body.bytes);
     gauge_take(&b->load.level[j->priority], j->body.bytes);
     if (p) gauge_take(p, j->body.bytes);
     caps_follow(&b->load.caps, j, b->now_ms);
+}
+
+void load_untake(struct broker *b, struct job *j) {
+    struct gauge *p = pipeline_gauge(b, j);
+    j->counted = false;
+    gauge_untake(&b->load.all, j->body.bytes);
+    gauge_untake(&j->tenant->live, j->body.bytes);
+    if (j->seat) gauge_untake(&j->seat->source->live, j->body.bytes);
+    gauge_untake(&b->load.level[j->priority], j->body.bytes);
+    if (p) gauge_untake(p, j->body.bytes);
+    caps_leave(&b->load.caps, j, b->now_ms);
 }
 
 void load_give(struct broker *b, struct job *j) {
@@ -60,6 +72,7 @@ void load_give(struct broker *b, struct job *j) {
     j->counted = false;
     gauge_give(&b->load.all, j->body.bytes, b->now_ms);
     gauge_give(&j->tenant->live, j->body.bytes, b->now_ms);
+    if (j->seat) gauge_give(&j->seat->source->live, j->body.bytes, b->now_ms);
     gauge_give(&b->load.level[j->priority], j->body.bytes, b->now_ms);
     if (p) gauge_give(p, j->body.bytes, b->now_ms);
     caps_leave(&b->load.caps, j, b->now_ms);
@@ -72,10 +85,12 @@ struct bar { /* what one more job has to pass */
     struct settings_bounds bounds;
     const char *field, *what, *name; /* of the request; what has the limit, and its name */
     const char *fix;                 /* what raises it */
+    uint32_t leaving;                /* of its jobs, are being dropped to make room in it */
 };
 
 static bool stops(const struct bar *bar, uint64_t bytes, int64_t now_ms, struct refusal *why) {
-    const struct gauge *g = bar->gauge;
+    struct gauge now = *bar->gauge, *g = &now;
+    g->jobs -= bar->leaving;
     uint64_t most = bar->bounds.bytes_max;
     enum gauge_full full = gauge_full(g, &bar->bounds, bytes);
     char limit[64];
@@ -102,13 +117,25 @@ static bool stage_stops(struct broker *b, const struct draft *d, uint64_t bytes,
     enum gauge_full what;
     const struct cap *cap = caps_entry_full(&b->load.caps, d->pipeline, bytes, &what);
     if (!cap) return false;
-    struct bar bar = {
-        &cap->at[0],     cap->stage->bounds,
-        "pipeline",      "stage ",
-        cap->stage->run, "submit again later, or raise the stage's caps in the settings"};
+    struct bar bar = {&cap->at[0],
+                      cap->stage->bounds,
+                      "pipeline",
+                      "stage ",
+                      cap->stage->run,
+                      "submit again later, or raise the stage's caps in the settings",
+                      0};
     /* Once it is empty it takes a job of any size. */
     if (bytes > bar.bounds.bytes_max) bytes = bar.bounds.bytes_max;
     return stops(&bar, bytes, b->now_ms, why);
+}
+
+static bool source_stops(struct broker *b, const struct source *s, struct refusal *why) {
+    if (!s) return false;
+    struct bar bar = {&s->live,  {.jobs_max = s->settings->depth},
+                      "source",  "source ",
+                      s->name,   "submit again later, or raise the source's depth in the settings",
+                      s->leaving};
+    return stops(&bar, 0, b->now_ms, why);
 }
 
 /* ---- quotas of a tenant ---- */
@@ -118,7 +145,7 @@ static bool quota_stops(struct broker *b, const struct tenant *t, bool job, uint
     static const char fix[] = "submit again later, or ask the operator for a larger quota";
     struct gauge now = t->live;
     now.bytes += t->upload_bytes;
-    struct bar bar = {&now, t->settings->bounds, job ? "" : "bytes", "tenant ", t->name, fix};
+    struct bar bar = {&now, t->settings->bounds, job ? "" : "bytes", "tenant ", t->name, fix, 0};
     if (!job) bar.bounds.jobs_max = 0;
     return stops(&bar, bytes, b->now_ms, why);
 }
@@ -162,7 +189,8 @@ bool load_refuses_upload(struct broker *b, const struct tenant *t, uint64_t byte
     return quota_stops(b, t, false, bytes, why);
 }
 
-bool load_refuses(struct broker *b, const struct draft *d, uint64_t bytes, struct refusal *why) {
+bool load_refuses(struct broker *b, const struct draft *d, const struct source *s, uint64_t bytes,
+                  struct refusal *why) {
     const struct load *l = &b->load;
     /* An upload's bytes count already. */
     if (quota_stops(b, d->tenant, true, d->upload ? 0 : bytes, why)) return true;
@@ -175,17 +203,21 @@ bool load_refuses(struct broker *b, const struct draft *d, uint64_t bytes, struc
          "pipeline",
          "the broker",
          "",
-         "submit again later, or raise --queue-max"},
+         "submit again later, or raise --queue-max",
+         0},
         {&l->pipeline[d->index],
          {.jobs_max = d->pipeline->queue_max},
          "pipeline",
          "pipeline ",
          d->pipeline->name,
-         "submit again later, or raise the pipeline's queue_max"},
+         "submit again later, or raise the pipeline's queue_max",
+         0},
         {&l->level[priority], l->settings->levels[priority].bounds, "priority", "level ",
          level[priority],
-         "submit again later, with another priority, or raise the level's limits in the settings"}};
+         "submit again later, with another priority, or raise the level's limits in the settings",
+         l->leaving[priority]}};
     for (size_t i = 0; i < sizeof bars / sizeof *bars; i++)
         if (stops(&bars[i], bytes, b->now_ms, why)) return true;
-    return stage_stops(b, d, bytes, why) || rate_stops(b, d->tenant, why);
+    return source_stops(b, s, why) || stage_stops(b, d, bytes, why) ||
+           rate_stops(b, d->tenant, why);
 }

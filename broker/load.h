@@ -1,8 +1,8 @@
 /* load.h - what the live jobs add up to, and whether one more fits.
  *
  * A job counts from the moment it is admitted until its end is on disk: in all, for its tenant, in
- * its pipeline, in its priority level, and at its stage (caps.h). An upload's bytes count for the
- * tenant from its beginning on. The limits are those of the command line, of the
+ * its source, in its pipeline, in its priority level, and at its stage (caps.h). An upload's bytes
+ * count for the tenant from its beginning on. The limits are those of the command line, of the
  * pipeline files and of the settings (pipelines/settings.h), which are read again while the broker
  * runs; jobs that are there stay when a limit goes below them.
  *
@@ -18,9 +18,11 @@
 
 struct broker;
 struct draft;
+struct source;
 struct tenant;
 struct load {
-    struct settings *settings; /* NULL before the first load_settle */
+    struct settings *settings;         /* NULL before the first load_settle */
+    uint32_t leaving[SETTINGS_LEVELS]; /* of these, are being dropped for another of the level */
     struct gauge all, level[SETTINGS_LEVELS], pipeline[LIMIT_PIPELINES]; /* those that are loaded */
     struct caps caps;
     int64_t quiet_ms; /* nobody had a job accepted since then when the broker started */
@@ -32,10 +34,12 @@ int load_settle(struct broker *b, struct settings *s);
 /* The job counts, once however often it is said; and no more. */
 void load_take(struct broker *b, struct job *j);
 void load_give(struct broker *b, struct job *j);
+void load_untake(struct broker *b, struct job *j); /* for now: it has not left */
 
-/* Whether the draft, of so many bytes, is one too many, and why. load_spend: it was not, and counts
- * for its tenant's rate. */
-bool load_refuses(struct broker *b, const struct draft *d, uint64_t bytes, struct refusal *why);
+/* Whether the draft, of this source (or NULL) and so many bytes, is one too many, and why.
+ * load_spend: it was not, and counts for its tenant's rate. */
+bool load_refuses(struct broker *b, const struct draft *d, const struct source *s, uint64_t bytes,
+                  struct refusal *why);
 void load_spend(struct broker *b, struct tenant *t);
 /* The same for an upload that begins. */
 bool load_refuses_upload(struct broker *b, const struct tenant *t, uint64_t bytes,

@@ -31,6 +31,9 @@ static int revive(void *arg, const struct job_record *r) {
     struct tenant *tenant = tenant_get(&b->tenants, r->tenant);
     int e = tenant ? job_from_record(r, kind, p, &j) : ERR_FULL;
     if (!e) j->tenant = tenant;
+    struct source *source =
+        e || !r->source.len ? NULL : source_get(tenant, r->source, b->load.settings);
+    if (source) e = source_join(source, j);
     if (!e) e = job_table_insert(&b->jobs, j);
     if (e) {
         job_free(j);
@@ -51,6 +54,17 @@ static int revive(void *arg, const struct job_record *r) {
     return 0;
 }
 
+/* Before the jobs, so that they find their sources. */
+static int revive_source(void *arg, const struct source_record *r) {
+    struct recovery *v = arg;
+    struct tenant *t = tenant_get(&v->b->tenants, r->tenant);
+    struct source *s = t ? source_get(t, r->name, v->b->load.settings) : NULL;
+    if (!s) return ERR_FULL;
+    s->dropped = r->dropped;
+    s->sampled = r->sampled;
+    return 0;
+}
+
 int recover(struct broker *b, char *err, size_t err_bytes) {
     struct recovery v = {.b = b};
     struct arena a;
@@ -59,6 +73,7 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
     int e = store_read_begin(b->store, &t);
     if (e == 0) {
         e = jobs_last_id(t, &b->last_id);
+        if (e == 0) e = sources_walk(t, revive_source, &v);
         if (e == 0) e = jobs_walk(t, 0, false, true, &a, revive, &v);
         if (e == 0) e = upload_recover(b, t);
         store_read_end(t);

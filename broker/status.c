@@ -72,7 +72,7 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
     const struct pipeline *pl = live ? live->pipeline : NULL;
     if (!pl) pipeline_from_plan(&kept, r->plan, &pl, NULL, 0);
     if (pl && pl->n_stages != r->n_stages) pl = NULL;
-    pack_map(&p, 22);
+    pack_map(&p, 23);
     kv_id(&p, "job", r->id);
     if (r->origin) /* the dead letter that it was made of */
         kv_id(&p, "origin", r->origin);
@@ -87,6 +87,7 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
     pack_kv_str(&p, "state", job_state_name(live ? job_seen_state(live) : r->state));
     kv_bytes(&p, "tenant", r->tenant);
     kv_bytes(&p, "key", r->key);
+    kv_bytes(&p, "source", r->source);
     pack_kv_u64(&p, "priority", r->priority);
     pack_kv_u64(&p, "seed", r->seed);
     kv_i64(&p, "accepted_ms", r->accepted_ms);
@@ -285,6 +286,28 @@ static void pack_tenants(struct packer *p, const struct broker *b, const struct 
     }
 }
 
+enum { SOURCE_ROWS = 128 };
+static void pack_sources(struct packer *p, const struct broker *b, const struct tenant *only) {
+    uint32_t n = 0, rows = 0;
+    for (const struct tenant *t = b->tenants.first; t; t = t->next)
+        n += only && t != only ? 0 : t->n_sources;
+    if (n > SOURCE_ROWS) n = SOURCE_ROWS;
+    pack_str(p, "sources");
+    pack_array(p, n);
+    for (const struct tenant *t = b->tenants.first; t; t = t->next)
+        for (const struct source *s = only && t != only ? NULL : t->sources; s && rows < n;
+             s = s->next, rows++) {
+            pack_map(p, 7);
+            pack_kv_str(p, "tenant", t->name);
+            pack_kv_str(p, "name", s->name);
+            pack_kv_str(p, "policy", settings_policy_name(s->settings->policy));
+            pack_kv_u64(p, "depth", s->settings->depth);
+            pack_kv_u64(p, "jobs", s->live.jobs);
+            pack_kv_u64(p, "dropped", s->dropped);
+            pack_kv_u64(p, "sampled", s->sampled);
+        }
+}
+
 static void pack_counts(struct packer *p, struct broker *b, const struct tenant *only) {
     struct count c = {.only = only};
     const uint64_t *ended = only ? only->finished : b->finished;
@@ -301,17 +324,19 @@ static void pack_counts(struct packer *p, struct broker *b, const struct tenant 
 void status_broker(struct broker *b, const struct tenant *only, struct buf *out) {
     struct packer p = packer_of(out);
     if (only) {
-        pack_map(&p, 5);
+        pack_map(&p, 6);
         pack_counts(&p, b, only);
         pack_tenants(&p, b, only);
+        pack_sources(&p, b, only);
         return;
     }
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 24);
+    pack_map(&p, 25);
     pack_counts(&p, b, NULL);
     pack_tenants(&p, b, NULL);
+    pack_sources(&p, b, NULL);
     pack_queues(&p, b);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
     pack_kv_u64(&p, "retained", usage.jobs > b->jobs.len ? usage.jobs - b->jobs.len : 0);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "broker/admit.h"
 #include "broker/broker.h"
 #include "broker/verdicts.h"
 #include "schemas/batch.h"
@@ -44,10 +45,12 @@ bool refuse_writes(struct broker *b, struct refusal *why) {
     return true;
 }
 
-static bool refuse_draft(struct broker *b, const struct draft *d, struct refusal *why) {
+static bool refuse_draft(struct broker *b, const struct draft *d, struct admission *a,
+                         struct refusal *why) {
+    *a = (struct admission){.n = 0};
     if (refuse_writes(b, why)) return true;
     if (disk_has_room(b, d->body.len))
-        return load_refuses(b, d, d->upload ? d->upload->bytes : d->body.len, why);
+        return !admit_room(b, d, d->upload ? d->upload->bytes : d->body.len, a, why);
     refuse_full(why);
     return true;
 }
@@ -122,16 +125,27 @@ fail:
     return NULL;
 }
 
+static struct commit_op *count_sampled(struct source *s, struct refusal *why) {
+    struct commit_op *op = admit_count(s);
+    if (op) return op;
+    refusal_set(why, "full", "", "memory", "submit again later", "the broker is out of memory");
+    why->retry_after_ms = RETRY_FULL_MS;
+    return NULL;
+}
+
 struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct refusal *why) {
     struct bytes body = d->body;
-    if (refuse_draft(b, d, why)) return NULL;
-    if (d->upload && upload_read(b, d->upload, &body, why) != 0) return NULL;
-    if (kind_decode(d->kind, body, NULL, why) != 0) return NULL;
+    struct admission a;
+    if (refuse_draft(b, d, &a, why)) return a.sampled ? count_sampled(a.source, why) : NULL;
+    if ((d->upload && upload_read(b, d->upload, &body, why) != 0) ||
+        kind_decode(d->kind, body, NULL, why) != 0)
+        return NULL;
     struct job *j = make_job(b, d);
     struct commit_op *op = commit_op_new(COMMIT_ADD);
-    if (!j || !op ||
+    if (!j || !op || (a.source && source_join(a.source, j)) ||
         (j->body.in_blob && !d->upload && effects_keep_parts(op, JOB_SLOT_BODY, &d->body, 1)) ||
-        job_table_insert(&b->jobs, j) || (d->upload && upload_submit(b, d->upload, op))) {
+        job_table_insert(&b->jobs, j) || (d->upload && upload_submit(b, d->upload, op)) ||
+        admit_drop(b, &a, op)) {
         if (j) job_table_remove(&b->jobs, j);
         job_free(j);
         commit_op_free(op);
@@ -191,7 +205,8 @@ static struct msg_submit common(const struct msg_submit_many *m) {
                                .delay_ms = m->delay_ms,
                                .ttl_ms = m->ttl_ms,
                                .has_seed = m->has_seed,
-                               .seed = m->seed};
+                               .seed = m->seed,
+                               .source = m->source};
 }
 
 void on_submit_many(struct broker *b, const struct request *r) {
@@ -228,7 +243,7 @@ void on_submit_many(struct broker *b, const struct request *r) {
             op->verdicts = v;
             op->index = i;
             *last = op;
-            last = &op->also;
+            last = commit_op_end(op);
         }
     }
     if (first) outbox_add(b, first); /* one operation to the store thread: one commit */

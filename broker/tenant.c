@@ -5,6 +5,7 @@
 void tenants_fini(struct tenants *t) {
     for (struct tenant *x = t->first, *next; x; x = next) {
         next = x->next;
+        sources_free(x);
         free(x);
     }
     *t = (struct tenants){0};
@@ -29,5 +30,8 @@ struct tenant *tenant_get(struct tenants *t, struct bytes name) {
 
 void tenants_settle(struct tenants *t, const struct settings *s) {
     t->settings = s;
-    for (struct tenant *x = t->first; x; x = x->next) x->settings = settings_tenant(s, x->name);
+    for (struct tenant *x = t->first; x; x = x->next) {
+        x->settings = settings_tenant(s, x->name);
+        sources_settle(x, s);
+    }
 }

@@ -12,7 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/limits.h"
-#include "broker/gauge.h"
+#include "broker/source.h"
 #include "schemas/job.h"
 
 #define TENANT_DEFAULT "default"
@@ -25,7 +25,9 @@ struct tenant {
     const struct settings_tenant *settings; /* NULL: none are known */
     struct gauge live;                      /* its jobs */
     uint64_t upload_bytes;                  /* of its uploads that are no jobs yet */
-    double tokens;                          /* jobs that it may have accepted at tokens_ms */
+    struct source *sources;                 /* source.h */
+    uint32_t n_sources;
+    double tokens; /* jobs that it may have accepted at tokens_ms */
     int64_t tokens_ms;
     bool metered; /* tokens were counted before */
     struct tenant *next;

@@ -103,6 +103,7 @@ void link_submit(const struct penstock_job *job, uint64_t req, struct msg_submit
         .kind = bytes_str(job->kind),
         .pipeline = bytes_str(job->pipeline),
         .key = bytes_str(job->key),
+        .source = bytes_str(job->source),
         .priority = job->has_priority ? job->priority : 4,
         .delay_ms = job->delay_ms,
         .ttl_ms = job->ttl_ms,

@@ -124,7 +124,8 @@ int penstock_submit_many(struct penstock *p, const struct penstock_job *common,
                                     .delay_ms = common->delay_ms,
                                     .ttl_ms = common->ttl_ms,
                                     .has_seed = common->has_seed,
-                                    .seed = common->seed + *answered};
+                                    .seed = common->seed + *answered,
+                                    .source = bytes_str(common->source)};
         struct link_ask ask = {.type = MSG_SUBMIT_MANY,
                                .in = &m,
                                .payload = buf_bytes(&list),

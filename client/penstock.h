@@ -88,6 +88,7 @@ struct penstock_job {      /* zero what you do not need */
     const char *body_json; /* the same as JSON text */
     const char *pipeline;  /* NULL: the one named like the kind */
     const char *key;       /* idempotency key; NULL: none */
+    const char *source;    /* where it comes from, such as a camera; NULL: not said */
     bool has_priority;
     uint32_t priority; /* 0 (first) to 9; without has_priority 4 */
     uint64_t delay_ms; /* not before */

@@ -143,6 +143,14 @@ static int check_tenants(struct place *p, const struct settings_file *f, struct 
     return 0;
 }
 
+static int when_full(struct place *p, const char *given, bool *drops) {
+    if (!given) return 0;
+    uint32_t nth = note_field(p, "full");
+    *drops = strcmp(given, "drop_oldest") == 0;
+    if (*drops || strcmp(given, "reject") == 0) return 0;
+    return refuse(p, "full", nth, ERR_FIELD, "is \"%.64s\"; write reject or drop_oldest", given);
+}
+
 static int check_levels(struct place *p, const struct settings_file *f, struct settings *s) {
     uint32_t seen = 0;
     enter_list(p, "levels");
@@ -153,6 +161,7 @@ static int check_levels(struct place *p, const struct settings_file *f, struct s
         int code = number(p, "level", in->level, 0, SETTINGS_LEVELS - 1, 0, &level);
         if (code == 0 && (seen & 1u << level)) return twice(p, "level", i);
         if (code == 0) code = bounds(p, in->jobs_max, in->bytes_max, &s->levels[level].bounds);
+        if (code == 0) code = when_full(p, in->full, &s->levels[level].drops);
         if (code != 0) return code;
         seen |= 1u << level;
     }
@@ -176,6 +185,72 @@ static int check_stages(struct place *p, const struct settings_file *f, struct s
     return 0;
 }
 
+static const char *const policies[] = {"block", "drop_oldest", "sample"};
+
+const char *settings_policy_name(enum settings_policy p) {
+    return policies[p];
+}
+
+static int policy(struct place *p, const char *given, enum settings_policy *out) {
+    uint32_t nth = note_field(p, "policy");
+    for (int i = 0; i < 3; i++)
+        if (strcmp(given, policies[i]) == 0) {
+            *out = (enum settings_policy)i;
+            return 0;
+        }
+    return refuse(p, "policy", nth, ERR_FIELD, "is \"%.64s\"; write block, drop_oldest or sample",
+                  given);
+}
+
+/* What thins out is only for a source that is sampled, which needs one way to do it. */
+static int sampling(struct place *p, const struct file_source *in, uint32_t nth,
+                    struct settings_source *out) {
+    int64_t above, keep, interval;
+    int code = number(p, "above", in->above, 0, out->depth, out->depth / 2, &above);
+    if (code == 0) code = number(p, "keep_one_of", in->keep_one_of, 2, 1000000, 0, &keep);
+    if (code == 0) code = number(p, "interval_ms", in->interval_ms, 1, 86400000, 0, &interval);
+    if (code != 0) return code;
+    out->above = (uint32_t)above;
+    out->keep_one_of = (uint32_t)keep;
+    out->interval_ms = (uint32_t)interval;
+    bool sampled = out->policy == SOURCE_SAMPLE;
+    bool sound = sampled ? !keep != !interval : !in->above && !keep && !interval;
+    if (sound) return 0;
+    return refuse(p, "policy", nth, ERR_FIELD,
+                  sampled ? "is sample, which needs either keep_one_of or interval_ms"
+                          : "is not sample; take above, keep_one_of and interval_ms out");
+}
+
+static int check_source(struct place *p, const struct file_source *in, uint32_t nth,
+                        struct settings_source *out) {
+    int64_t depth;
+    int code = name(p, "name", in->name, true);
+    if (code == 0) code = policy(p, in->policy, &out->policy);
+    if (code == 0) code = number(p, "depth", in->depth, 1, SETTINGS_DEPTH_MAX, 0, &depth);
+    if (code != 0) return code;
+    out->depth = (uint32_t)depth;
+    snprintf(out->name, sizeof out->name, "%s", in->name);
+    return sampling(p, in, nth, out);
+}
+
+static int check_sources(struct place *p, const struct settings_file *f, struct settings *s) {
+    enter_list(p, "sources");
+    s->sources = f->n_sources ? calloc(f->n_sources, sizeof *s->sources) : NULL;
+    if (f->n_sources && !s->sources) return -ENOMEM;
+    for (uint32_t i = 0; i < f->n_sources; i++) {
+        struct settings_source one = {.depth = 0};
+        int code = check_source(p, &f->sources[i], i, &one);
+        if (code != 0) return code;
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(f->sources[k].name, one.name) == 0) return twice(p, "name", i);
+        if (strcmp(one.name, OTHERS) == 0)
+            s->other_sources = one;
+        else
+            s->sources[s->n_sources++] = one;
+    }
+    return 0;
+}
+
 /* ---- the whole ---- */
 
 static int read_file(struct settings *s, const char *path, char *err, size_t err_bytes) {
@@ -186,8 +261,9 @@ static int read_file(struct settings *s, const char *path, char *err, size_t err
     if (code != 0) return code;
     code = settings_file_load(&f, data, bytes, path, err, err_bytes);
     struct place p = {.path = path, .data = data, .err = err, .err_bytes = err_bytes};
-    if (code == 0 && (code = check_tenants(&p, f, s)) == 0 && (code = check_levels(&p, f, s)) == 0)
-        code = check_stages(&p, f, s);
+    if (code == 0 && (code = check_tenants(&p, f, s)) == 0 &&
+        (code = check_levels(&p, f, s)) == 0 && (code = check_stages(&p, f, s)) == 0)
+        code = check_sources(&p, f, s);
     if (code == -ENOMEM) err_set(err, err_bytes, code, "%s: out of memory", path);
     settings_file_free(f);
     free(data);
@@ -210,6 +286,7 @@ void settings_free(struct settings *s) {
     if (!s) return;
     free(s->tenants);
     free(s->stages);
+    free(s->sources);
     free(s);
 }
 
@@ -217,4 +294,10 @@ const struct settings_tenant *settings_tenant(const struct settings *s, const ch
     for (uint32_t i = 0; i < s->n_tenants; i++)
         if (strcmp(s->tenants[i].name, name_of) == 0) return &s->tenants[i];
     return &s->others;
+}
+
+const struct settings_source *settings_source(const struct settings *s, const char *name_of) {
+    for (uint32_t i = 0; i < s->n_sources; i++)
+        if (strcmp(s->sources[i].name, name_of) == 0) return &s->sources[i];
+    return &s->other_sources;
 }

@@ -16,16 +16,22 @@ struct file_tenant {
 };
 struct file_level {
     const int64_t *level, *jobs_max, *bytes_max;
+    const char *full;
 };
 struct file_cap {
     const char *run;
     const int64_t *jobs_max, *bytes_max;
 };
+struct file_source {
+    const char *name, *policy;
+    const int64_t *depth, *above, *keep_one_of, *interval_ms;
+};
 struct settings_file {
     struct file_tenant *tenants;
     struct file_level *levels;
     struct file_cap *stages;
-    uint32_t n_tenants, n_levels, n_stages;
+    struct file_source *sources;
+    uint32_t n_tenants, n_levels, n_stages, n_sources;
 };
 
 /* yaml ends with a NUL behind its bytes. */

@@ -94,6 +94,7 @@ struct job_record {
     const struct job_attempt *attempts;    /* [n_attempts] */
     uint64_t origin;                       /* the dead letter that it was made of; 0: none */
     uint64_t heir;                         /* and, in that one, the job that was made of it */
+    struct bytes source;                   /* the camera that it came from; empty: none */
     uint32_t n_notes;
     const struct job_note *notes; /* [n_notes], the newest last */
 };

@@ -60,11 +60,11 @@ static bool fits(const struct job_record *r) {
     bool ok = r->kind.len <= LIMIT_NAME_BYTES && r->tenant.len <= LIMIT_NAME_BYTES &&
               r->key.len <= LIMIT_KEY_BYTES && r->pipeline.len <= LIMIT_NAME_BYTES &&
               r->plan.len <= LIMIT_HEADER_BYTES && r->reason.len <= LIMIT_REASON_BYTES &&
-              r->state < JOB_STATES && r->state != JOB_LEASED && r->error < JOB_ERRORS &&
-              r->n_stages <= LIMIT_STAGES && r->n_attempts <= LIMIT_ATTEMPTS &&
-              r->stage <= LIMIT_STAGES && r->n_notes <= LIMIT_NOTES &&
-              r->input_stage <= LIMIT_STAGES && payload_fits(&r->body) && payload_fits(&r->input) &&
-              payload_fits(&r->result);
+              r->source.len <= LIMIT_NAME_BYTES && r->state < JOB_STATES &&
+              r->state != JOB_LEASED && r->error < JOB_ERRORS && r->n_stages <= LIMIT_STAGES &&
+              r->n_attempts <= LIMIT_ATTEMPTS && r->stage <= LIMIT_STAGES &&
+              r->n_notes <= LIMIT_NOTES && r->input_stage <= LIMIT_STAGES &&
+              payload_fits(&r->body) && payload_fits(&r->input) && payload_fits(&r->result);
     for (uint32_t i = 0; ok && r->stages && i < r->n_stages; i++)
         ok = r->stages[i].name.len <= LIMIT_NAME_BYTES &&
              r->stages[i].worker.len <= LIMIT_NAME_BYTES && r->stages[i].numerics_id.len <= 128;
@@ -116,6 +116,7 @@ int record_encode(const struct job_record *r, struct buf *out) {
     buf_u32le(out, r->n_notes);
     for (uint32_t i = 0; i < r->n_notes; i++) put_note(out, &r->notes[i]);
     buf_u32le(out, r->timeouts);
+    buf_lenbytes(out, r->source);
     if (out->error != 0) return out->error;
     uint32_t crc = crc32c(0, out->data + start + HEAD_BYTES, out->len - start - HEAD_BYTES);
     for (uint32_t i = 0; i < 4; i++) out->data[start + 4 + i] = (uint8_t)(crc >> (8 * i));
@@ -240,6 +241,7 @@ int record_decode(struct bytes in, struct job_record *out, struct arena *a) {
     int code = get_lists(&r, out, a);
     if (code == 0 && version >= 2) code = get_history(&r, out, a);
     if (code == 0 && version >= 3) out->timeouts = read_u32le(&r);
+    if (code == 0 && version >= 4) out->source = read_lenbytes(&r);
     if (code != 0) return code;
     return r.bad || read_left(&r) > 0 || !fits(out) ? ERR_CORRUPT : 0;
 }

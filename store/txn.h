@@ -12,7 +12,7 @@
  * -> state.
  * UPLOADS: id of the job that it becomes -> record of a body that is not whole yet (uploads.h).
  * TENANTS: BLAKE2b of a tenant's name, id of its jobs; without those of tenant "default", since
- * whoever may list them may list all.
+ * whoever may list them may list all. SOURCES: tenant, NUL, name -> counts (sources.h).
  * Numbers in keys are big-endian, so that they sort. */
 enum meta_table {
     META_INFO,
@@ -22,6 +22,7 @@ enum meta_table {
     META_FINISHED,
     META_UPLOADS,
     META_TENANTS,
+    META_SOURCES,
     META_TABLES
 };
 enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_TABLES };

@@ -8,6 +8,44 @@ static double number(const struct json *j, const char *key) {
     return json_num(json_get(j, key), 0);
 }
 
+static void print_queues(const struct json *queues) {
+    if (json_len(queues) == 0) return;
+    static const char *const heads[] = {"run", "model", "stage", "queued", NULL};
+    struct table t;
+    table_init(&t, heads);
+    for (size_t i = 0; i < json_len(queues); i++) {
+        const struct json *q = json_at(queues, i);
+        const char *run = json_str(json_get(q, "run")), *model = json_str(json_get(q, "model"));
+        table_cell(&t, "%s", run ? run : "");
+        table_cell(&t, "%s", model ? model : "");
+        table_cell(&t, "%.0f", number(q, "stage"));
+        table_cell(&t, "%.0f", number(q, "queued"));
+    }
+    table_print(&t);
+    table_fini(&t);
+}
+
+static void print_sources(const struct json *sources) {
+    static const char *const heads[] = {"source",  "policy",  "jobs", "depth",
+                                        "dropped", "sampled", NULL};
+    struct table t;
+    if (json_len(sources) == 0) return;
+    table_init(&t, heads);
+    for (size_t i = 0; i < json_len(sources); i++) {
+        const struct json *q = json_at(sources, i);
+        const char *name = json_str(json_get(q, "name")), *how = json_str(json_get(q, "policy"));
+        double depth = number(q, "depth");
+        table_cell(&t, "%s", name ? name : "");
+        table_cell(&t, "%s", how && depth > 0 ? how : "");
+        table_cell(&t, "%.0f", number(q, "jobs"));
+        table_cell(&t, "%.0f", depth);
+        table_cell(&t, "%.0f", number(q, "dropped"));
+        table_cell(&t, "%.0f", number(q, "sampled"));
+    }
+    table_print(&t);
+    table_fini(&t);
+}
+
 static void print(const struct json *s) {
     double up_s = number(s, "uptime_ms") / 1000;
     bool all = json_get(s, "workers") != NULL; /* else the key may see its own jobs alone */
@@ -29,21 +67,8 @@ static void print(const struct json *s) {
     for (size_t it = 0; json_next(jobs, &it, &state, &value);)
         printf("  %s %lld", state, (long long)json_int(value, 0));
     putchar('\n');
-    const struct json *queues = json_get(s, "queues");
-    if (json_len(queues) == 0) return;
-    static const char *const heads[] = {"run", "model", "stage", "queued", NULL};
-    struct table t;
-    table_init(&t, heads);
-    for (size_t i = 0; i < json_len(queues); i++) {
-        const struct json *q = json_at(queues, i);
-        const char *run = json_str(json_get(q, "run")), *model = json_str(json_get(q, "model"));
-        table_cell(&t, "%s", run ? run : "");
-        table_cell(&t, "%s", model ? model : "");
-        table_cell(&t, "%.0f", number(q, "stage"));
-        table_cell(&t, "%.0f", number(q, "queued"));
-    }
-    table_print(&t);
-    table_fini(&t);
+    print_queues(json_get(s, "queues"));
+    print_sources(json_get(s, "sources"));
 }
 
 int cli_verb_status(int argc, char **argv) {

@@ -18,6 +18,7 @@ enum {
     OPT_DELAY,
     OPT_TTL,
     OPT_PIPELINE,
+    OPT_SOURCE,
     OPT_STREAM,
     OPT_GLOB,
     OPT_WINDOW,
@@ -39,6 +40,7 @@ static const struct argp_option options[] = {
     {"delay", OPT_DELAY, "SECONDS", 0, "Not before so long from now", 3},
     {"ttl", OPT_TTL, "SECONDS", 0, "Expire when not done after so long", 3},
     {"pipeline", OPT_PIPELINE, "NAME", 0, "The pipeline to run; default: named like the kind", 3},
+    {"source", OPT_SOURCE, "NAME", 0, "Where it comes from, such as a camera; its policy holds", 3},
     {NULL, 0, NULL, 0, "With files or folders:", 4},
     {"out", 'o', "DIR", 0, "Write each result to DIR/FILE.json, and skip what is there", 5},
     {"glob", OPT_GLOB, "PATTERN", 0,
@@ -75,6 +77,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_STREAM: in->stream = in->wait = true; return 0;
     case OPT_BODY: in->body_path = arg; return 0;
     case OPT_KEY: job->key = arg; return 0;
+    case OPT_SOURCE: job->source = arg; return 0;
     case OPT_PIPELINE: job->pipeline = arg; return 0;
     case OPT_SEED:
         job->has_seed = true;

@@ -19,6 +19,14 @@ static void say(uint32_t conn, enum msg_type type, const void *header) {
 
 static const char *const pipeline_names[] = {"one", "chain", "late"};
 
+const char *const sim_source_names[SOURCES] = {"yard", "gate", "belt"};
+
+uint32_t sim_source(struct bytes name) {
+    for (uint32_t i = 0; i < SOURCES; i++)
+        if (bytes_is(name, sim_source_names[i])) return i;
+    world_broken("a source", "%.*s is none", (int)name.len, (const char *)name.data);
+}
+
 /* The body of job n; the same n gives the same body, as a key needs it. */
 static void pack_body(struct packer *p, uint64_t n) {
     static char padding[1500];
@@ -48,6 +56,7 @@ static void send_submit(struct client *c, struct request_out *o) {
                            .pipeline = bytes_str(pipeline_names[n % 3]),
                            .priority = draw(10)};
     if (o->key >= 0) m.key = bytes_str(key);
+    if (toss(600)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
     if (toss(150)) m.delay_ms = draw(3000);
     if (toss(150)) m.ttl_ms = 1 + draw(1500);
     m.has_seed = toss(300);
@@ -83,6 +92,7 @@ static void send_many(struct client *c) {
                                 .pipeline = bytes_str(pipeline_names[draw(3)]),
                                 .priority = draw(10),
                                 .ttl_ms = toss(150) ? 1 + draw(1500) : 0};
+    if (toss(400)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
     struct bytes payload = buf_bytes(&list);
     net_send(c->conn, MSG_SUBMIT_MANY, &m, &payload, 1);
     W->submitted += n;

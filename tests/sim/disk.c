@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "store/record.h"
+#include "store/sources.h"
 #include "store/uploads.h"
 #include "tests/sim/world.h"
 
@@ -180,6 +181,8 @@ int store_write_begin(struct store *s, struct store_write **out) {
     if (W->disk.poisoned) return -EIO;
     *out = (struct store_write *)&view;
     memcpy(W->disk.keys_was, W->disk.keys, sizeof W->disk.keys);
+    memcpy(W->disk.dropped_was, W->disk.dropped, sizeof W->disk.dropped);
+    memcpy(W->disk.sampled_was, W->disk.sampled, sizeof W->disk.sampled);
     return 0;
 }
 
@@ -192,6 +195,8 @@ void store_abort(struct store_write *w) {
         *u->at = u->was;
     }
     memcpy(d->keys, d->keys_was, sizeof d->keys);
+    memcpy(d->dropped, d->dropped_was, sizeof d->dropped);
+    memcpy(d->sampled, d->sampled_was, sizeof d->sampled);
 }
 
 /* A flush that fails says nothing about what reached the disk. */
@@ -307,6 +312,29 @@ int store_payload_put(struct store_write *w, uint64_t job, uint32_t slot, const 
     else
         out->inlined = bytes_of(arena_copy(a, data.data, data.len), data.len);
     buf_fini(&whole);
+    return 0;
+}
+
+/* One source of one tenant; its counts are kept with the transaction. */
+int sources_add(struct store_write *w, const struct source_record *r) {
+    (void)w;
+    uint32_t i = sim_source(r->name);
+    W->disk.dropped[i] += r->dropped;
+    W->disk.sampled[i] += r->sampled;
+    return 0;
+}
+
+int sources_walk(struct store_read *t, int (*fn)(void *arg, const struct source_record *r),
+                 void *arg) {
+    (void)t;
+    for (uint32_t i = 0; i < SOURCES; i++) {
+        struct source_record r = {.tenant = bytes_str("default"),
+                                  .name = bytes_str(sim_source_names[i]),
+                                  .dropped = W->disk.dropped[i],
+                                  .sampled = W->disk.sampled[i]};
+        int e = r.dropped || r.sampled ? fn(arg, &r) : 0;
+        if (e) return e;
+    }
     return 0;
 }
 

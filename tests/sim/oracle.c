@@ -236,6 +236,7 @@ static void sent_stage_ack(const struct msg_stage_ack *m) {
 void oracle_sent(bool to_worker, const struct sock_msg *raw) {
     union {
         struct msg_accepted accepted;
+        struct msg_refused refused;
         struct msg_accepted_many accepted_many;
         struct msg_result result;
         struct msg_state state;
@@ -249,6 +250,9 @@ void oracle_sent(bool to_worker, const struct sock_msg *raw) {
     enum msg_direction from = to_worker ? MSG_B2W : MSG_B2C;
     CHECK(msg_open(raw->frame, raw->frames, from, &d, &why) == 0, "%s", why.message);
     CHECK(msg_decode(d, raw->frame[1], &m, &why) == 0, "%s: %s", d->name, why.message);
+    if (d->type == MSG_REFUSED && !to_worker && bytes_is(m.refused.code, "sampled"))
+        CHECK(++W->told_sampled <= W->disk.sampled[0] + W->disk.sampled[1] + W->disk.sampled[2],
+              "a job is said to be sampled out, and is not counted");
     if (d->type == MSG_ACCEPTED) sent_accepted(&m.accepted);
     if (d->type == MSG_ACCEPTED_MANY) sent_accepted_many(&m.accepted_many);
     if (d->type == MSG_RESULT) sent_result(&m.result, raw);
@@ -264,24 +268,25 @@ struct sums {
     const struct broker *b;
     uint64_t handed, delays, expiries, leases;
     uint32_t queued[LIMIT_PIPELINES], ready, watches;
-    struct counts counts;
+    struct counts all, counts;
     struct {
         uint64_t ready, leased, delayed, bytes;
     } row[TALLY_ROWS];
 };
 
-/* At which stages the job counts: where it is, and where its lease may take it. */
-static void count_at(struct sums *s, const struct job *j) {
+/* The job counts as one, and at its stages: where it is, and where its lease may take it. */
+static void count_in(struct counts *c, const struct broker *b, const struct job *j) {
     uint32_t to = j->stage + 1 + (j->state == JOB_LEASED ? j->span : 0);
-    s->counts.jobs++;
-    s->counts.of_jobs += j->body.bytes;
-    s->counts.level[j->priority]++;
-    if (job_state_terminal(j->state)) return;
-    for (uint32_t i = 0; i < s->b->load.caps.n; i++)
+    c->jobs++;
+    c->of_jobs += j->body.bytes;
+    c->level[j->priority]++;
+    if (j->seat) c->of_source[sim_source(bytes_str(j->seat->source->name))]++;
+    if (job_state_terminal(j->state) && !j->leaving) return;
+    for (uint32_t i = 0; i < b->load.caps.n; i++)
         for (uint32_t k = j->stage; k < to && k < j->n_stages; k++)
-            if (strcmp(s->b->load.caps.cap[i].stage->run, j->pipeline->stages[k].run) == 0) {
-                s->counts.at_stage[i][k]++;
-                s->counts.bytes[i][k] += j->body.bytes;
+            if (strcmp(b->load.caps.cap[i].stage->run, j->pipeline->stages[k].run) == 0) {
+                c->at_stage[i][k]++;
+                c->bytes[i][k] += j->body.bytes;
             }
 }
 
@@ -327,28 +332,35 @@ static void check_job(void *arg, struct job *j) {
     for (const struct watch *w = j->watches; w; w = w->next) s->watches++;
     for (uint32_t i = 0; i < s->b->n_loaded; i++)
         if (s->b->pipelines.items[i] == j->pipeline) s->queued[i]++;
-    count_at(s, j);
+    count_in(&s->all, s->b, j);
+    if (!j->leaving) count_in(&s->counts, s->b, j); /* else another one has its place */
 }
 
 /* The counts are those of the jobs, and none passes its limit, but for a restart or new settings:
  * then it goes down. */
 static void check_load(const struct broker *b, const struct sums *s) {
     const struct load *l = &b->load;
-    const struct counts *now = &s->counts, *was = &W->counts;
+    const struct counts *all = &s->all, *now = &s->counts, *was = &W->counts;
     CHECK(l->all.jobs == b->jobs.len, "live jobs");
     for (uint32_t i = 0; i < b->n_loaded; i++)
         CHECK(l->pipeline[i].jobs == s->queued[i], "jobs of a pipeline");
     for (const struct tenant *t = b->tenants.first; t; t = t->next) { /* there is but one */
         const struct settings_bounds *most = &t->settings->bounds;
-        CHECK(t->live.jobs == b->jobs.len, "jobs of tenant %s", t->name);
-        CHECK(!most->jobs_max || t->live.jobs <= most->jobs_max || t->live.jobs <= was->jobs,
-              "tenant %s has %u jobs", t->name, t->live.jobs);
-        CHECK(!most->bytes_max || t->live.bytes <= most->bytes_max || t->live.bytes <= was->of_jobs,
-              "tenant %s has %llu bytes", t->name, (unsigned long long)t->live.bytes);
+        CHECK(t->live.jobs == all->jobs && t->live.bytes == all->of_jobs, "jobs of %s", t->name);
+        CHECK(!most->jobs_max || now->jobs <= most->jobs_max || now->jobs <= was->jobs,
+              "tenant %s has %u jobs", t->name, now->jobs);
+        CHECK(!most->bytes_max || now->of_jobs <= most->bytes_max || now->of_jobs <= was->of_jobs,
+              "tenant %s has %llu bytes", t->name, (unsigned long long)now->of_jobs);
+        for (const struct source *x = t->sources; x; x = x->next) {
+            uint32_t i = sim_source(bytes_str(x->name)), depth = x->settings->depth;
+            CHECK(x->live.jobs == all->of_source[i], "jobs of source %s", x->name);
+            CHECK(!depth || now->of_source[i] <= depth || now->of_source[i] <= was->of_source[i],
+                  "source %s has %u jobs", x->name, now->of_source[i]);
+        }
     }
     for (uint32_t i = 0; i < SETTINGS_LEVELS; i++) {
         uint32_t max = l->settings->levels[i].bounds.jobs_max;
-        CHECK(l->level[i].jobs == now->level[i], "jobs of level %u", i);
+        CHECK(l->level[i].jobs == all->level[i], "jobs of level %u", i);
         CHECK(!max || now->level[i] <= max || now->level[i] <= was->level[i],
               "level %u has %u jobs", i, now->level[i]);
     }
@@ -358,15 +370,16 @@ static void check_load(const struct broker *b, const struct sums *s) {
             const struct settings_bounds *most = &cap->stage->bounds;
             uint32_t n = now->at_stage[i][k];
             uint64_t bytes = now->bytes[i][k];
-            CHECK(cap->at[k].jobs == n && cap->at[k].bytes == bytes, "%s counts %u jobs and has %u",
-                  cap->stage->run, cap->at[k].jobs, n);
+            CHECK(cap->at[k].jobs == all->at_stage[i][k] && cap->at[k].bytes == all->bytes[i][k],
+                  "%s counts %u jobs and has %u", cap->stage->run, cap->at[k].jobs,
+                  all->at_stage[i][k]);
             CHECK(!most->jobs_max || n <= most->jobs_max || n <= was->at_stage[i][k],
                   "%s has %u jobs", cap->stage->run, n);
             CHECK(!most->bytes_max || n <= 1 || bytes <= most->bytes_max ||
                       bytes <= was->bytes[i][k],
                   "%s has %llu bytes", cap->stage->run, (unsigned long long)bytes);
         }
-    W->counts = *now;
+    W->counts = *all;
 }
 
 void oracle_broker(const struct broker *b) {
@@ -406,6 +419,7 @@ void oracle_broker(const struct broker *b) {
 }
 
 void oracle_end(void) {
+    uint64_t dropped[SOURCES] = {0};
     for (uint32_t i = 0; i < W->disk.n; i++) {
         struct cell *c = W->disk.cells[i];
         struct job_record r;
@@ -415,5 +429,14 @@ void oracle_end(void) {
         }
         CHECK(job_state_terminal(r.state), "%s never ends", name(c->id));
         W->ends[r.state]++;
+        if (r.source.len && r.state == JOB_CANCELLED && bytes_is(r.reason, "dropped"))
+            dropped[sim_source(r.source)]++;
+    }
+    for (uint32_t i = 0; i < SOURCES; i++) {
+        CHECK(dropped[i] == W->disk.dropped[i], "source %s dropped %llu jobs and counts %llu",
+              sim_source_names[i], (unsigned long long)dropped[i],
+              (unsigned long long)W->disk.dropped[i]);
+        W->dropped += dropped[i];
+        W->sampled += W->disk.sampled[i];
     }
 }

@@ -33,11 +33,17 @@ static const char files[] = "name: one\nkind: text.embed\nstages:\n"
 static const char *const settings[] = {
     "tenants:\n  - {name: default, jobs_max: 40, rate_per_s: 150, burst: 10}\n"
     "levels:\n  - {level: 3, jobs_max: 4}\n  - {level: 7, jobs_max: 9, bytes_max: 3000}\n"
+    "  - {level: 5, jobs_max: 2, full: drop_oldest}\n"
     "stages:\n  - {run: test.a, jobs_max: 20}\n  - {run: test.b, jobs_max: 3}\n"
-    "  - {run: test.c, jobs_max: 2, bytes_max: 1700}\n",
+    "  - {run: test.c, jobs_max: 2, bytes_max: 1700}\n"
+    "sources:\n  - {name: yard, policy: drop_oldest, depth: 3}\n"
+    "  - {name: gate, policy: block, depth: 4}\n"
+    "  - {name: \"*\", policy: sample, depth: 9, above: 2, keep_one_of: 3}\n",
     "tenants:\n  - {name: \"*\", weight: 2, jobs_max: 60, bytes_max: 12000}\n"
     "stages:\n  - {run: test.one, bytes_max: 6000}\n"
-    "  - {run: test.b, bytes_max: 4000}\n  - {run: test.c, jobs_max: 1}\n"};
+    "  - {run: test.b, bytes_max: 4000}\n  - {run: test.c, jobs_max: 1}\n"
+    "sources:\n  - {name: \"*\", policy: drop_oldest, depth: 1}\n"
+    "  - {name: belt, policy: sample, depth: 5, interval_ms: 50}\n"};
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static void write_settings(const char *dir, char paths[SETTINGS][64], const char **list) {
@@ -92,13 +98,17 @@ Test(sim, every_promise_holds_in_random_histories) {
     fprintf(
         stderr,
         "%llu jobs ended once each (%llu done, %llu failed, %llu cancelled, %llu expired): %llu "
-        "turns, %llu kills, %llu drains, %llu failed commits, %llu stale outcomes\n",
+        "turns, %llu kills, %llu drains, %llu failed commits, %llu stale outcomes, %llu dropped "
+        "and %llu "
+        "sampled out\n",
         (unsigned long long)sum.jobs, (unsigned long long)sum.ends[JOB_DONE],
         (unsigned long long)sum.ends[JOB_FAILED], (unsigned long long)sum.ends[JOB_CANCELLED],
         (unsigned long long)sum.ends[JOB_EXPIRED], (unsigned long long)sum.steps,
         (unsigned long long)sum.kills, (unsigned long long)sum.drains,
-        (unsigned long long)sum.disk_failures, (unsigned long long)sum.stale);
-    cr_assert(world || (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10),
+        (unsigned long long)sum.disk_failures, (unsigned long long)sum.stale,
+        (unsigned long long)sum.dropped, (unsigned long long)sum.sampled);
+    cr_assert(world || (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10 &&
+                        sum.dropped > 10 && sum.sampled > 10),
               "the histories were too quiet to show anything");
     pipelines_free(&pipelines);
     for (int i = 0; i < SETTINGS; i++) unlink(paths[i]);

@@ -136,6 +136,10 @@ static void check_nothing_left(void) {
     CHECK(b->coming.blob_bytes == 0, "room is kept for no commit");
     CHECK(b->commit_bytes == 0, "bytes are counted that no commit holds");
     CHECK(b->leases.len == 0 && b->delays.len == 0 && b->expiries.len == 0, "a timer is left");
+    for (const struct tenant *t = b->tenants.first; t; t = t->next)
+        for (const struct source *s = t->sources; s; s = s->next)
+            CHECK(s->dropped == W->disk.dropped[sim_source(bytes_str(s->name))] && !s->oldest,
+                  "source %s counts otherwise than the disk", s->name);
     for (uint32_t i = 0; i < b->n_loaded; i++)
         CHECK(b->load.pipeline[i].jobs == 0, "a count is left");
 }
@@ -169,6 +173,8 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
     sum->drains += w->drains;
     sum->disk_failures += w->disk_failures;
     sum->stale += w->stale;
+    sum->dropped += w->dropped;
+    sum->sampled += w->sampled;
     net_fini();
     disk_fini();
     free(w);

@@ -23,7 +23,8 @@ enum {
     CREDIT_MAX = 4,
     KEYS = 24,
     LEASE_MS = 400,
-    BEAT_MS = 80
+    BEAT_MS = 80,
+    SOURCES = 3
 };
 
 /* ---- the network ---- */
@@ -75,6 +76,7 @@ struct disk {
     struct undo *log; /* of the open write transaction */
     uint32_t n_log, log_cap;
     struct key keys_was[KEYS];
+    uint64_t dropped[SOURCES], dropped_was[SOURCES], sampled[SOURCES], sampled_was[SOURCES];
 };
 
 /* ---- actors ---- */
@@ -109,6 +111,7 @@ struct fake_worker {
 struct counts {
     uint32_t jobs;
     uint64_t of_jobs; /* bytes */
+    uint32_t of_source[SOURCES];
     uint32_t level[SETTINGS_LEVELS], at_stage[SETTINGS_STAGES_MAX][STAGES_MAX];
     uint64_t bytes[SETTINGS_STAGES_MAX][STAGES_MAX];
 };
@@ -128,7 +131,8 @@ struct world {
     struct counts counts;
     struct client clients[CLIENTS];
     struct fake_worker workers[WORKERS];
-    uint64_t kills, drains, disk_failures, stale, ends[JOB_STATES];
+    uint64_t told_sampled; /* refusals that left the broker */
+    uint64_t kills, drains, disk_failures, stale, dropped, sampled, ends[JOB_STATES];
 
     void *(*store_main)(void *arg); /* the broker's store thread, run a batch at a time */
     void *store_arg;
@@ -138,7 +142,7 @@ struct world {
 extern struct world *W;
 
 struct totals {
-    uint64_t jobs, steps, kills, drains, disk_failures, stale, ends[JOB_STATES];
+    uint64_t jobs, steps, kills, drains, disk_failures, stale, dropped, sampled, ends[JOB_STATES];
 };
 /* One history: some hundred jobs, then the faults stop and everything must end. */
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
@@ -183,6 +187,8 @@ void oracle_broker(const struct broker *b); /* the broker's own invariants, betw
 void oracle_end(void);
 
 /* actors.c */
+extern const char *const sim_source_names[SOURCES];
+uint32_t sim_source(struct bytes name); /* its index */
 void actors_step(void);
 void actors_heal(void);
 /* What a stage makes: it names the job, the stage and the attempt. */

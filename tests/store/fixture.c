@@ -65,6 +65,7 @@ struct job_record random_record(struct arena *a, uint64_t *rng, uint64_t id) {
     struct job_record r = {.id = id, .seed = rng_next(rng)};
     r.kind = short_bytes(a, rng, LIMIT_NAME_BYTES);
     r.tenant = short_bytes(a, rng, LIMIT_NAME_BYTES);
+    r.source = short_bytes(a, rng, LIMIT_NAME_BYTES);
     r.key = short_bytes(a, rng, LIMIT_KEY_BYTES);
     r.pipeline = short_bytes(a, rng, LIMIT_NAME_BYTES);
     r.plan = short_bytes(a, rng, 600);
@@ -152,6 +153,7 @@ void expect_same_record(const struct job_record *a, const struct job_record *b) 
     cr_assert_eq(a->input_stage, b->input_stage);
     expect_bytes(a->kind, b->kind, "kind");
     expect_bytes(a->tenant, b->tenant, "tenant");
+    expect_bytes(a->source, b->source, "source");
     expect_bytes(a->key, b->key, "key");
     expect_bytes(a->pipeline, b->pipeline, "pipeline");
     expect_bytes(a->plan, b->plan, "plan");

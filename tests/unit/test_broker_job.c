@@ -353,3 +353,19 @@ Test(broker_job, an_end_that_is_not_on_disk_is_not_shown) {
 Test(broker_job, every_message_fits_the_buffer_that_dispatch_decodes_into) {
     for (uint32_t i = 0; msg_desc_at(i); i++) cr_assert_leq(msg_desc_at(i)->struct_bytes, 512);
 }
+
+Test(broker_job, a_drop_that_was_not_written_leaves_the_job_as_it_waited) {
+    struct job *j = job_new(&three);
+    struct job_event cancel = {.type = JOB_EV_CANCEL}, kept = {.type = JOB_EV_KEPT};
+    j->state = JOB_READY;
+    j->stage = 1;
+    cr_assert(job_transition(j, &cancel, NOW) & JOB_FX_TERMINAL);
+    cr_assert_eq(job_transition(j, &kept, NOW), JOB_FX_READY);
+    cr_assert(j->state == JOB_READY && j->stage == 1 && !j->finished_ms && !j->error);
+    j->ready_ms = NOW + 5;
+    j->state = JOB_DELAYED;
+    job_transition(j, &cancel, NOW);
+    cr_assert_eq(job_transition(j, &kept, NOW), JOB_FX_DELAY);
+    cr_assert_eq(j->state, JOB_DELAYED);
+    job_free(j);
+}

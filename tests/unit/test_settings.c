@@ -78,6 +78,41 @@ Test(settings, a_tenant_has_quotas_and_a_burst_of_a_second_if_nothing_else_is_sa
     cr_assert(settings_tenant(s, "d")->rate_per_s == 0.0);
 }
 
+Test(settings, sources_and_full_levels_have_policies) {
+    int e = load("levels:\n  - {level: 2, jobs_max: 5, full: drop_oldest}\n"
+                 "  - {level: 3, jobs_max: 5, full: reject}\n"
+                 "sources:\n  - {name: a, policy: block, depth: 7}\n"
+                 "  - {name: b, policy: sample, depth: 9, interval_ms: 40}\n"
+                 "  - {name: \"*\", policy: drop_oldest, depth: 1}\n"
+                 "  - {name: c, policy: sample, depth: 9, above: 0, keep_one_of: 5}\n");
+    cr_assert_eq(e, 0, "%s", err);
+    cr_assert(s->levels[2].drops && !s->levels[3].drops);
+    const struct settings_source *a = settings_source(s, "a"), *b = settings_source(s, "b");
+    cr_assert(a->policy == SOURCE_BLOCK && a->depth == 7);
+    cr_assert(b->policy == SOURCE_SAMPLE && b->above == 4 && b->interval_ms == 40);
+    cr_assert_eq(settings_source(s, "c")->above, 0);
+    cr_assert(settings_source(s, "z")->policy == SOURCE_DROP_OLDEST);
+    cr_assert_eq(load("tenants: []\n"), 0, "%s", err);
+    cr_assert_eq(settings_source(s, "z")->depth, 0, "without a file nothing is bounded");
+}
+
+Test(settings, a_source_without_a_whole_policy_is_refused) {
+    REFUSED("sources:\n  - {name: a, policy: drop, depth: 1}\n", ERR_FIELD, "sources: a: policy",
+            "block, drop_oldest or sample", "line: 2");
+    REFUSED("sources:\n  - {name: a, policy: block}\n", ERR_FIELD, "depth", "needs");
+    REFUSED("sources:\n  - {name: a, policy: block, depth: 0}\n", ERR_LIMIT, "depth", "1 to 4096");
+    REFUSED("sources:\n  - {name: a, policy: sample, depth: 4}\n", ERR_FIELD, "a: policy",
+            "keep_one_of or interval_ms", "line: 2");
+    REFUSED("sources:\n  - {name: x, policy: block, depth: 4}\n"
+            "  - {name: a, policy: sample, depth: 4, keep_one_of: 2, interval_ms: 9}\n",
+            ERR_FIELD, "a: policy", "either", "line: 3");
+    REFUSED("sources:\n  - {name: a, policy: block, depth: 4, above: 2}\n", ERR_FIELD,
+            "not sample");
+    REFUSED("sources:\n  - {name: a, policy: sample, depth: 4, above: 5, keep_one_of: 2}\n",
+            ERR_LIMIT, "above", "0 to 4");
+    REFUSED("levels:\n  - {level: 1, full: explode}\n", ERR_FIELD, "full", "reject or drop_oldest");
+}
+
 Test(settings, the_example_is_as_the_broker_reads_it) {
     cr_assert_eq(settings_load(&s, "examples/settings.yaml", err, sizeof err), 0, "%s", err);
     cr_assert_eq(settings_tenant(s, "factory")->weight, 3);

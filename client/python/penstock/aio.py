@@ -75,14 +75,14 @@ class AsyncClient:
     async def submit(self, kind: Submission[V], body: None = None, *, pipeline: str | None = None,
                      key: str | None = None, priority: int | None = None,
                      delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-                     timeout: float | None = None, retry: Retry | None = None,
+                     timeout: float | None = None, source: str | None = None, retry: Retry | None = None,
                      progress: Progress | None = None) -> Accepted[V]: ...
 
     @overload
     async def submit(self, kind: str, body: Mapping[str, Any], *, pipeline: str | None = None,
                      key: str | None = None, priority: int | None = None,
                      delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-                     timeout: float | None = None, retry: Retry | None = None,
+                     timeout: float | None = None, source: str | None = None, retry: Retry | None = None,
                      progress: Progress | None = None) -> Accepted[Any]: ...
 
     async def submit(self, kind: Any, body: Any = None, *, timeout: float | None = None,
@@ -130,13 +130,13 @@ class AsyncClient:
     async def run(self, kind: Submission[V], body: None = None, *, timeout: float | None = JOB_S,
                   pipeline: str | None = None, key: str | None = None, priority: int | None = None,
                   delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-                  retry: Retry | None = None) -> V: ...
+                  source: str | None = None, retry: Retry | None = None) -> V: ...
 
     @overload
     async def run(self, kind: str, body: Mapping[str, Any], *, timeout: float | None = JOB_S,
                   pipeline: str | None = None, key: str | None = None, priority: int | None = None,
                   delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-                  retry: Retry | None = None) -> Any: ...
+                  source: str | None = None, retry: Retry | None = None) -> Any: ...
 
     async def run(self, kind: Any, body: Any = None, *, timeout: float | None = JOB_S,
                   retry: Retry | None = None, **options: Any) -> Any:

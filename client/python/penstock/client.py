@@ -72,14 +72,14 @@ class Client:
     def submit(self, kind: Submission[V], body: None = None, *, pipeline: str | None = None,
                key: str | None = None, priority: int | None = None, delay: float | None = None,
                ttl: float | None = None, seed: int | None = None, timeout: float | None = None,
-               retry: Retry | None = None,
+               source: str | None = None, retry: Retry | None = None,
                progress: Progress | None = None) -> Accepted[V]: ...
 
     @overload
     def submit(self, kind: str, body: Mapping[str, Any], *, pipeline: str | None = None,
                key: str | None = None, priority: int | None = None, delay: float | None = None,
                ttl: float | None = None, seed: int | None = None, timeout: float | None = None,
-               retry: Retry | None = None,
+               source: str | None = None, retry: Retry | None = None,
                progress: Progress | None = None) -> Accepted[Any]: ...
 
     def submit(self, kind: Any, body: Any = None, *, timeout: float | None = None,
@@ -125,13 +125,13 @@ class Client:
     def run(self, kind: Submission[V], body: None = None, *, timeout: float | None = JOB_S,
             pipeline: str | None = None, key: str | None = None, priority: int | None = None,
             delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-            retry: Retry | None = None) -> V: ...
+            source: str | None = None, retry: Retry | None = None) -> V: ...
 
     @overload
     def run(self, kind: str, body: Mapping[str, Any], *, timeout: float | None = JOB_S,
             pipeline: str | None = None, key: str | None = None, priority: int | None = None,
             delay: float | None = None, ttl: float | None = None, seed: int | None = None,
-            retry: Retry | None = None) -> Any: ...
+            source: str | None = None, retry: Retry | None = None) -> Any: ...
 
     def run(self, kind: Any, body: Any = None, *, timeout: float | None = JOB_S,
             retry: Retry | None = None, **options: Any) -> Any:

@@ -30,6 +30,7 @@ class Submission(Generic[V]):
     delay: float = 0
     ttl: float = 0
     seed: int | None = None
+    source: str | None = None  # where it comes from, such as a camera: its policy holds
 
     def having(self, **options: Any) -> Submission[V]:
         """The same with other options; those that are None stay as they are."""
@@ -40,7 +41,7 @@ class Submission(Generic[V]):
         return {"kind": self.kind, "pipeline": self.pipeline, "key": self.key,
                 "priority": self.priority, "delay_ms": round(self.delay * 1000) or None,
                 "ttl_ms": round(self.ttl * 1000) or None,
-                "has_seed": True if self.seed is not None else None, "seed": self.seed}
+                "has_seed": True if self.seed is not None else None, "seed": self.seed, "source": self.source}
 
 
 @dataclass(frozen=True)
