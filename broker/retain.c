@@ -12,25 +12,32 @@ static bool is_owed(const struct broker *b, uint64_t id) {
     return false;
 }
 
+/* Whatever ended stays so long, that its key is honoured. */
+static int64_t grace_ms(const struct broker *b) {
+    int64_t window_ms = b->load.settings->dedupe_window_ms;
+    return window_ms > RETAIN_GRACE_MS ? window_ms : RETAIN_GRACE_MS;
+}
+
 static int64_t keep_ms(const struct broker *b, const struct job_ended *e) {
     return e->state == JOB_FAILED ? b->config.retain_failed_ms : b->config.retain_ms;
 }
 
 /* 0 keeps for ever, as far as time goes. */
 static bool is_old(const struct broker *b, const struct job_ended *e) {
-    int64_t keep = keep_ms(b, e);
+    int64_t keep = keep_ms(b, e), window_ms = b->load.settings->dedupe_window_ms;
+    if (keep > 0 && keep < window_ms) keep = window_ms;
     return keep > 0 && b->now_wall_ms - e->finished_ms >= keep;
 }
 
 static bool may_go(const struct broker *b, const struct job_ended *e, bool tight) {
-    bool need = tight && b->now_wall_ms - e->finished_ms >= RETAIN_GRACE_MS &&
+    bool need = tight && b->now_wall_ms - e->finished_ms >= grace_ms(b) &&
                 (e->state != JOB_FAILED || b->retain.failed_too);
     return (need || is_old(b, e)) && !job_table_find(&b->jobs, e->id) && !is_owed(b, e->id);
 }
 
 /* Whether nothing that ended at this time or later can be due. */
 static bool too_young(const struct broker *b, const struct job_ended *e, bool tight) {
-    int64_t least = tight ? RETAIN_GRACE_MS : INT64_MAX;
+    int64_t least = tight ? grace_ms(b) : INT64_MAX;
     int64_t keep[] = {b->config.retain_ms, b->config.retain_failed_ms};
     for (int i = 0; i < 2; i++)
         if (keep[i] > 0 && keep[i] < least) least = keep[i];

@@ -3,8 +3,10 @@
  * Two things end a stay: time (retain_ms; retain_failed_ms for dead letters) and need, when the
  * store is fuller than its owner wants (retain_bytes, or RETAIN_PERCENT of either cap, which lies
  * below the 80 % where submits are refused). Need takes dead letters last, and nobody within
- * RETAIN_GRACE_MS of its end. A job that has just ended and was not announced yet, or whose result
- * is owed to a client, stays. What goes, goes whole: record, key, history, payloads.
+ * RETAIN_GRACE_MS of its end. Nothing takes anybody within the settings' dedupe window of its end:
+ * an idempotency key is known as long as its job is. A job that has just ended and was not
+ * announced yet, or whose result is owed to a client, stays. What goes, goes whole: record, key,
+ * history, payloads.
  *
  * The index of ended jobs is walked in passes. A slice of at most RETAIN_SLICE jobs is one
  * operation of the store thread and shares the transaction of whatever else is to be written; the

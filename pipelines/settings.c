@@ -251,6 +251,17 @@ static int check_sources(struct place *p, const struct settings_file *f, struct 
     return 0;
 }
 
+static int check_window(const struct place *p, const struct settings_file *f, struct settings *s) {
+    const int64_t *given = f->dedupe_window_s;
+    if (!given) return 0;
+    s->dedupe_window_ms = *given * 1000;
+    if (*given >= 1 && *given <= SETTINGS_WINDOW_MAX_S) return 0;
+    return err_set(p->err, p->err_bytes, ERR_LIMIT,
+                   "%s: dedupe_window_s is %" PRId64 "; write a number from 1 to %d, line: %u",
+                   p->path, *given, SETTINGS_WINDOW_MAX_S,
+                   yaml_text_line(p->data, "dedupe_window_s", NULL, 0));
+}
+
 /* ---- the whole ---- */
 
 static int read_file(struct settings *s, const char *path, char *err, size_t err_bytes) {
@@ -264,6 +275,7 @@ static int read_file(struct settings *s, const char *path, char *err, size_t err
     if (code == 0 && (code = check_tenants(&p, f, s)) == 0 &&
         (code = check_levels(&p, f, s)) == 0 && (code = check_stages(&p, f, s)) == 0)
         code = check_sources(&p, f, s);
+    if (code == 0) code = check_window(&p, f, s);
     if (code == -ENOMEM) err_set(err, err_bytes, code, "%s: out of memory", path);
     settings_file_free(f);
     free(data);

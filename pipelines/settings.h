@@ -11,6 +11,8 @@
  *     - {name: camera-1, policy: drop_oldest, depth: 4}
  *     - {name: "*", policy: sample, depth: 20, above: 5, keep_one_of: 10}
  *
+ *   dedupe_window_s: 86400
+ *
  * Every part may be left out; what is not limited there has the limits that the broker has without
  * a file. Every refusal names file, line, field, limit and fix.
  *
@@ -33,6 +35,7 @@
 #define SETTINGS_WEIGHT_MAX 1000
 #define SETTINGS_BYTES_MAX (INT64_C(1) << 46)
 #define SETTINGS_RATE_MAX 1000000
+#define SETTINGS_WINDOW_MAX_S (366 * 86400)
 
 struct settings_bounds { /* 0: no bound */
     uint32_t jobs_max;
@@ -67,6 +70,7 @@ struct settings {
     struct settings_stage *stages;                  /* [n_stages] */
     struct settings_source other_sources, *sources; /* [n_sources] */
     uint32_t n_tenants, n_stages, n_sources;
+    int64_t dedupe_window_ms; /* an ended job, and so its idempotency key, stays so long at least */
 };
 
 /* path NULL: those of a broker without a file. */

@@ -50,10 +50,12 @@ static const cyaml_schema_value_t source_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct file_source, source_fields)};
 
 static const cyaml_schema_field_t settings_fields[] = {
+    NUMBER("dedupe_window_s", settings_file, dedupe_window_s),
     LIST("tenants", tenants, &tenant_value, LIMIT_TENANTS),
     LIST("levels", levels, &level_value, SETTINGS_LEVELS),
     LIST("stages", stages, &cap_value, SETTINGS_STAGES_MAX),
-    LIST("sources", sources, &source_value, SETTINGS_SOURCES_MAX), CYAML_FIELD_END};
+    LIST("sources", sources, &source_value, SETTINGS_SOURCES_MAX),
+    CYAML_FIELD_END};
 static const cyaml_schema_value_t settings_value = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct settings_file, settings_fields)};
 
@@ -62,7 +64,7 @@ static const char *fix_of(cyaml_err_t e) {
     case CYAML_ERR_INVALID_KEY:
         return "; fields are tenants (name, weight, jobs_max, bytes_max, rate_per_s, burst), "
                "levels (level, jobs_max, bytes_max, full), stages (run, jobs_max, bytes_max), "
-               "sources (name, policy, depth, above, keep_one_of, interval_ms)";
+               "sources (name, policy, depth, above, keep_one_of, interval_ms), dedupe_window_s";
     case CYAML_ERR_MAPPING_FIELD_MISSING:
         return "; a tenant needs its name, a level its level, a stage its run, a source name, "
                "policy and depth";

@@ -27,6 +27,7 @@ struct file_source {
     const int64_t *depth, *above, *keep_one_of, *interval_ms;
 };
 struct settings_file {
+    const int64_t *dedupe_window_s;
     struct file_tenant *tenants;
     struct file_level *levels;
     struct file_cap *stages;

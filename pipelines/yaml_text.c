@@ -60,7 +60,7 @@ static unsigned line_of(const char *data, const char *at) {
 
 unsigned yaml_text_line(const char *data, const char *list, const char *field, unsigned nth) {
     const char *at = find_key(data, data, list);
-    for (unsigned i = 0; at && i <= nth; i++) at = find_key(data, at + 1, field);
+    for (unsigned i = 0; field && at && i <= nth; i++) at = find_key(data, at + 1, field);
     return at ? line_of(data, at) : 1;
 }
 

@@ -19,8 +19,9 @@ typedef const char *yaml_text_fix(cyaml_err_t e);
 int yaml_text_load(const char *data, size_t bytes, const char *where,
                    const cyaml_schema_value_t *schema, yaml_text_fix *fix, void **out, char *err,
                    size_t err_bytes);
-/* The line, from 1, where the key `field` stands for the nth time (from 0) behind the key `list`; 1
- * when it is not there. For what a schema does not check, in a file that it let pass. */
+/* The line, from 1, where the key `field` stands for the nth time (from 0) behind the key `list`,
+ * or the list itself with NULL; 1 when it is not there. For what a schema does not check, in a file
+ * that it let pass. */
 unsigned yaml_text_line(const char *data, const char *list, const char *field, unsigned nth);
 void yaml_text_free(const cyaml_schema_value_t *schema, void *loaded); /* NULL is fine */
 

@@ -227,6 +227,25 @@ def test_each_job_of_a_batch_has_its_own_verdict_on_the_quota(tmp_path):
         assert all(v["limit"] == "at most 3 jobs" and v["retry_after_ms"] > 0 for v in h["jobs"][3:])
 
 
+def test_a_key_is_honoured_through_its_window_and_goes_with_its_job(tmp_path):
+    settings = Settings(tmp_path, "dedupe_window_s: 3600\n")
+    with Broker(tmp_path, echo(), extra=(*settings.extra, "--retain-ms", "1")) as b, Client(b) as c, \
+            Worker(b) as w:
+        header = {"kind": "text.embed", "pipeline": "echo", "key": "order-7"}
+        job = c.submit(key="order-7")
+        w.done(w.lease()[0])
+        assert c.wait(job)[0]["state"] == "done"
+        time.sleep(6)  # longer than retention rests between two looks
+        code, h, _ = c.ask(SUBMIT, header, body())
+        assert code == ACCEPTED and h["existing"] and h["job"] == job, h
+        settings.put("dedupe_window_s: 1\n")
+        deadline = time.monotonic() + 60
+        while (h := c.ask(SUBMIT, header, body())[1])["job"] == job:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        assert not h.get("existing"), h
+
+
 @pytest.mark.parametrize("text,words", [("tenants: [{name: a, weight: 0}]", ("weight", "1 to 1000", "line: 1")),
                                         ("tenants: [{nam: a}]", ("nam", "fields are"))])
 def test_a_broker_does_not_start_with_settings_that_it_cannot_read(tmp_path, text, words):

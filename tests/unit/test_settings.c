@@ -50,6 +50,9 @@ Test(settings, without_a_file_everybody_has_weight_one_and_nothing_is_bounded) {
     for (int i = 0; i < SETTINGS_LEVELS; i++)
         cr_assert(s->levels[i].bounds.jobs_max == 0 && s->levels[i].bounds.bytes_max == 0);
     cr_assert_eq(s->n_stages, 0);
+    cr_assert_eq(s->dedupe_window_ms, 0);
+    cr_assert_eq(load("dedupe_window_s: 86400\n"), 0, "%s", err);
+    cr_assert_eq(s->dedupe_window_ms, 86400000);
 }
 
 Test(settings, every_part_is_read_and_a_star_is_whoever_is_not_named) {
@@ -130,6 +133,8 @@ Test(settings, a_refusal_names_file_line_field_and_limit) {
             "line: 2");
     REFUSED("tenants:\n  - {name: a, burst: 4}\n", ERR_FIELD, "a: burst", "rate_per_s");
     REFUSED("tenants: [{name: a, jobs_max: 1000001}]\n", ERR_LIMIT, "jobs_max", "1000000");
+    REFUSED("tenants: []\n\ndedupe_window_s: 0\n", ERR_LIMIT, "dedupe_window_s is 0", "1 to",
+            "line: 3");
     REFUSED("levels: [{level: 10}]\n", ERR_LIMIT, "level is 10", "0 to 9", "line: 1");
     REFUSED("stages:\n  - {run: x, bytes_max: 0}\n", ERR_LIMIT, "stages: x: bytes_max", "line: 2");
 }
