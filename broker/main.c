@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -108,6 +109,15 @@ static void close_all(struct broker *b) {
     pipelines_free(&b->pipelines);
 }
 
+/* Every connection takes a file, and libzmq aborts where it cannot accept one. */
+static void raise_files(void) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max) return;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+        log_warn("few_files", "error=\"%s\"", err_text(-errno));
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "store") == 0) return verb_store(argc - 1, argv + 1);
     struct broker *b = calloc(1, sizeof *b);
@@ -115,6 +125,7 @@ int main(int argc, char **argv) {
     config_parse(&b->config, argc, argv);
     log_init("penstock-broker", b->config.log_level);
     log_write_as(b->config.log_format);
+    raise_files();
     char err[512] = "";
     int status = 1, signal_fd = signals_init();
     struct http *http = NULL;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #include "workers/verbs.h"
 
 #define GRACE_MS 5000u
+#define LARGE_BYTES (4 << 20) /* blocks from here on go back to the system when they are freed */
 #define EXIT_USAGE 2
 
 const char *argp_program_version = "penstock-worker " PENSTOCK_VERSION;
@@ -234,5 +236,6 @@ int main(int argc, char **argv) {
         argv[1] = full; /* argp's complaints begin with it */
         return verbs[i].run(argc - 1, argv + 1);
     }
+    mallopt(M_MMAP_THRESHOLD, LARGE_BYTES); /* else glibc keeps up to 32 MiB of each that it saw */
     return work(argc, argv);
 }

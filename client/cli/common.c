@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/cli/term.h"
+
 enum { OPT_KEY = 0x4B00, OPT_SERVER_KEY }; /* no verb has these */
 
 static error_t parse_common(int key, char *arg, struct argp_state *state) {
@@ -80,7 +82,9 @@ int cli_open(const struct cli *c, struct penstock **out) {
 
 int cli_fail(int rc, const char *err) {
     fflush(stdout);
-    fprintf(stderr, "penstock: %s\n", err);
+    fputs("penstock: ", stderr);
+    term_put(stderr, err);
+    fputc('\n', stderr);
     switch (rc) {
     case PENSTOCK_UNREACHABLE:
     case PENSTOCK_TIMEOUT: return CLI_UNREACHABLE;

@@ -6,6 +6,7 @@
 
 #include "client/cli/missing.h"
 #include "client/cli/outcome.h"
+#include "client/cli/term.h"
 
 struct tokens {
     uint64_t attempt;
@@ -19,7 +20,7 @@ static int print_token(void *arg, const struct penstock_event *e) {
         fputs("\npenstock: the job began anew; what was printed before is void\n", stderr);
     t->attempt = e->attempt;
     t->any = true;
-    fputs(e->text, stdout);
+    term_put(stdout, e->text);
     return fflush(stdout);
 }
 

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "client/cli/outcome.h"
 #include "client/cli/table.h"
+#include "client/cli/term.h"
 
 struct job {
     struct cli c;
@@ -154,7 +155,9 @@ static void print_line(const struct penstock_event *e, const struct json *d) {
            str(d, "state"));
     if (by[0]) printf("  by %s", by);
     if (str(d, "error_class")[0]) printf("  %s", str(d, "error_class"));
-    printf("%s%s\n", reason[0] ? ": " : "", reason);
+    if (reason[0]) fputs(": ", stdout);
+    term_put(stdout, reason);
+    putchar('\n');
 }
 
 static int print_event(void *arg, const struct penstock_event *e) {

@@ -1,5 +1,6 @@
 #include "client/cli/outcome.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "base/json.h"
 #include "client/cli/outcome_kinds.h"
 #include "client/cli/table.h"
+#include "client/cli/term.h"
 
 #define GIST_BYTES 60 /* of a generated text */
 
@@ -15,6 +17,17 @@ static struct json *parse(const char *text) {
     struct json *j = NULL;
     if (text) json_parse(&j, text, strlen(text), NULL, 0);
     return j;
+}
+
+/* The words of a result come from documents and logs of others: a terminal must not obey them. */
+static void clean(const struct json *j) {
+    const struct json *value;
+    const char *key;
+    if (json_kind(j) == JSON_STR) term_clean((char *)(uintptr_t)json_str(j)); /* the tree is ours */
+    if (json_kind(j) == JSON_ARRAY)
+        for (size_t i = 0; i < json_len(j); i++) clean(json_at(j, i));
+    if (json_kind(j) == JSON_OBJECT)
+        for (size_t it = 0; json_next(j, &it, &key, &value);) clean(value);
 }
 
 static const char *str(const struct json *j, const char *key) {
@@ -60,6 +73,7 @@ static void print_generate(const struct json *j) {
 
 static void print_for_people(const struct penstock_result *r) {
     struct json *j = parse(r->json);
+    if (j && term_is(stdout)) clean(j);
     if (!j)
         puts(r->json);
     else if (strcmp(r->kind, "text.embed") == 0)
@@ -130,9 +144,10 @@ void outcome_print(const struct cli *c, const struct penstock_result *r) {
     } else if (r->json) {
         print_for_people(r);
     } else if (r->terminal) {
-        fprintf(stderr, "penstock: job %s %s%s%s%s%s; `penstock job show %s` says more\n", r->job,
-                r->state, r->error_class[0] ? " (" : "", r->error_class,
-                r->error_class[0] ? "): " : ": ", r->reason, r->job);
+        fprintf(stderr, "penstock: job %s %s%s%s%s", r->job, r->state,
+                r->error_class[0] ? " (" : "", r->error_class, r->error_class[0] ? "): " : ": ");
+        term_put(stderr, r->reason);
+        fprintf(stderr, "; `penstock job show %s` says more\n", r->job);
     } else {
         fprintf(stderr, "penstock: job %s is still %s; `penstock wait %s` waits for it\n", r->job,
                 r->state, r->job);

@@ -274,8 +274,11 @@ static void print_failures(const struct run *r) {
     for (uint32_t i = 0; i < r->files.n && left; i++) {
         const struct item *it = &r->items[i];
         if (it->state != FAILED) continue;
-        fprintf(stderr, "%sfailed%s  %s: %s%s%s\n", term_on(stderr, TERM_RED), term_off(stderr),
-                r->files.at[i].name, it->said ? it->said : "", it->job[0] ? "; job " : "", it->job);
+        fprintf(stderr, "%sfailed%s  ", term_on(stderr, TERM_RED), term_off(stderr));
+        term_put(stderr, r->files.at[i].name);
+        fputs(": ", stderr);
+        term_put(stderr, it->said ? it->said : "");
+        fprintf(stderr, "%s%s\n", it->job[0] ? "; job " : "", it->job);
         left--;
     }
     if (r->progress.failed > ROWS_MAX)

@@ -43,6 +43,26 @@ const char *term_off(FILE *f) {
     return colored(f) ? "\033[0m" : "";
 }
 
+void term_clean(char *text) {
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        bool second = *p == 0xC2 && p[1] >= 0x80 && p[1] < 0xA0; /* U+0080 to U+009F */
+        if (!second && ((*p >= 0x20 && *p != 0x7F) || *p == '\n' || *p == '\t')) continue;
+        *p = ' ';
+        if (second) *++p = ' ';
+    }
+}
+
+void term_put(FILE *f, const char *text) {
+    if (!term_is(f)) {
+        fputs(text, f);
+        return;
+    }
+    char *clean = strdup(text);
+    if (clean) term_clean(clean);
+    fputs(clean ? clean : "(no memory to show it)", f);
+    free(clean);
+}
+
 enum term_style term_style_of(const char *word) {
     static const struct {
         const char *word;

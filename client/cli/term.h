@@ -18,6 +18,10 @@ bool term_utf8(void);      /* the user's locale shows more than ASCII */
 /* The sequences that begin and end a style: "" where colour does not belong. */
 const char *term_on(FILE *f, enum term_style style);
 const char *term_off(FILE *f);
+/* What a terminal would obey becomes blanks, in place; line breaks and tabs stay. */
+void term_clean(char *text);
+/* Writes what others have said: clean where a person looks, else as it is. */
+void term_put(FILE *f, const char *text);
 /* The style of "high", "NG", "failed" (red), "medium" (yellow), "OK", "done", "low" (green). */
 enum term_style term_style_of(const char *word);
 

@@ -3,6 +3,7 @@ import os
 import pathlib
 import random
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -12,9 +13,9 @@ import msgpack
 import pytest
 import zmq
 
-from real_broker import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, PING, REFUSED, REGISTER, RESULT, RESULT_GET,
-                         STAGE_ACK, STAGE_DONE, SUBMIT, WAIT, Broker, Client, EchoWorker, Worker, body, echo,
-                         frames, tag)
+from real_broker import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, LONG_S, PING, PONG, REFUSED, REGISTER,
+                         RESULT, RESULT_GET, STAGE_ACK, STAGE_DONE, SUBMIT, WAIT, Broker, Client,
+                         EchoWorker, Worker, body, echo, frames, tag)
 
 KILLS = 25
 
@@ -431,3 +432,19 @@ def test_a_client_that_never_reads_does_not_stop_the_others(shared, client):
         with Client(shared) as other:
             for _ in range(20):
                 assert other.ask(PING, {})
+
+
+def test_more_connections_than_files_were_allowed_at_first_do_not_end_the_broker(tmp_path):
+    with Broker(tmp_path) as broker:
+        broker.stop()
+        broker.command[:0] = ["prlimit", "--nofile=64:4096"]
+        broker.start()
+        with Client(broker) as client:
+            crowd = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+            for one in crowd:
+                one.settimeout(LONG_S)
+                one.connect(broker.clients.removeprefix("ipc://"))
+            assert client.ask(PING, {})[0] == PONG
+            for one in crowd:
+                one.close()
+            assert client.ask(PING, {})[0] == PONG

@@ -2,6 +2,8 @@
 import json
 import os
 import pathlib
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -360,3 +362,26 @@ def test_a_wait_is_silent_when_a_worker_is_only_busy(tmp_path):
         assert done.stderr.count(b"\n") == 1 and b"still ready" in done.stderr, done
         ok(b, "job", "cancel", first)
         ok(b, "job", "cancel", job)
+
+
+def test_a_terminal_does_not_obey_what_a_reason_says(tmp_path):
+    with Broker(tmp_path, echo(name="text.embed")) as b:
+        job = submit(b)
+        with Worker(b) as w:
+            w.fail(w.lease()[0], "permanent", "line 1: \x1b]0;owned\x07\x1b[2J \u009b31m 温度")
+        ours, theirs = pty.openpty()
+        with subprocess.Popen([PROGRAM, "wait", job], stdout=theirs, stderr=theirs,
+                              env=dict(os.environ, PENSTOCK_ENDPOINT=b.clients, NO_COLOR="1")) as wait:
+            os.close(theirs)
+            seen = b""
+            while select.select([ours], [], [], 20)[0]:
+                try:
+                    seen += os.read(ours, 65536)
+                except OSError:  # the other end is closed
+                    break
+            assert wait.wait(30) == 1
+        os.close(ours)
+        shown = seen.decode()
+        assert "owned" in shown and "温度" in shown
+        assert not any(sign in shown for sign in "\x1b\x07\u009b"), seen
+        assert "\x1b]0;owned\x07" in json.loads(ok(b, "job", "show", job, "--json"))["reason"]
