@@ -1,7 +1,8 @@
-/* half.h - 16-bit floats to float32 and back, one number at a time.
+/* half.h - 16-bit floats to float32 and back, and 8-bit ones to float32, one number at a time.
  *
  * bf16 is the upper half of a float32, so widening is exact; narrowing rounds to nearest, ties to
- * even, and keeps NaN a NaN. f16 (IEEE binary16) only ever widens: it is a format of files here.
+ * even, and keeps NaN a NaN. f16 (IEEE binary16) and f8 (E4M3) only ever widen: they are formats of
+ * files here.
  *
  * Units: none.  Owner, memory: none (pure functions).  Errors: none.  Threads: any. */
 #ifndef PENSTOCK_KERNELS_HALF_H
@@ -37,6 +38,15 @@ static inline float float_of_f16(uint16_t h) {
     if (exponent == 31) return float_of_bits(sign | 0x7f800000u | fraction << 13);
     if (exponent != 0) return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
     float small = (float)fraction * 0x1p-24f; /* subnormal: exact in float32 */
+    return sign ? -small : small;
+}
+
+/* Four bits of exponent, three of fraction, no infinities; all ones is a NaN. */
+static inline float float_of_f8e4m3(uint8_t h) {
+    uint32_t sign = (uint32_t)(h & 0x80u) << 24, exponent = (h >> 3) & 15u, fraction = h & 7u;
+    if ((h & 0x7fu) == 0x7fu) return float_of_bits(sign | 0x7fc00000u);
+    if (exponent != 0) return float_of_bits(sign | (exponent + 120) << 23 | fraction << 20);
+    float small = (float)fraction * 0x1p-9f;
     return sign ? -small : small;
 }
 

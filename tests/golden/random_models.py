@@ -14,6 +14,10 @@ Purpose: parity of the forward pass at sizes that divide badly, without any down
     qwen3        heads of 20 (wider than hidden), q and k normed a head
     gemma3       layer_types, windows of 8, two rotary bases, norms before and after each block
     gemma3-linear rotary positions of the full layers divided by 8, layers by their pattern
+    llama-fp8    matrices of fp8 with scales a block, a row, or for all
+    bge          the first token's row at unit length, as modules.json says
+    bert-tokens, bert-classes, xlm-roberta, xlm-roberta-tokens, xlm-roberta-classes
+                 positions that begin after padding, and heads for tokens and for texts; float16
 
 Run:     python3 tests/golden/random_models.py
 
@@ -21,11 +25,12 @@ Writes:  tests/golden/models/NAME/
              config.json, model.safetensors
              cases.jsonl     one JSON array of input ids a line, without padding or special tokens
              expected.f32    for each case, for each position, a row of little-endian float32: the
-                             last hidden state (bert) or the logits (decoders); computed in float32
-                             by eager attention from the weights as stored
-             golden.json     decoders: "prompt" and 128 greedy "new_ids" (no end token stops them),
-                             the smallest distance of the two highest logits on the way, this
-                             script's name and the SHA-256 of config, weights and expected values
+                             last hidden state or the logits, or one row a case: its vector (bge),
+                             its classes; computed in float32 by eager attention from the weights
+                             as stored
+             golden.json     this script's name and the SHA-256 of config, weights and expected
+                             values; decoders: "prompt" and 128 greedy "new_ids" (no end token stops
+                             them), the smallest distance of the two highest logits on the way
 
 Weights are drawn so that attention is peaked and norms matter: products with scale
 1.5 / sqrt(fan-in), norms around 1, biases around 0. Seeds are fixed; two runs gave the same bits.
@@ -92,6 +97,35 @@ GEMMA = {
     "torch_dtype": "bfloat16",
     "vocab_size": 131,
 }
+BERT = {
+    "hidden_act": "gelu",
+    "hidden_size": 36,
+    "intermediate_size": 60,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 40,
+    "model_type": "bert",
+    "num_attention_heads": 3,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "torch_dtype": "float16",
+    "type_vocab_size": 2,
+    "vocab_size": 101,
+}
+XLM_R = {
+    **BERT,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "layer_norm_eps": 1e-5,
+    "model_type": "xlm-roberta",
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+}
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+POOLING = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
 CONFIGS = {
     "bert": {
         "architectures": ["BertModel"],
@@ -226,6 +260,44 @@ CONFIGS = {
         "rope_theta": 1000000.0,
         "sliding_window_pattern": 2,
     },
+    "llama-fp8": {
+        **LLAMA,
+        "hidden_size": 48,
+        "intermediate_size": 72,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "quantization_config": {
+            "activation_scheme": "dynamic",
+            "quant_method": "fp8",
+            "weight_block_size": [16, 32],
+        },
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+        "vocab_size": 131,
+    },
+    "bge": {**BERT, "architectures": ["BertModel"]},
+    "bert-tokens": {
+        **BERT,
+        "architectures": ["BertForTokenClassification"],
+        "id2label": {"0": "O", "1": "B", "2": "I", "3": "E", "4": "S"},
+        "label2id": {"B": 1, "E": 3, "I": 2, "O": 0, "S": 4},
+    },
+    "bert-classes": {
+        **BERT,
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "no", "1": "yes", "2": "open"},
+        "label2id": {"no": 0, "open": 2, "yes": 1},
+    },
+    "xlm-roberta": {**XLM_R, "architectures": ["XLMRobertaModel"]},
+    "xlm-roberta-tokens": {**XLM_R, "architectures": ["XLMRobertaForTokenClassification"]},
+    "xlm-roberta-classes": {
+        **XLM_R,
+        "architectures": ["XLMRobertaForSequenceClassification"],
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+    },
 }
 LENGTHS = {
     "bert": [1, 2, 17, 33, 64],
@@ -233,6 +305,8 @@ LENGTHS = {
     "llama-bf16": [1, 2, 7, 33, 130],
 }
 SHORT = [1, 2, 7, 33]
+ENCODERS = ["bert", "bge", "bert-tokens", "bert-classes", "xlm-roberta", "xlm-roberta-tokens"]
+ENCODERS += ["xlm-roberta-classes"]
 SHARDED = ["mistral"]
 GREEDY = 128
 MARGIN_LEAST = 1e-3
@@ -260,12 +334,81 @@ def make_weights(name, directory, kind):
         for key, tensor in sorted(kind(config).state_dict().items())
         if not (config.tie_word_embeddings and key == "lm_head.weight")
     }
+    if "quantization_config" in config.to_dict():
+        weights = to_fp8(weights, CONFIGS[name]["quantization_config"]["weight_block_size"])
+    if name == "bge":
+        write_json(directory / "modules.json", MODULES)
+        (directory / "1_Pooling").mkdir(exist_ok=True)
+        write_json(directory / "1_Pooling" / "config.json", POOLING)
     if name in SHARDED:
         save_shards(directory, weights)
         return
     path = directory / "model.safetensors"
     safetensors.torch.save_file(weights, path, metadata={"format": "pt"})
     path.chmod(0o644)
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def blow_up(scales, block, shape):
+    """A scale for each element of a matrix."""
+    wide = scales.repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+    return wide[: shape[0], : shape[1]]
+
+
+def to_fp8(weights, block):
+    """Attention in blocks with a scale each, up with one a row, gate and down with one for all."""
+    out = {}
+    for key, tensor in weights.items():
+        out[key] = tensor
+        if "proj" not in key:
+            continue
+        whole = tensor.float()
+        if "attn" in key:
+            rows, columns = (-(-tensor.shape[i] // block[i]) for i in (0, 1))
+            scale = torch.empty(rows, columns)
+            for r in range(rows):
+                for c in range(columns):
+                    part = whole[r * block[0] : (r + 1) * block[0], c * block[1] : (c + 1) * block[1]]
+                    scale[r, c] = part.abs().max() / 448
+            out[key + "_scale_inv"] = scale
+            out[key] = (whole / blow_up(scale, block, tensor.shape)).to(torch.float8_e4m3fn)
+        else:
+            scale = whole.abs().amax(1, keepdim=True) / 448
+            scale = scale if "up_proj" in key else scale.max().reshape(())
+            out[key + "_scale"] = scale
+            out[key] = (whole / scale).to(torch.float8_e4m3fn)
+    return out
+
+
+def load(name, directory, kind):
+    """The model in float32. The reference runs fp8 on a GPU only: widened here, by the definition."""
+    if "quantization_config" not in CONFIGS[name]:
+        return kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    block = CONFIGS[name]["quantization_config"]["weight_block_size"]
+    stored, wide = safetensors.torch.load_file(directory / "model.safetensors"), {}
+    for key, tensor in stored.items():
+        scale = stored.get(key + "_scale")
+        if key + "_scale_inv" in stored:
+            scale = blow_up(stored[key + "_scale_inv"], block, tensor.shape)
+        if "_scale" not in key:
+            wide[key] = tensor.float() * (1.0 if scale is None else scale)
+    config = {key: v for key, v in CONFIGS[name].items() if key != "quantization_config"}
+    config["torch_dtype"] = "float32"
+    model = kind._from_config(kind.config_class(**config), attn_implementation="eager")
+    model.load_state_dict(wide)
+    return model
+
+
+def expected(name, out):
+    """What one case should give: rows of the last hidden state, of logits, or a sentence vector."""
+    if name == "bge":
+        return torch.nn.functional.normalize(out.last_hidden_state[:, 0])
+    if hasattr(out, "logits"):
+        return out.logits if out.logits.dim() == 2 else out.logits[0]
+    return out.last_hidden_state[0]
 
 
 def save_shards(directory, weights):
@@ -279,8 +422,7 @@ def save_shards(directory, weights):
         safetensors.torch.save_file(part, path, metadata={"format": "pt"})
         path.chmod(0o644)
         index["weight_map"].update({key: path.name for key in half})
-    text = json.dumps(index, indent=2) + "\n"
-    (directory / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    write_json(directory / "model.safetensors.index.json", index)
 
 
 def greedy(model, prompt):
@@ -303,7 +445,7 @@ def digest(directory):
     return whole.hexdigest()
 
 
-def make_greedy(name, directory, model):
+def make_greedy(name, model):
     """The first seed whose prompt keeps the least margin to the end."""
     for seed in range(200):
         rng = random.Random(1000 * seed + list(CONFIGS).index(name))
@@ -313,21 +455,13 @@ def make_greedy(name, directory, model):
             break
     else:
         raise SystemExit(f"{name}: no prompt keeps a margin of {MARGIN_LEAST}")
-    golden = {
-        "script": "tests/golden/random_models.py",
-        "sha256": digest(directory),
-        "seed": seed,
-        "margin_min": margin,
-        "prompt": prompt,
-        "new_ids": new_ids,
-    }
-    text = json.dumps(golden, separators=(",", ":")) + "\n"
-    (directory / "golden.json").write_text(text, encoding="utf-8")
+    golden = {"margin_min": margin, "seed": seed, "prompt": prompt, "new_ids": new_ids}
     print(f"{name}: seed {seed}, margin {margin:.4f}, {len(set(new_ids))} different tokens")
+    return golden
 
 
 def make_goldens(name, directory, kind):
-    model = kind.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    model = load(name, directory, kind).eval()
     rng = random.Random(list(CONFIGS).index(name))
     rows = []
     with open(directory / "cases.jsonl", "w", encoding="utf-8", newline="\n") as f:
@@ -336,12 +470,14 @@ def make_goldens(name, directory, kind):
             f.write(json.dumps(ids, separators=(",", ":")) + "\n")
             with torch.no_grad():
                 out = model(torch.tensor([ids]))
-            rows.append((out.last_hidden_state if name == "bert" else out.logits)[0].numpy())
+            rows.append(expected(name, out).numpy())
     rows = np.concatenate(rows).astype("<f4")
     (directory / "expected.f32").write_bytes(rows.tobytes())
     print(f"{name}: {rows.shape}, mean {rows.mean():.3f}, deviation {rows.std():.3f}")
-    if name != "bert":
-        make_greedy(name, directory, model)
+    golden = {} if name in ENCODERS else make_greedy(name, model)
+    golden = {"script": "tests/golden/random_models.py", "sha256": digest(directory), **golden}
+    text = json.dumps(golden, separators=(",", ":")) + "\n"
+    (directory / "golden.json").write_text(text, encoding="utf-8")
 
 
 def main():
@@ -349,8 +485,7 @@ def main():
     for name, config in CONFIGS.items():
         directory = OUT / name
         directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config, indent=2) + "\n"
-        (directory / "config.json").write_text(text, encoding="utf-8")
+        write_json(directory / "config.json", config)
         kind = getattr(transformers, config["architectures"][0])
         make_weights(name, directory, kind)
         make_goldens(name, directory, kind)

@@ -14,6 +14,9 @@
 
 #define BERT "tests/golden/models/bert"
 #define LLAMA "tests/golden/models/llama-tied"
+#define FP8 "tests/golden/models/llama-fp8"
+#define GEMMA "tests/golden/models/gemma3"
+#define XLM_R "tests/golden/models/xlm-roberta"
 #define FIRST_UP "model.layers.0.mlp.up_proj.weight"
 
 static struct scratch scratch;
@@ -228,7 +231,7 @@ struct change {
 };
 static const struct change changes[] = {
     {BERT, "BertModel", "MambaForCausalLM", -ENOTSUP, "MambaForCausalLM",
-     "BertModel, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"},
+     "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"},
     {BERT, "\"architectures\"", "\"x\"", ERR_FIELD, "architectures", "config.json"},
     {BERT, "\"hidden_size\": 48", "\"hidden_size\": 0", ERR_FIELD, "hidden_size", "config.json"},
     {BERT, "\"hidden_size\": 48", "\"hidden_size\": \"48\"", ERR_FIELD, "hidden_size",
@@ -264,6 +267,21 @@ static const struct change changes[] = {
     {LLAMA, "\"rope_theta\": 10000.0", "\"rope_theta\": 0", ERR_FIELD, "rope_theta", "config.json"},
     {LLAMA, "\"vocab_size\": 101", "\"vocab_size\": 101, \"quantization_config\": {}", -ENOTSUP,
      "quantization_config", "config.json"},
+    {FP8, "\"quant_method\": \"fp8\"", "\"quant_method\": \"awq\"", -ENOTSUP, "quantization_config",
+     "awq"},
+    {FP8, "\n      16,", "\n      0,", ERR_FIELD, "weight_block_size", "config.json"},
+    {FP8, "\n      16,", "\n      10,", ERR_FIELD, "q_proj.weight_scale_inv", "blocks of 10 x 32"},
+    {XLM_R, "\"pad_token_id\": 1", "\"pad_token_id\": 39", ERR_FIELD, "pad_token_id", "40"},
+    {GEMMA, "\n    \"full_attention\",", "", ERR_FIELD, "layer_types", "2 words for 3 layers"},
+    {GEMMA, "\n    \"full_attention\",", "\n    \"chunked_attention\",", -ENOTSUP, "layer_types",
+     "chunked_attention"},
+    {GEMMA, "\"sliding_window\": 8", "\"sliding_window\": null", ERR_FIELD, "sliding_window",
+     "layer 0"},
+    {GEMMA, "\"head_dim\": 16", "\"head_dim\": 512", ERR_FIELD, "head_dim", "config.json"},
+    {GEMMA, "\"final_logit_softcapping\": null", "\"final_logit_softcapping\": 30.0", -ENOTSUP,
+     "final_logit_softcapping", "config.json"},
+    {GEMMA, "\"query_pre_attn_scalar\": 24", "\"query_pre_attn_scalar\": 0", ERR_FIELD,
+     "query_pre_attn_scalar", "config.json"},
 };
 
 Test(files, a_config_that_asks_for_what_is_not_there_is_refused_by_name) {
@@ -273,6 +291,20 @@ Test(files, a_config_that_asks_for_what_is_not_there_is_refused_by_name) {
         scratch_replace(&scratch, "config.json", c->from, c->to);
         model_refused(c->code, c->word, c->second);
     }
+}
+
+Test(files, fp8_that_is_not_a_number_is_refused_and_so_are_its_scales) {
+    static const char first_q[] = "model.layers.0.self_attn.q_proj.weight";
+    const float bad = NAN;
+    copy(FP8);
+    scratch_patch(&scratch, "model.safetensors", scratch_tensor_at(&scratch, first_q) + 3, "\377",
+                  1);
+    model_refused(ERR_CORRUPT, first_q, "element 3 is a NaN or an infinity");
+    copy(FP8);
+    scratch_patch(&scratch, "model.safetensors",
+                  scratch_tensor_at(&scratch, "model.layers.1.mlp.up_proj.weight_scale") + 4, &bad,
+                  sizeof bad);
+    model_refused(ERR_CORRUPT, "up_proj.weight_scale", "element 1 is a NaN or an infinity");
 }
 
 Test(files, newer_files_may_give_theta_as_a_rope_parameter) {

@@ -1,5 +1,6 @@
 /* The models against what the reference implementation computed, number by number. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,9 +65,9 @@ static void check_decoder(const char *name) {
     goldens_free(&g);
 }
 
-static const char *const decoders[] = {"llama-tied",   "llama-bf16",   "llama3", "mistral",
-                                       "qwen2",        "distill-qwen", "qwen3",  "gemma3",
-                                       "qwen2-window", "gemma3-linear"};
+static const char *const decoders[] = {"llama-tied",   "llama-bf16",    "llama3",   "mistral",
+                                       "qwen2",        "distill-qwen",  "qwen3",    "gemma3",
+                                       "qwen2-window", "gemma3-linear", "llama-fp8"};
 #define DECODERS (sizeof decoders / sizeof *decoders)
 
 Test(goldens, every_decoder_gives_the_references_logits) {
@@ -108,29 +109,96 @@ Test(goldens, every_decoder_writes_the_references_128_tokens) {
     backends_close(&b);
 }
 
-Test(goldens, a_random_bert_gives_the_references_hidden_states) {
+/* Runs the cases of an encoder one by one: vectors, scores, or hidden states where `hidden`. */
+static size_t run_encoder(struct model *m, const struct goldens *g, bool vectors, float *out) {
+    const struct model_info *info = model_info(m);
+    size_t at = 0;
+    for (uint32_t c = 0; c < g->cases; c++) {
+        uint32_t n = g->begin[c + 1] - g->begin[c], begin[2] = {0, n};
+        const uint32_t *ids = g->ids + g->begin[c];
+        char err[256] = "";
+        int rc;
+        if (info->labels) {
+            rc = model_classify(m, 1, begin, ids, out + at, err, sizeof err);
+            at += (size_t)info->labels * (info->labels_of_tokens ? n : 1);
+        } else if (vectors) {
+            rc = model_embed(m, 1, begin, ids, out + at, err, sizeof err);
+            at += info->dim;
+        } else {
+            rc = model_hidden(m, n, ids, out + at, err, sizeof err);
+            at += (size_t)info->dim * n;
+        }
+        cr_assert_eq(rc, 0, "%s", err);
+    }
+    return at;
+}
+
+static void check_encoder(const char *name, bool vectors) {
     struct goldens g;
     struct help_backends b;
-    goldens_load(&g, RANDOM_MODELS "bert/cases.jsonl", RANDOM_MODELS "bert/expected.f32");
+    char dir[128], ids[160], floats[160];
+    snprintf(dir, sizeof dir, RANDOM_MODELS "%s", name);
+    snprintf(ids, sizeof ids, "%s/cases.jsonl", dir);
+    snprintf(floats, sizeof floats, "%s/expected.f32", dir);
+    goldens_load(&g, ids, floats);
     backends_open(&b);
     for (uint32_t k = 0; k < b.n; k++) {
-        struct model *m = model_must_open(RANDOM_MODELS "bert", b.ops[k], NULL);
-        uint32_t dim = model_info(m)->dim;
-        cr_assert_eq(g.expected_n, (size_t)g.begin[g.cases] * dim);
-        float *got = calloc(g.expected_n, sizeof *got);
-        for (uint32_t c = 0; c < g.cases; c++) {
-            char err[256] = "";
-            cr_assert_eq(model_hidden(m, g.begin[c + 1] - g.begin[c], g.ids + g.begin[c],
-                                      got + (size_t)g.begin[c] * dim, err, sizeof err),
-                         0, "%s", err);
-        }
+        struct model *m = model_must_open(dir, b.ops[k], NULL);
+        float *got = calloc(g.expected_n + 1, sizeof *got);
+        cr_assert_eq(run_encoder(m, &g, vectors, got), g.expected_n, "%s", name);
         double off = worst(got, g.expected, g.expected_n);
-        cr_assert(off < 1e-5, "bert on %s is off by %g", b.name[k], off);
+        cr_assert(off < 1e-5, "%s on %s is off by %g", name, b.name[k], off);
         free(got);
         model_close(m);
     }
     backends_close(&b);
     goldens_free(&g);
+}
+
+Test(goldens, encoders_give_the_references_hidden_states) {
+    check_encoder("bert", false);
+    check_encoder("xlm-roberta", false);
+}
+
+Test(goldens, the_vector_of_a_text_is_what_its_modules_say) {
+    check_encoder("bge", true);
+}
+
+Test(goldens, heads_score_texts_and_tokens_as_the_reference_does) {
+    check_encoder("bert-tokens", false);
+    check_encoder("bert-classes", false);
+    check_encoder("xlm-roberta-tokens", false);
+    check_encoder("xlm-roberta-classes", false);
+}
+
+Test(goldens, texts_scored_together_get_what_each_gets_alone) {
+    static const char *const names[] = {"bert-tokens", "xlm-roberta-classes"};
+    struct ops *ops = help_open_best(0);
+    for (int i = 0; i < 2; i++) {
+        char dir[128], ids[160], floats[160], err[256] = "";
+        struct goldens g;
+        snprintf(dir, sizeof dir, RANDOM_MODELS "%s", names[i]);
+        snprintf(ids, sizeof ids, "%s/cases.jsonl", dir);
+        snprintf(floats, sizeof floats, "%s/expected.f32", dir);
+        goldens_load(&g, ids, floats);
+        struct model *m = model_must_open(dir, ops, &(struct model_config){.rows_max = 40});
+        float *alone = calloc(g.expected_n, sizeof *alone);
+        float *together = calloc(g.expected_n, sizeof *together);
+        run_encoder(m, &g, false, alone);
+        cr_assert_eq(model_classify(m, g.cases, g.begin, g.ids, together, err, sizeof err), 0, "%s",
+                     err);
+        cr_assert_arr_eq(alone, together, g.expected_n * sizeof *alone, "%s", names[i]);
+        free(alone);
+        free(together);
+        model_close(m);
+        goldens_free(&g);
+    }
+    struct model *plain = model_must_open(RANDOM_MODELS "bert", ops, NULL);
+    char err[256] = "";
+    cr_assert_eq(model_classify(plain, 0, (uint32_t[]){0}, NULL, NULL, err, sizeof err), -EINVAL);
+    cr_assert(strstr(err, "no classes"), "%s", err);
+    model_close(plain);
+    ops_close(ops);
 }
 
 Test(goldens, minilm_agrees_with_the_reference_on_fifty_sentences) {

@@ -16,33 +16,77 @@
     .kind = MODEL_DECODER, .norm = OPS_RMSNORM, .eps_key = "rms_norm_eps", .eps = 1e-6,            \
     .gated = true, .rope = true, .prefix = {""}
 
+#define ENCODER_NAMES                                                                              \
+    .embed = "embeddings.word_embeddings", .positions = "embeddings.position_embeddings",          \
+    .types = "embeddings.token_type_embeddings", .embed_norm = "embeddings.LayerNorm",             \
+    .q = "encoder.layer.%u.attention.self.query", .k = "encoder.layer.%u.attention.self.key",      \
+    .v = "encoder.layer.%u.attention.self.value", .o = "encoder.layer.%u.attention.output.dense",  \
+    .attn_out = "encoder.layer.%u.attention.output.LayerNorm",                                     \
+    .up = "encoder.layer.%u.intermediate.dense", .down = "encoder.layer.%u.output.dense",          \
+    .mlp_out = "encoder.layer.%u.output.LayerNorm"
+#define ENCODER                                                                                    \
+    .kind = MODEL_ENCODER, .norm = OPS_LAYERNORM, .eps_key = "layer_norm_eps", .eps = 1e-12,       \
+    .post_norm = true, .qkv_bias = ARCH_BIAS_ALWAYS, .o_bias = ARCH_BIAS_ALWAYS,                   \
+    .mlp_bias = ARCH_BIAS_ALWAYS
+
 static const struct arch rows[] = {
+    {.name = "BertModel", ENCODER, .prefix = {"", "bert."}, .names = {ENCODER_NAMES}},
     {
-        .name = "BertModel",
-        .kind = MODEL_ENCODER,
-        .norm = OPS_LAYERNORM,
-        .eps_key = "layer_norm_eps",
-        .eps = 1e-12,
-        .post_norm = true,
-        .qkv_bias = ARCH_BIAS_ALWAYS,
-        .o_bias = ARCH_BIAS_ALWAYS,
-        .mlp_bias = ARCH_BIAS_ALWAYS,
-        .prefix = {"", "bert."},
-        .names =
-            {
-                .embed = "embeddings.word_embeddings",
-                .positions = "embeddings.position_embeddings",
-                .types = "embeddings.token_type_embeddings",
-                .embed_norm = "embeddings.LayerNorm",
-                .q = "encoder.layer.%u.attention.self.query",
-                .k = "encoder.layer.%u.attention.self.key",
-                .v = "encoder.layer.%u.attention.self.value",
-                .o = "encoder.layer.%u.attention.output.dense",
-                .attn_out = "encoder.layer.%u.attention.output.LayerNorm",
-                .up = "encoder.layer.%u.intermediate.dense",
-                .down = "encoder.layer.%u.output.dense",
-                .mlp_out = "encoder.layer.%u.output.LayerNorm",
-            },
+        .name = "BertForTokenClassification",
+        ENCODER,
+        .prefix = {"bert."},
+        .of_tokens = true,
+        .names = {ENCODER_NAMES, .classes = "/classifier"},
+    },
+    {
+        .name = "BertForSequenceClassification",
+        ENCODER,
+        .prefix = {"bert."},
+        .names = {ENCODER_NAMES, .pooler = "pooler.dense", .classes = "/classifier"},
+    },
+    {
+        .name = "RobertaModel",
+        ENCODER,
+        .after_padding = true,
+        .prefix = {"", "roberta."},
+        .names = {ENCODER_NAMES},
+    },
+    {
+        .name = "RobertaForTokenClassification",
+        ENCODER,
+        .after_padding = true,
+        .prefix = {"roberta."},
+        .of_tokens = true,
+        .names = {ENCODER_NAMES, .classes = "/classifier"},
+    },
+    {
+        .name = "RobertaForSequenceClassification",
+        ENCODER,
+        .after_padding = true,
+        .prefix = {"roberta."},
+        .names = {ENCODER_NAMES, .pooler = "/classifier.dense", .classes = "/classifier.out_proj"},
+    },
+    {
+        .name = "XLMRobertaModel",
+        ENCODER,
+        .after_padding = true,
+        .prefix = {"", "roberta."},
+        .names = {ENCODER_NAMES},
+    },
+    {
+        .name = "XLMRobertaForTokenClassification",
+        ENCODER,
+        .after_padding = true,
+        .prefix = {"roberta."},
+        .of_tokens = true,
+        .names = {ENCODER_NAMES, .classes = "/classifier"},
+    },
+    {
+        .name = "XLMRobertaForSequenceClassification",
+        ENCODER,
+        .after_padding = true,
+        .prefix = {"roberta."},
+        .names = {ENCODER_NAMES, .pooler = "/classifier.dense", .classes = "/classifier.out_proj"},
     },
     {
         .name = "LlamaForCausalLM",
@@ -109,6 +153,10 @@ const struct arch *arch_find(const char *name) {
 bool arch_tensor_name(char *out, size_t out_bytes, const char *prefix, const char *pattern,
                       uint32_t layer, const char *suffix) {
     const char *hole = strstr(pattern, "%u");
+    if (*pattern == '/') {
+        prefix = "";
+        pattern++;
+    }
     int n;
     if (hole)
         n = snprintf(out, out_bytes, "%s%.*s%u%s%s", prefix, (int)(hole - pattern), pattern, layer,

@@ -30,13 +30,14 @@ enum arch_window {
     ARCH_WINDOW_PATTERN /* all but each sliding_window_pattern-th */
 };
 
-/* Names without ".weight" and ".bias"; %u stands for the layer. NULL: the family has none.
- * attn_in and mlp_in norm what goes into a block, attn_out and mlp_out what comes out of it (or,
- * with post_norm, its sum with the residual stream). */
+/* Names without ".weight" and ".bias"; %u stands for the layer, a leading slash for "without the
+ * prefix". NULL: the family has none. attn_in and mlp_in norm what goes into a block, attn_out and
+ * mlp_out what comes out of it (or, with post_norm, its sum with the residual stream). */
 struct arch_names {
     const char *embed, *positions, *types, *embed_norm, *final_norm, *head;
     const char *q, *k, *v, *o, *q_norm, *k_norm, *attn_in, *attn_out;
     const char *gate, *up, *down, *mlp_in, *mlp_out;
+    const char *pooler, *classes; /* heads of encoders: dense with tanh, then the classes */
 };
 
 struct arch {
@@ -49,7 +50,9 @@ struct arch {
     bool post_norm;      /* each norm follows its residual sum; else it belongs to its block */
     const char *act_key; /* of config.json; NULL: hidden_act */
     bool gated;          /* MLP: down(act(gate x) * up x); else down(act(up x)) */
-    bool rope;           /* else learned positions */
+    bool rope;           /* else learned positions, */
+    bool after_padding;  /* whose first row is the one after pad_token_id */
+    bool of_tokens;      /* the classes are those of each token; else of the text's first */
     double rope_theta;   /* without that key; 0: 10000 */
     const char *local_theta_key; /* layers with a window rotate by a base of their own; NULL: not */
     enum arch_window window;

@@ -10,6 +10,7 @@
 #include "base/json.h"
 
 #define JSON_BYTES_MAX (4u * 1024u * 1024u)
+#define LABELS_MAX 4096u
 
 /* One JSON file of the directory, with what its messages need. */
 struct file {
@@ -62,7 +63,7 @@ static int read_arch(struct config *c, const struct file *f) {
         return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: architectures: missing", f->path);
     c->arch = arch_find(name);
     if (c->arch) return 0;
-    char known[256] = "";
+    char known[512] = "";
     const struct arch *a;
     for (uint32_t i = 0, used = 0; (a = arch_at(i)) && used < sizeof known; i++)
         used +=
@@ -127,6 +128,12 @@ static int read_sizes(struct config *c, const struct file *f) {
                        "%s: head_dim %u is odd: it cannot be rotated", f->path, c->head_dim);
     if (c->arch->names.types && (rc = need_u32(f, "type_vocab_size", 1, 1024, &c->types)) != 0)
         return rc;
+    c->positions = c->context;
+    c->padding = c->arch->after_padding ? json_int(json_get(f->root, "pad_token_id"), 1) : -1;
+    if (c->padding + 1 >= c->context || c->padding < -1)
+        return err_set(f->err, f->err_bytes, ERR_FIELD,
+                       "%s: pad_token_id: leaves none of %u positions", f->path, c->context);
+    c->context -= (uint32_t)(c->padding + 1);
     c->eps = json_real(json_get(f->root, c->arch->eps_key), c->arch->eps);
     if (!(c->eps > 0 && c->eps < 1))
         return err_set(f->err, f->err_bytes, ERR_FIELD, "%s: %s: not between 0 and 1", f->path,
@@ -224,6 +231,25 @@ static int read_scales(struct config *c, const struct file *f) {
     return 0;
 }
 
+/* Weights of fp8 with scales beside them; whatever else is quantized is refused by its method. */
+static int read_quantization(struct config *c, const struct file *f) {
+    const struct json *q = json_get(f->root, "quantization_config");
+    const struct json *block = json_get(q, "weight_block_size");
+    const char *method = json_str(json_get(q, "quant_method"));
+    c->fp8_block[0] = c->fp8_block[1] = 128;
+    if (json_kind(q) == JSON_NULL) return 0;
+    if (!method || (strcmp(method, "fp8") != 0 && strcmp(method, "fbgemm_fp8") != 0))
+        return refuse(f, "quantization_config", method ? method : "a quantized model");
+    for (uint32_t i = 0; i < 2 && json_kind(block) != JSON_NULL; i++) {
+        int64_t side = json_int(json_at(block, i), 0);
+        if (side < 1 || side > 1 << 20)
+            return err_set(f->err, f->err_bytes, ERR_FIELD,
+                           "%s: quantization_config: weight_block_size: not two sizes", f->path);
+        c->fp8_block[i] = (uint32_t)side;
+    }
+    return 0;
+}
+
 static int read_features(struct config *c, const struct file *f) {
     const struct arch *a = c->arch;
     bool attention = json_bool(json_get(f->root, "attention_bias"), false);
@@ -240,9 +266,19 @@ static int read_features(struct config *c, const struct file *f) {
         return refuse(f, "use_bidirectional_attention", "true");
     if (json_kind(json_get(f->root, "final_logit_softcapping")) != JSON_NULL)
         return refuse(f, "final_logit_softcapping", NULL);
-    if (json_kind(json_get(f->root, "quantization_config")) != JSON_NULL)
-        return refuse(f, "quantization_config", "a quantized model");
-    return 0;
+    return read_quantization(c, f);
+}
+
+/* How many classes the head has: as many as id2label names. */
+static int read_labels(struct config *c, const struct file *f) {
+    const struct json *names = json_get(f->root, "id2label");
+    if (!c->arch->names.classes) return 0;
+    c->labels = (uint32_t)(json_len(names) ? json_len(names) : 2);
+    int rc = want_u32(f, "num_labels", 1, LABELS_MAX, &c->labels);
+    if (rc == 0 && c->labels > LABELS_MAX)
+        rc = err_set(f->err, f->err_bytes, ERR_LIMIT, "%s: id2label: %u classes, the limit is %u",
+                     f->path, c->labels, LABELS_MAX);
+    return rc;
 }
 
 /* One id or a list of them. */
@@ -358,7 +394,7 @@ int config_load(struct config *out, const char *dir, char *err, size_t err_bytes
     if ((rc = read_arch(out, &f)) == 0 && (rc = read_sizes(out, &f)) == 0 &&
         (rc = read_act(out, &f)) == 0 && (rc = read_positions(out, &f)) == 0 &&
         (rc = read_windows(out, &f)) == 0 && (rc = read_scales(out, &f)) == 0 &&
-        (rc = read_features(out, &f)) == 0)
+        (rc = read_features(out, &f)) == 0 && (rc = read_labels(out, &f)) == 0)
         rc = out->arch->kind == MODEL_ENCODER ? read_sentences(out, &f) : read_ends(out, &f);
     json_free(f.root);
     return rc;

@@ -28,7 +28,11 @@ struct config {
     uint32_t window;                         /* keys that the others see; 0: every layer sees all */
     bool windowed[CONFIG_LAYERS_MAX];
     bool qkv_bias, o_bias, mlp_bias;
+    uint32_t fp8_block[2]; /* rows and columns that share a scale */
     /* Encoders. */
+    uint32_t positions;    /* rows of the table; the first `padding + 1` are no token's */
+    int64_t padding;       /* the id that has no position and takes that row; -1: none has */
+    uint32_t labels;       /* classes of the head; 0: no head */
     uint32_t text_context; /* at most context */
     enum ops_pool pool;    /* mean, when the directory has no modules.json */
     bool normalize;        /* true, when it has none */

@@ -37,6 +37,8 @@ static void fill_info(struct model *m) {
                                   .head_dim = c->head_dim,
                                   .context = decoder ? m->decoder.context : c->context,
                                   .text_context = c->text_context,
+                                  .labels = c->labels,
+                                  .labels_of_tokens = c->arch->of_tokens,
                                   .kv_tokens = m->decoder.pool.pages * KVPOOL_PAGE_TOKENS,
                                   .kv_page_tokens = KVPOOL_PAGE_TOKENS,
                                   .seqs_max = decoder ? m->decoder.forward.seqs_max : 0,
@@ -113,6 +115,15 @@ int model_embed(struct model *m, uint32_t n_seq, const uint32_t *begin, const ui
     int rc = need_kind(m, MODEL_ENCODER, err, err_bytes);
     if (rc == 0 && n_seq > 0) rc = model_check_ids(m, begin[n_seq], ids, err, err_bytes);
     return rc ? rc : encoder_embed(&m->encoder, n_seq, begin, ids, out, err, err_bytes);
+}
+
+int model_classify(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
+                   float *out, char *err, size_t err_bytes) {
+    int rc = need_kind(m, MODEL_ENCODER, err, err_bytes);
+    if (rc == 0 && m->config.labels == 0)
+        rc = err_set(err, err_bytes, -EINVAL, "%s has no classes", m->config.arch->name);
+    if (rc == 0 && n_seq > 0) rc = model_check_ids(m, begin[n_seq], ids, err, err_bytes);
+    return rc ? rc : encoder_classify(&m->encoder, n_seq, begin, ids, out, err, err_bytes);
 }
 
 int model_hidden(struct model *m, uint32_t rows, const uint32_t *ids, float *out, char *err,

@@ -36,6 +36,8 @@ struct model_info {
     uint32_t vocab, dim, layers, heads, kv_heads, head_dim;
     uint32_t context; /* the longest sequence; decoders: what the KV pool holds, if that is less */
     uint32_t text_context; /* encoders: max_seq_length of sentence_bert_config, else context */
+    uint32_t labels;       /* classes of an encoder's head; 0: it has none */
+    bool labels_of_tokens; /* they are those of each token, not of the text */
     uint32_t kv_tokens, kv_page_tokens; /* decoders: size of the KV pool and of its pages */
     uint32_t seqs_max;                  /* decoders: sequences of one step */
     uint64_t parameters;
@@ -56,6 +58,10 @@ int model_check_ids(const struct model *m, uint32_t n, const uint32_t *ids, char
  * refused. */
 int model_embed(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
                 float *out, char *err, size_t err_bytes);
+/* Encoders with a head: the scores (before any softmax) of its classes, [n_seq][labels], or
+ * [rows][labels] where it sorts tokens. As model_embed otherwise; -EINVAL without a head. */
+int model_classify(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
+                   float *out, char *err, size_t err_bytes);
 /* Encoders, for tests: the last hidden state [rows][dim] of one sequence. */
 int model_hidden(struct model *m, uint32_t rows, const uint32_t *ids, float *out, char *err,
                  size_t err_bytes);

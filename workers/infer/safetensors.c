@@ -24,6 +24,7 @@ struct safetensors {
     uint32_t shards;
     struct tensor *tensor; /* [count], sorted by name once all shards are read */
     uint32_t count, cap;
+    char *index; /* NULL: a single file */
 };
 
 static const struct {
@@ -257,6 +258,8 @@ int safetensors_open(struct safetensors **out, const char *dir, char *err, size_
     }
     if (access(single, F_OK) != 0 && access(index, F_OK) == 0) {
         rc = index_open(s, dir, index, err, err_bytes);
+        s->index = index;
+        index = NULL;
     } else {
         rc = shard_open(s, single, err, err_bytes);
         single = NULL;
@@ -282,6 +285,7 @@ void safetensors_close(struct safetensors *s) {
     if (!s) return;
     for (uint32_t i = 0; i < s->count; i++) free(s->tensor[i].name);
     free(s->tensor);
+    free(s->index);
     for (uint32_t i = 0; i < s->shards; i++) {
         file_unmap(&s->shard[i].map);
         free(s->shard[i].path);
@@ -304,4 +308,8 @@ const struct tensor *safetensors_find(const struct safetensors *s, const char *n
 
 const char *safetensors_path(const struct safetensors *s, const struct tensor *t) {
     return s->shard[t->shard].path;
+}
+
+const char *safetensors_where(const struct safetensors *s) {
+    return s->index ? s->index : s->shard[0].path;
 }

@@ -42,5 +42,7 @@ const struct tensor *safetensors_find(const struct safetensors *s,
                                       const char *name); /* NULL: absent */
 /* The file that holds it, for messages. */
 const char *safetensors_path(const struct safetensors *s, const struct tensor *t);
+/* The file that names them all, the index where there is one. */
+const char *safetensors_where(const struct safetensors *s);
 
 #endif

@@ -8,8 +8,8 @@
 #include "base/err.h"
 #include "kernels/source.h"
 #include "workers/infer/safetensors.h"
+#include "workers/infer/tensor_values.h"
 
-#define SCAN_BLOCK 4096u
 #define SHAPE_CHARS (TENSOR_RANK_MAX * 22u + 3u)
 
 /* One load: what every step needs. */
@@ -23,50 +23,6 @@ struct load {
     char *err;
     size_t err_bytes;
 };
-
-static int dtype_of(const struct tensor *t, enum dtype *out) {
-    if (strcmp(t->type, "F32") == 0)
-        *out = DTYPE_F32;
-    else if (strcmp(t->type, "F16") == 0)
-        *out = DTYPE_F16;
-    else if (strcmp(t->type, "BF16") == 0)
-        *out = DTYPE_BF16;
-    else
-        return -ENOTSUP;
-    return 0;
-}
-
-/* Index of the first element whose exponent is all ones (a NaN or an infinity), or n. */
-static uint64_t scan32(const uint32_t *v, uint64_t n, uint32_t exponent) {
-    for (uint64_t at = 0; at < n; at += SCAN_BLOCK) {
-        uint64_t end = n - at < SCAN_BLOCK ? n : at + SCAN_BLOCK;
-        uint32_t bad = 0;
-        for (uint64_t i = at; i < end; i++) bad |= (v[i] & exponent) == exponent;
-        for (uint64_t i = at; bad && i < end; i++)
-            if ((v[i] & exponent) == exponent) return i;
-    }
-    return n;
-}
-
-static uint64_t scan16(const uint16_t *v, uint64_t n, uint16_t exponent) {
-    for (uint64_t at = 0; at < n; at += SCAN_BLOCK) {
-        uint64_t end = n - at < SCAN_BLOCK ? n : at + SCAN_BLOCK;
-        uint16_t bad = 0;
-        for (uint64_t i = at; i < end; i++) bad |= (v[i] & exponent) == exponent;
-        for (uint64_t i = at; bad && i < end; i++)
-            if ((v[i] & exponent) == exponent) return i;
-    }
-    return n;
-}
-
-static uint64_t first_not_finite(const struct tensor *t, enum dtype dtype) {
-    switch (dtype) {
-    case DTYPE_F32: return scan32(t->data, t->elements, 0x7f800000u);
-    case DTYPE_F16: return scan16(t->data, t->elements, 0x7c00u);
-    case DTYPE_BF16: return scan16(t->data, t->elements, 0x7f80u);
-    default: return t->elements;
-    }
-}
 
 /* "[30522, 384]" */
 static void shape_text(const uint64_t *shape, uint32_t rank, char out[SHAPE_CHARS]) {
@@ -85,8 +41,8 @@ static int need(struct load *l, const char *pattern, uint32_t layer, const char 
         return err_set(l->err, l->err_bytes, ERR_LIMIT, "a tensor's name is too long");
     const struct tensor *t = safetensors_find(l->st, name);
     if (!t)
-        return err_set(l->err, l->err_bytes, ERR_FIELD, "tensor %s: missing, a %s has one", name,
-                       l->c->arch->name);
+        return err_set(l->err, l->err_bytes, ERR_FIELD, "%s: tensor %s: missing, a %s has one",
+                       safetensors_where(l->st), name, l->c->arch->name);
     const char *path = safetensors_path(l->st, t);
     if (t->rank != (d1 ? 2 : 1) || t->shape[0] != d0 || (d1 && t->shape[1] != d1)) {
         uint64_t asked[] = {d0, d1};
@@ -96,11 +52,12 @@ static int need(struct load *l, const char *pattern, uint32_t layer, const char 
                        "%s: tensor %s: shape %s, config.json asks for %s", path, name, found,
                        wanted);
     }
-    if (dtype_of(t, dtype) != 0)
+    if (tensor_dtype(t, dtype) != 0 || (*dtype == DTYPE_F8E4M3 && !d1))
         return err_set(l->err, l->err_bytes, -ENOTSUP,
-                       "%s: tensor %s: dtype %s; weights are F32, F16 or BF16", path, name,
-                       t->type);
-    uint64_t bad = first_not_finite(t, *dtype);
+                       "%s: tensor %s: dtype %s; weights are F32, F16 or BF16, those of a matrix"
+                       " may be F8_E4M3",
+                       path, name, t->type);
+    uint64_t bad = tensor_first_not_finite(t, *dtype);
     if (bad != t->elements)
         return err_set(l->err, l->err_bytes, ERR_CORRUPT,
                        "%s: tensor %s: element %" PRIu64 " is a NaN or an infinity", path, name,
@@ -156,36 +113,76 @@ static int take_norm(struct load *l, const char *pattern, uint32_t layer,
     return rc;
 }
 
-static int take_matrix(struct load *l, const char *pattern, uint32_t layer, uint32_t n, uint32_t k,
-                       struct weight *out) {
+/* A matrix to be packed: in the file, or widened from fp8. */
+struct source {
     const struct tensor *t;
     enum dtype dtype;
-    int rc = need(l, pattern, layer, ".weight", n, k, &t, &dtype);
-    return rc ? rc
-              : l->ops->weight_pack(l->ops, out, n, k, t->data, dtype, l->want, l->err,
-                                    l->err_bytes);
+    const void *data;
+    float *wide; /* NULL: in the file */
+};
+
+static int find_matrix(struct load *l, const char *pattern, uint32_t layer, uint32_t n, uint32_t k,
+                       struct source *s) {
+    *s = (struct source){0};
+    int rc = need(l, pattern, layer, ".weight", n, k, &s->t, &s->dtype);
+    if (rc != 0) return rc;
+    s->data = s->t->data;
+    if (s->dtype != DTYPE_F8E4M3) return 0;
+    rc = tensor_widen(&s->wide, l->st, s->t, l->c->fp8_block, l->err, l->err_bytes);
+    s->dtype = DTYPE_F32;
+    s->data = s->wide;
+    return rc;
+}
+
+/* Done with a source: what was widened goes, unless the packed weight borrows it. */
+static int drop_source(struct load *l, struct source *s, const struct weight *packed, int rc) {
+    if (!s->wide) return rc;
+    if (packed->data != s->wide) {
+        free(s->wide);
+        return rc;
+    }
+    float **grown = realloc(l->w->kept, (l->w->n_kept + 1) * sizeof *grown);
+    if (grown) {
+        l->w->kept = grown;
+        grown[l->w->n_kept++] = s->wide;
+        return rc;
+    }
+    free(s->wide);
+    return no_memory(l, s->t->bytes);
+}
+
+static int take_matrix(struct load *l, const char *pattern, uint32_t layer, uint32_t n, uint32_t k,
+                       struct weight *out) {
+    struct source s;
+    int rc = find_matrix(l, pattern, layer, n, k, &s);
+    if (rc == 0)
+        rc = l->ops->weight_pack(l->ops, out, n, k, s.data, s.dtype, l->want, l->err, l->err_bytes);
+    return drop_source(l, &s, out, rc);
 }
 
 /* Several matrices over the same input, in one packed weight. */
 static int take_matrices(struct load *l, const char *const *pattern, const uint32_t *n,
                          uint32_t parts, uint32_t layer, bool pair, struct weight *out) {
-    const struct tensor *t[3];
-    const void *source[3];
-    enum dtype dtype[3];
-    for (uint32_t i = 0; i < parts; i++) {
-        int rc = need(l, pattern[i], layer, ".weight", n[i], l->c->dim, &t[i], &dtype[i]);
-        if (rc != 0) return rc;
-        source[i] = t[i]->data;
-        if (dtype[i] != dtype[0])
-            return err_set(l->err, l->err_bytes, -ENOTSUP,
-                           "tensor %s is %s, %s is %s: they must agree", t[i]->name, t[i]->type,
-                           t[0]->name, t[0]->type);
+    struct source s[3] = {0};
+    const void *data[3];
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < parts; i++) {
+        rc = find_matrix(l, pattern[i], layer, n[i], l->c->dim, &s[i]);
+        data[i] = s[i].data;
+        if (rc == 0 && s[i].dtype != s[0].dtype)
+            rc = err_set(l->err, l->err_bytes, -ENOTSUP,
+                         "%s: tensor %s is %s, %s is %s: they must agree",
+                         safetensors_path(l->st, s[i].t), s[i].t->name, s[i].t->type, s[0].t->name,
+                         s[0].t->type);
     }
-    if (pair)
-        return l->ops->weight_pack_pair(l->ops, out, n[0], l->c->dim, source[0], source[1],
-                                        dtype[0], l->want, l->err, l->err_bytes);
-    return l->ops->weight_pack_stack(l->ops, out, parts, n, l->c->dim, source, dtype[0], l->want,
-                                     l->err, l->err_bytes);
+    if (rc == 0 && pair)
+        rc = l->ops->weight_pack_pair(l->ops, out, n[0], l->c->dim, data[0], data[1], s[0].dtype,
+                                      l->want, l->err, l->err_bytes);
+    else if (rc == 0)
+        rc = l->ops->weight_pack_stack(l->ops, out, parts, n, l->c->dim, data, s[0].dtype, l->want,
+                                       l->err, l->err_bytes);
+    for (uint32_t i = 0; i < parts; i++) rc = drop_source(l, &s[i], out, rc);
+    return rc;
 }
 
 static int take_table(struct load *l, const char *pattern, uint32_t rows, void **out) {
@@ -195,9 +192,10 @@ static int take_table(struct load *l, const char *pattern, uint32_t rows, void *
     int rc = need(l, pattern, 0, ".weight", rows, l->c->dim, &t, &dtype);
     if (rc != 0) return rc;
     if (pattern == l->c->arch->names.embed) l->w->embed_dtype = dtype;
-    if (dtype != l->w->embed_dtype)
+    if (dtype != l->w->embed_dtype || dtype == DTYPE_F8E4M3)
         return err_set(l->err, l->err_bytes, -ENOTSUP,
-                       "tensor %s is %s: the embedding tables must agree", t->name, t->type);
+                       "%s: tensor %s is %s: the embedding tables must agree and be no fp8",
+                       safetensors_path(l->st, t), t->name, t->type);
     *out = l->ops->alloc(l->ops, t->bytes);
     if (!*out) return no_memory(l, t->bytes);
     l->ops->upload(l->ops, *out, t->data, t->bytes);
@@ -233,6 +231,19 @@ static int take_layer(struct load *l, uint32_t i, struct weights_layer *w) {
     return take_bias(l, c->mlp_bias, names->down, c->dim, i, &w->down_bias);
 }
 
+/* The head of an encoder that sorts texts or their tokens. */
+static int take_classes(struct load *l) {
+    const struct arch_names *names = &l->c->arch->names;
+    struct weights *w = l->w;
+    uint32_t dim = l->c->dim;
+    int rc = 0;
+    if (names->pooler && ((rc = take_matrix(l, names->pooler, 0, dim, dim, &w->pooler)) != 0 ||
+                          (rc = take_bias(l, true, names->pooler, dim, 0, &w->pooler_bias)) != 0))
+        return rc;
+    if ((rc = take_matrix(l, names->classes, 0, l->c->labels, dim, &w->classes)) != 0) return rc;
+    return take_bias(l, true, names->classes, l->c->labels, 0, &w->classes_bias);
+}
+
 /* The first prefix under which the embedding is found; the first of all when none fits. */
 static const char *prefix_of(const struct arch *a, const struct safetensors *st) {
     char name[256];
@@ -253,7 +264,7 @@ int weights_load(struct weights *w, struct ops *ops, const struct safetensors *s
     if (!w->layer)
         rc = no_memory(&l, c->layers * sizeof *w->layer);
     else if ((rc = take_table(&l, names->embed, c->vocab, &w->embed)) == 0 &&
-             (rc = take_table(&l, names->positions, c->context, &w->positions)) == 0 &&
+             (rc = take_table(&l, names->positions, c->positions, &w->positions)) == 0 &&
              (rc = take_table(&l, names->types, c->types, &w->types)) == 0 &&
              (rc = take_norm(&l, names->embed_norm, 0, &w->embed_norm)) == 0)
         rc = take_norm(&l, names->final_norm, 0, &w->final_norm);
@@ -263,6 +274,7 @@ int weights_load(struct weights *w, struct ops *ops, const struct safetensors *s
         rc = take_matrix(&l, c->tied ? names->embed : names->head, 0, c->vocab, c->dim, &w->head);
         if (c->tied) w->parameters = before; /* counted with the embedding */
     }
+    if (rc == 0 && names->classes) rc = take_classes(&l);
     if (rc != 0) weights_fini(w);
     return rc;
 }
@@ -291,7 +303,13 @@ void weights_fini(struct weights *w) {
         }
         for (uint32_t k = 0; k < sizeof vectors / sizeof *vectors; k++) drop(ops, vectors[k]);
     }
-    if (w->head.n) ops->weight_free(ops, &w->head);
+    struct weight *heads[] = {&w->head, &w->pooler, &w->classes};
+    for (uint32_t i = 0; i < 3; i++)
+        if (heads[i]->n) ops->weight_free(ops, heads[i]);
+    drop(ops, w->pooler_bias);
+    drop(ops, w->classes_bias);
+    for (uint32_t i = 0; i < w->n_kept; i++) free(w->kept[i]);
+    free(w->kept);
     drop(ops, w->embed);
     drop(ops, w->positions);
     drop(ops, w->types);

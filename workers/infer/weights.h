@@ -2,7 +2,8 @@
  *
  * Every tensor that the architecture names is looked up, its shape compared with config.json, its
  * values scanned (a NaN or an infinity refuses the model, naming the tensor), and packed. Gains,
- * biases and embedding tables are uploaded; matrices go through ops->weight_pack.
+ * biases and embedding tables are uploaded; matrices go through ops->weight_pack, those of fp8
+ * widened before.
  *
  * Units: elements.  Owner: weights_load fills what weights_fini frees, partly loaded too; matrices
  * may borrow from the safetensors until then.  Memory: the packed weights.
@@ -34,8 +35,12 @@ struct weights {
     enum dtype embed_dtype; /* of all three */
     struct weights_norm embed_norm, final_norm; /* gamma NULL: none */
     struct weight head;                         /* [vocab][dim]; n 0: none */
-    struct weights_layer *layer;                /* [layers] */
+    struct weight pooler, classes;              /* [dim][dim], [labels][dim]; n 0: none */
+    float *pooler_bias, *classes_bias;
+    struct weights_layer *layer; /* [layers] */
     uint32_t layers;
+    float **kept; /* [n_kept] matrices widened from fp8, which packed ones borrow */
+    uint32_t n_kept;
     uint64_t parameters; /* elements of the tensors that were taken */
 };
 
