@@ -85,7 +85,7 @@ LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/l
 
 # --- targets --------------------------------------------------------------------------------------
 .DEFAULT_GOAL := all
-.PHONY: help all setup run test test-programs sim crash powerloss countdown soak lint everything layers format fuzz fuzz-programs \
+.PHONY: help all setup run test test-programs sim crash powerloss countdown soak parity lint everything layers format fuzz fuzz-programs \
         install clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -133,6 +133,9 @@ soak: all ## load without kills: memory and files stay flat; MINUTES=N (10)
 
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench: a table, and build/bench/NAME.json
 	$(Q)PENSTOCK_BIN=$(abspath $(B)/bin) PENSTOCK_COMMIT=$$(git describe --always --dirty) $< $(ARGS)
+
+parity: $(B)/bench/parity ## models against their reference's numbers: a table, and build/bench/parity.json
+	@$<
 
 lint: layers ## check format, layers, Python, manual pages, and that neither gcc nor clang has a warning
 	@ops/setup test lint

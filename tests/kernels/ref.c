@@ -289,3 +289,17 @@ Test(ref, an_unknown_backend_is_refused_by_name) {
     cr_assert(strstr(err, "quantum") && !none, "%s", err);
     ops_close(NULL);
 }
+
+Test(ref, every_float8_is_its_sign_exponent_and_fraction) {
+    for (uint32_t h = 0; h < 256; h++) {
+        int exponent = (int)(h >> 3 & 15), fraction = (int)(h & 7);
+        double size = exponent ? ldexp(8 + fraction, exponent - 10) : ldexp(fraction, -9);
+        float got = float_of_f8e4m3((uint8_t)h);
+        if ((h & 127) == 127)
+            cr_assert(isnan(got));
+        else
+            cr_assert(!(got < 0) == (h < 128 || (h & 127) == 0) && (double)fabsf(got) == size,
+                      "%u is %g", h, (double)got);
+    }
+    cr_assert_eq(float_of_f8e4m3(0x7e), 448.0f);
+}

@@ -19,14 +19,14 @@
 #define PROMPT_ARENA_BYTES (256u * 1024u * 1024u)
 
 struct options {
-    const char *dir, *prompt, *backend;
+    const char *dir, *prompt, *device;
     uint64_t max_tokens, seed, top_k, threads;
     double temperature, top_p;
     struct bytes stop[GEN_STOPS_MAX];
     uint32_t n_stop;
     bool json;
 };
-enum { OPT_SEED = 256, OPT_TOP_K, OPT_TOP_P, OPT_BACKEND, OPT_THREADS, OPT_JSON, OPT_STOP };
+enum { OPT_SEED = 256, OPT_TOP_K, OPT_TOP_P, OPT_DEVICE, OPT_THREADS, OPT_JSON, OPT_STOP };
 
 static const struct argp_option options[] = {
     {"prompt", 'p', "TEXT", 0, "the text to continue", 0},
@@ -36,7 +36,8 @@ static const struct argp_option options[] = {
     {"top-p", OPT_TOP_P, "P", 0, "sample among the most likely that together reach P", 0},
     {"seed", OPT_SEED, "S", 0, "of the sampling (0)", 0},
     {"stop", OPT_STOP, "TEXT", 0, "end before this text; up to 8 times", 0},
-    {"backend", OPT_BACKEND, "NAME", 0, "auto (the default), ref or cpu", 0},
+    {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
+    {"backend", OPT_DEVICE, "D", OPTION_ALIAS, NULL, 0},
     {"threads", OPT_THREADS, "N", 0, "0 (the default): one a core", 0},
     {"json", OPT_JSON, NULL, 0, "print one JSON object instead of the text", 0},
     {0}};
@@ -67,7 +68,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_TOP_K: o->top_k = number(state, "top-k", arg, 1u << 20); break;
     case OPT_TOP_P: o->top_p = real(state, "top-p", arg, 1); break;
     case OPT_SEED: o->seed = number(state, "seed", arg, UINT64_MAX); break;
-    case OPT_BACKEND: o->backend = arg; break;
+    case OPT_DEVICE: o->device = arg; break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 1024); break;
     case OPT_JSON: o->json = true; break;
     case OPT_STOP:
@@ -126,7 +127,7 @@ static int print_json(const struct session *s, const struct options *o, const st
 
 static int run(struct session *s, const struct options *o, char *err, size_t err_bytes) {
     struct ops_config ops = {
-        .backend = o->backend, .level = "auto", .threads = (uint32_t)o->threads};
+        .backend = o->device, .level = "auto", .threads = (uint32_t)o->threads};
     struct tokens prompt;
     int rc;
     if ((rc = ops_open(&s->ops, &ops, err, err_bytes)) != 0 ||
@@ -179,7 +180,7 @@ int verb_run(int argc, char **argv) {
                                      NULL,
                                      NULL,
                                      NULL};
-    struct options o = {.backend = "auto", .max_tokens = 128, .top_p = 1};
+    struct options o = {.device = "auto", .max_tokens = 128, .top_p = 1};
     struct session s = {0};
     char err[512] = "";
     argp_err_exit_status = 2;
