@@ -52,6 +52,10 @@ static void run_token(struct model *m) {
         float *out = calloc(info->dim, sizeof *out);
         if (!out || model_embed(m, 1, begin, id, out, err, sizeof err) != 0) abort();
         free(out);
+        float *scores = calloc(info->labels + 1u, sizeof *scores);
+        if (!scores) abort();
+        if (info->labels && model_classify(m, 1, begin, id, scores, err, sizeof err) != 0) abort();
+        free(scores);
     } else {
         struct seq *s = seq_new(m);
         if (!s || model_step(m, 1, &s, begin, id, NULL, err, sizeof err) != 0) abort();

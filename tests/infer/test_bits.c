@@ -12,7 +12,9 @@
 #define BERT "tests/golden/models/bert"
 #define TIED "tests/golden/models/llama-tied"
 #define BF16 "tests/golden/models/llama-bf16"
-#define VOCAB_MAX 101
+#define GEMMA "tests/golden/models/gemma3"
+#define WINDOW "tests/golden/models/mistral"
+#define VOCAB_MAX 131
 #define ROUNDS (HELP_SLOW ? 3 : 20)
 
 static void fill(uint32_t *ids, uint32_t n, uint32_t vocab, uint64_t *state) {
@@ -165,6 +167,16 @@ Test(bits, logits_are_the_same_for_any_chunking_and_any_company) {
     for (uint32_t k = 0; k < b.n; k++) {
         check_steps(TIED, b.ops[k], DTYPE_F32);
         check_steps(BF16, b.ops[k], DTYPE_BF16);
+    }
+    backends_close(&b);
+}
+
+Test(bits, logits_of_layers_with_windows_are_the_same_for_any_chunking_and_any_company) {
+    struct help_backends b;
+    backends_open(&b);
+    for (uint32_t k = 0; k < b.n; k++) {
+        check_steps(GEMMA, b.ops[k], DTYPE_F32);
+        check_steps(WINDOW, b.ops[k], DTYPE_BF16);
     }
     backends_close(&b);
 }
