@@ -234,6 +234,96 @@ Test(broker_ready, tenants_share_in_proportion_to_their_weights) {
     free(r);
 }
 
+/* What every tenant that waits in a level sees of the others' service, as long as it is not served
+ * itself: a turn of theirs for each turn that its own job needs, and what they had left over. */
+struct fairness {
+    struct ready *r;
+    struct tenant tenant[6];
+    struct settings_tenant weighs[6];
+    struct job *waiting[400];
+    uint32_t n;
+    int64_t seen[6][READY_LEVELS][6], dearest[6][READY_LEVELS]; /* of its heads meanwhile */
+    uint64_t rng, id;
+};
+enum { TURN = 16384, DEAREST = 64 * TURN };
+
+static int64_t price(const struct job *j) {
+    return j->body.bytes < DEAREST - 4096 ? (int64_t)j->body.bytes + 4096 : DEAREST;
+}
+
+static uint32_t drawn(struct fairness *f, uint32_t below) {
+    return (uint32_t)(rng_next(&f->rng) % below);
+}
+
+static void forget_service(struct fairness *f, ptrdiff_t t, uint32_t level) {
+    memset(f->seen[t][level], 0, sizeof f->seen[t][level]);
+    f->dearest[t][level] = 0;
+}
+
+static void one_comes(struct fairness *f) {
+    uint32_t t = drawn(f, 6) % (1 + drawn(f, 6)), level = drawn(f, 3);
+    struct job *j = job(++f->id, level, 0);
+    j->tenant = &f->tenant[t];
+    j->body.bytes = drawn(f, 4) ? drawn(f, 20000) : drawn(f, 2000000);
+    cr_assert_eq(ready_add(f->r, j), 0);
+    if (j->flow->head == j) forget_service(f, t, level);
+    f->waiting[f->n++] = j;
+}
+
+static void one_goes(struct fairness *f, uint32_t i) {
+    struct job *j = f->waiting[i];
+    f->waiting[i] = f->waiting[--f->n];
+    ready_drop(f->r, j);
+    job_free(j);
+}
+
+static void one_is_served(struct fairness *f) {
+    struct job *j = ready_head(&f->r->queue[0]);
+    ptrdiff_t by = j->tenant - f->tenant;
+    uint32_t level = j->priority, i = 0;
+    cr_assert_eq((uint32_t)__builtin_ctz(f->r->queue[0].levels), level, "a lower level waits");
+    for (const struct ready_flow *x = j->flow->next; x != j->flow; x = x->next) {
+        ptrdiff_t t = x->tenant - f->tenant;
+        int64_t *dearest = &f->dearest[t][level], turn = TURN * (int64_t)tenant_weight(x->tenant);
+        if (price(x->head) > *dearest) *dearest = price(x->head);
+        int64_t turns = *dearest / turn + 2;
+        f->seen[t][level][by] += price(j);
+        cr_assert_leq(f->seen[t][level][by],
+                      turns * TURN * (int64_t)tenant_weight(j->tenant) + DEAREST,
+                      "tenant %d waits for too much of %d", (int)t, (int)by);
+    }
+    forget_service(f, by, level);
+    while (f->waiting[i] != j) i++;
+    ready_serve(j);
+    one_goes(f, i);
+}
+
+Test(broker_ready, nobody_who_waits_sees_more_of_the_others_than_their_weights_allow) {
+    struct fairness *f = calloc(1, sizeof *f);
+    f->r = calloc(1, sizeof *f->r);
+    const char *given = getenv("PENSTOCK_SEED");
+    f->rng = given ? strtoull(given, NULL, 10) : 20251124;
+    for (int t = 0; t < 6; t++) f->tenant[t].settings = &f->weighs[t];
+    for (uint32_t step = 0; step < 300000; step++) {
+        if (step % 5000 == 0) { /* new settings */
+            for (int t = 0; t < 6; t++) f->weighs[t].weight = 1 + drawn(f, drawn(f, 2) ? 3 : 40);
+            memset(f->seen, 0, sizeof f->seen);
+        }
+        bool full = f->n == 400, empty = f->n == 0;
+        uint32_t what = drawn(f, 20);
+        if (!full && (empty || what < 9))
+            one_comes(f);
+        else if (what < 10)
+            one_goes(f, drawn(f, f->n));
+        else
+            one_is_served(f);
+    }
+    while (f->n) one_is_served(f);
+    ready_fini(f->r);
+    free(f->r);
+    free(f);
+}
+
 Test(broker_ready, among_many_tenants_nobody_starves_while_jobs_come_and_go) {
     enum { TENANTS = 1000, TURNS = 200000 };
     static struct tenant t[TENANTS];
