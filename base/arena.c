@@ -1,12 +1,12 @@
 #include "base/arena.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ARENA_ALIGN 64u
 #define ARENA_BLOCK_BYTES (64u * 1024u)             /* the first block */
 #define ARENA_BLOCK_MAX_BYTES (16u * 1024u * 1024u) /* doubling ends here */
 
@@ -21,8 +21,14 @@ void arena_init(struct arena *a, size_t max_bytes) {
     *a = (struct arena){.max_bytes = max_bytes};
 }
 
-void arena_init_small(struct arena *a, size_t max_bytes, size_t first_bytes) {
-    *a = (struct arena){.max_bytes = max_bytes, .first_bytes = first_bytes};
+void arena_init_in(struct arena *a, size_t max_bytes, void *first, size_t first_bytes) {
+    assert(first_bytes > sizeof(struct arena_block) && (uintptr_t)first % ARENA_ALIGN == 0);
+    struct arena_block *b = first;
+    b->next = NULL;
+    b->at = 0;
+    b->cap = first_bytes - sizeof *b;
+    *a = (struct arena){
+        .first = b, .last = b, .used_bytes = first_bytes, .max_bytes = max_bytes, .own = b};
 }
 
 static void free_from(struct arena_block *b) {
@@ -34,8 +40,8 @@ static void free_from(struct arena_block *b) {
 }
 
 void arena_fini(struct arena *a) {
-    free_from(a->first);
-    a->first = a->last = NULL;
+    free_from(a->own ? a->own->next : a->first);
+    a->first = a->last = a->own = NULL;
     a->used_bytes = 0;
 }
 
@@ -58,8 +64,7 @@ static struct arena_block *add_block(struct arena *a, size_t need) {
     size_t left = a->max_bytes > a->used_bytes ? a->max_bytes - a->used_bytes : 0;
     size_t head = sizeof(struct arena_block);
     if (left < head || need > left - head) return NULL;
-    size_t first = a->first_bytes > head ? a->first_bytes : ARENA_BLOCK_BYTES;
-    size_t want = a->last ? a->last->cap * 2 : first - head;
+    size_t want = a->last && a->last != a->own ? a->last->cap * 2 : ARENA_BLOCK_BYTES - head;
     if (want > ARENA_BLOCK_MAX_BYTES) want = ARENA_BLOCK_MAX_BYTES;
     if (want < need) want = need;
     if (want > left - head) want = need;

@@ -14,12 +14,14 @@ struct arena_block;
 struct arena {
     struct arena_block *first, *last;
     size_t used_bytes, max_bytes; /* of all blocks; the hard limit */
-    size_t first_bytes;           /* of the first block; 0: 64 KiB */
+    struct arena_block *own;      /* of the blocks, the one that is the caller's; or NULL */
 };
 
 void arena_init(struct arena *a, size_t max_bytes); /* allocates nothing yet */
-/* The same for one of many arenas that mostly hold little: the first block is as small as said. */
-void arena_init_small(struct arena *a, size_t max_bytes, size_t first_bytes);
+/* The same, and the first block is memory of the caller's, which outlives the arena: for many
+ * arenas that mostly hold little. Aligned as ARENA_ALIGN says. */
+void arena_init_in(struct arena *a, size_t max_bytes, void *first, size_t first_bytes);
+#define ARENA_ALIGN 64u
 void arena_fini(struct arena *a);  /* accepts zeroed memory */
 void arena_reset(struct arena *a); /* all pointers handed out become invalid */
 

@@ -10,18 +10,6 @@
 
 #include "base/err.h"
 
-struct bytes bytes_str(const char *text) {
-    return (struct bytes){text, text ? strlen(text) : 0};
-}
-
-bool bytes_eq(struct bytes a, struct bytes b) {
-    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
-
-bool bytes_is(struct bytes a, const char *text) {
-    return bytes_eq(a, bytes_str(text));
-}
-
 char *bytes_dup(struct bytes a) {
     char *copy = malloc(a.len + 1);
     if (!copy) return NULL;
@@ -50,7 +38,7 @@ void buf_clear(struct buf *b) {
     b->error = 0;
 }
 
-void *buf_extend(struct buf *b, size_t len) {
+void *buf_grow(struct buf *b, size_t len) {
     if (b->error) return NULL;
     size_t max = b->max_bytes ? b->max_bytes : SIZE_MAX / 2;
     if (len > max || b->len > max - len) {
@@ -75,13 +63,6 @@ void *buf_extend(struct buf *b, size_t len) {
     return at;
 }
 
-int buf_append(struct buf *b, const void *data, size_t len) {
-    void *at = buf_extend(b, len);
-    if (!at) return b->error;
-    if (len) memcpy(at, data, len);
-    return 0;
-}
-
 int buf_printf(struct buf *b, const char *format, ...) {
     va_list args, again;
     va_start(args, format);
@@ -99,77 +80,10 @@ int buf_printf(struct buf *b, const char *format, ...) {
     return b->error;
 }
 
-/* One loop for every width and order: byte i of v goes to place i, or counted from the end. */
-static int put(struct buf *b, uint64_t v, unsigned width, bool big) {
-    uint8_t tmp[8];
-    for (unsigned i = 0; i < width; i++) tmp[big ? width - 1 - i : i] = (uint8_t)(v >> (8 * i));
-    return buf_append(b, tmp, width);
-}
-
-int buf_u8(struct buf *b, uint8_t v) {
-    return put(b, v, 1, false);
-}
-int buf_u16le(struct buf *b, uint16_t v) {
-    return put(b, v, 2, false);
-}
-int buf_u32le(struct buf *b, uint32_t v) {
-    return put(b, v, 4, false);
-}
-int buf_u64le(struct buf *b, uint64_t v) {
-    return put(b, v, 8, false);
-}
-int buf_u64be(struct buf *b, uint64_t v) {
-    return put(b, v, 8, true);
-}
-
 int buf_lenbytes(struct buf *b, struct bytes v) {
     if (v.len > UINT32_MAX && !b->error) b->error = ERR_LIMIT;
     buf_u32le(b, (uint32_t)v.len);
     return buf_append(b, v.data, v.len);
-}
-
-/* ---- reading ---- */
-
-static uint64_t get(struct reader *r, unsigned width, bool big) {
-    if (r->bad || read_left(r) < width) {
-        r->bad = true;
-        return 0;
-    }
-    uint64_t v = 0;
-    for (unsigned i = 0; i < width; i++) v |= (uint64_t)r->at[big ? width - 1 - i : i] << (8 * i);
-    r->at += width;
-    return v;
-}
-
-uint8_t read_u8(struct reader *r) {
-    return (uint8_t)get(r, 1, false);
-}
-uint16_t read_u16le(struct reader *r) {
-    return (uint16_t)get(r, 2, false);
-}
-uint32_t read_u32le(struct reader *r) {
-    return (uint32_t)get(r, 4, false);
-}
-uint64_t read_u64le(struct reader *r) {
-    return get(r, 8, false);
-}
-uint64_t read_u64be(struct reader *r) {
-    return get(r, 8, true);
-}
-
-struct bytes read_bytes(struct reader *r, size_t len) {
-    if (r->bad || read_left(r) < len) {
-        r->bad = true;
-        return (struct bytes){NULL, 0};
-    }
-    struct bytes out = {r->at, len};
-    if (len) r->at += len;
-    return out;
-}
-
-struct bytes read_lenbytes(struct reader *r) {
-    uint32_t len = read_u32le(r);
-    return read_bytes(r, len);
 }
 
 /* ---- CRC32C ---- */
@@ -235,12 +149,19 @@ static size_t utf8_char(const uint8_t *p, size_t left) {
     return n;
 }
 
+#define ASCII_NOT UINT64_C(0x8080808080808080)
+
 size_t utf8_check(const void *data, size_t len) {
     const uint8_t *p = data;
     size_t at = 0;
     while (at < len) {
-        uint64_t eight;
-        if (len - at >= 8 && (memcpy(&eight, p + at, 8), (eight & 0x8080808080808080u) == 0)) {
+        uint64_t eight, four[4];
+        if (len - at >= 32 && (memcpy(four, p + at, 32), /* plain text */
+                               ((four[0] | four[1] | four[2] | four[3]) & ASCII_NOT) == 0)) {
+            at += 32;
+            continue;
+        }
+        if (len - at >= 8 && (memcpy(&eight, p + at, 8), (eight & ASCII_NOT) == 0)) {
             at += 8;
             continue;
         }

@@ -106,6 +106,8 @@ void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job,
 /* RESULT from the store, with the payload; REFUSED when it cannot be read. It and STATE are owed to
  * a client whose queue is full (owed.h). */
 void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job);
+/* The same of a job that is still in memory and whose end is on disk. */
+void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
 void reply_owed(struct broker *b); /* tries again what is owed */
 

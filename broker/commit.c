@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -11,7 +12,8 @@
 
 /* An operation holds a record, a body of one frame or an output of LIMIT_PARTS frames. */
 #define OP_ARENA_BYTES (LIMIT_OUTPUT_BYTES + 4u * LIMIT_FRAME_BYTES)
-/* Thousands are on their way at a time, most of them without a long payload. */
+/* Behind the operation itself lies the first block of its arena: thousands are on their way at a
+ * time, most of them without a long payload. */
 #define OP_FIRST_BYTES 1024u
 
 struct committer {
@@ -26,10 +28,12 @@ struct committer {
 };
 
 struct commit_op *commit_op_new(enum commit_type type) {
-    struct commit_op *op = calloc(1, sizeof *op);
+    struct commit_op *op = malloc(sizeof *op + OP_FIRST_BYTES);
     if (!op) return NULL;
+    memset(op, 0, sizeof *op);
     op->type = type;
-    arena_init_small(&op->arena, OP_ARENA_BYTES, OP_FIRST_BYTES);
+    size_t pad = -(uintptr_t)(op + 1) % ARENA_ALIGN;
+    arena_init_in(&op->arena, OP_ARENA_BYTES, (char *)(op + 1) + pad, OP_FIRST_BYTES - pad);
     return op;
 }
 

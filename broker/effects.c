@@ -158,7 +158,7 @@ static void conclude(struct broker *b, struct job *j) {
              j->reason ? log_quote(reason, sizeof reason, j->reason) : "");
     for (struct watch *w = j->watches, *next; w; w = next) {
         next = w->next;
-        if (w->type == WATCH_WAIT) reply_result(b, &w->peer, w->req, j->id);
+        if (w->type == WATCH_WAIT) reply_ended(b, &w->peer, w->req, j);
     }
     history_tell(b, j, true);
     effects_forget(b, j);

@@ -125,10 +125,16 @@ void history_stream(struct broker *b, struct job *j, const char *type, uint64_t 
     to_followers(b, j, &m);
 }
 
+static bool followed(const struct job *j) {
+    const struct watch *w = j->watches;
+    while (w && w->type != WATCH_EVENTS) w = w->next;
+    return w;
+}
+
 void history_tell(struct broker *b, struct job *j, bool last) {
     uint64_t told = j->told_seq;
     if (j->n_lines) j->told_seq = j->lines[j->n_lines - 1].seq;
-    if (!j->watches) return;
+    if (!followed(j)) return;
     struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
     bool told_any = false;
     for (uint32_t i = 0; i < j->n_lines; i++) {

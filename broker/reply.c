@@ -154,6 +154,26 @@ void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, ui
     if (send_result(b, to, req, job) == -EAGAIN) owe(b, to, req, job);
 }
 
+/* A result that is too long to be in memory is read again. */
+void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j) {
+    if (j->result.in_blob) {
+        reply_result(b, to, req, j->id);
+        return;
+    }
+    struct msg_result m = {.req = req,
+                           .job = j->id,
+                           .state = bytes_str(job_state_name(j->state)),
+                           .kind = bytes_str(j->kind->name),
+                           .reason = bytes_str(j->reason),
+                           .attempt = j->attempt};
+    if (j->state == JOB_FAILED) m.error_class = bytes_str(job_error_name(j->error));
+    for (uint32_t i = 0; j->stages && i < j->n_stages; i++)
+        if (j->stages[i].numerics_id) m.numerics_id = bytes_str(j->stages[i].numerics_id);
+    uint32_t n = j->result.bytes > 0;
+    int e = reply(b, b->clients, to, MSG_RESULT, &m, &j->result.inlined, n);
+    if (e == -EAGAIN) owe(b, to, req, j->id);
+}
+
 static bool say_owed(void *arg, const struct owed *o) {
     struct broker *b = arg;
     const struct job *j = job_table_find(&b->jobs, o->job);

@@ -212,19 +212,33 @@ static int take(const struct field *f, struct reader *r, const struct walk_token
     return refuse(f, why, ERR_FIELD, "type", "is %s", kind_word(t->kind));
 }
 
+/* The row of this name, n when there is none. Most writers keep to the order of the rows, so the
+ * search begins behind the last one that was seen. */
+static uint32_t row_of(const struct field *fields, uint32_t n, uint64_t seen, struct bytes name) {
+    uint32_t from = seen ? 64u - (uint32_t)__builtin_clzll(seen) : 0;
+    for (uint32_t k = 0; k < n; k++) {
+        uint32_t i = from + k < n ? from + k : from + k - n;
+        if (bytes_is(name, fields[i].name)) return i;
+    }
+    return n;
+}
+
 /* One key and its value. `seen` has a bit for each row that was given already. */
 static int take_member(const struct field *fields, uint32_t n, struct reader *r, uint64_t *seen,
                        void *out, struct refusal *why) {
     struct walk_token key, t;
     walk_token(r, &key, NULL);
-    uint32_t i = 0;
-    while (i < n && !bytes_is(key.data, fields[i].name)) i++;
-    struct reader value = *r;
-    if (walk_skip(r) < 0 || i == n) return 0; /* unknown keys are for newer readers */
+    uint32_t i = row_of(fields, n, *seen, key.data);
+    const uint8_t *start = r->at;
+    walk_token(r, &t, NULL);
+    struct reader value = *r; /* behind the head */
+    uint64_t inside = t.kind == PACK_ARRAY ? t.n : t.kind == PACK_MAP ? 2ull * t.n : 0;
+    for (; inside > 0; inside--)
+        if (walk_skip(r) < 0) return 0;
+    if (i == n) return 0; /* unknown keys are for newer readers */
     const struct field *f = &fields[i];
     if (*seen >> i & 1) return refuse(f, why, ERR_FIELD, "duplicate", "is given twice");
-    struct bytes whole = bytes_of(value.at, (size_t)(r->at - value.at));
-    walk_token(&value, &t, NULL);
+    struct bytes whole = bytes_of(start, (size_t)(r->at - start));
     if (t.kind == PACK_NIL && f->type != FIELD_PACK) return 0; /* nil is absent */
     union value v;
     memset(&v, 0, sizeof v);

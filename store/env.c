@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,10 @@ struct env {
     MDB_dbi table[ENV_TABLES_MAX], unnamed;
     uint32_t n_tables, page_bytes;
     uint64_t cap_bytes, reserve_pages;
+    /* Of the write transaction that runs: what was live when it had added counted_ahead; 0: not
+     * counted yet. */
+    uint64_t counted_pages, counted_ahead;
+    _Atomic(MDB_txn *) spare; /* an ended read transaction that keeps its place among the readers */
 };
 
 /* The one place where LMDB's return codes become ours. */
@@ -142,6 +147,8 @@ close:
 
 void env_close(struct env *e) {
     if (!e) return;
+    MDB_txn *spare = atomic_exchange(&e->spare, NULL);
+    if (spare) mdb_txn_abort(spare);
     if (e->mdb) mdb_env_close(e->mdb);
     free(e);
 }
@@ -156,9 +163,14 @@ uint64_t env_last_txn(struct env *e) {
 }
 
 int env_begin(struct env *e, bool write, struct env_txn *out) {
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(e->mdb, NULL, write ? 0 : MDB_RDONLY, &txn);
+    MDB_txn *txn = write ? NULL : atomic_exchange(&e->spare, NULL);
+    if (txn && mdb_txn_renew(txn) != 0) {
+        mdb_txn_abort(txn);
+        txn = NULL;
+    }
+    int rc = txn ? 0 : mdb_txn_begin(e->mdb, NULL, write ? 0 : MDB_RDONLY, &txn);
     if (rc != 0) return code_of(rc);
+    if (write) e->counted_pages = 0;
     *out = (struct env_txn){.env = e, .txn = txn, .write = write};
     return 0;
 }
@@ -200,7 +212,12 @@ int env_commit(struct env_txn *t) {
 }
 
 void env_abort(struct env_txn *t) {
-    if (t->txn) mdb_txn_abort(t->txn);
+    MDB_txn *txn = t->txn;
+    if (txn && !t->write) { /* the next reader takes it; one that was there before goes */
+        mdb_txn_reset(txn);
+        txn = atomic_exchange(&t->env->spare, txn);
+    }
+    if (txn) mdb_txn_abort(txn);
     *t = (struct env_txn){0};
 }
 
@@ -215,12 +232,31 @@ int env_get(const struct env_txn *t, uint32_t table, struct bytes key, struct by
     return code_of(rc);
 }
 
-int env_room(const struct env_txn *t, uint64_t value_bytes) {
+/* ERR_FULL when so many pages more would be beyond the limit. Counting is not needed while a count
+ * of before, with the most that was added since, leaves room. */
+static int below(const struct env_txn *t, uint64_t more_pages, uint64_t limit_pages) {
+    struct env *e = t->env;
+    uint64_t most = e->counted_pages + (t->ahead_pages - e->counted_ahead);
+    if (t->write && e->counted_pages > 0 && most + more_pages <= limit_pages) return 0;
     struct env_usage u;
     int code = env_usage(t, &u);
     if (code != 0) return code;
-    uint64_t pages = value_bytes / t->env->page_bytes + 2;
-    return u.live_pages + pages + t->env->reserve_pages > u.cap_pages ? ERR_FULL : 0;
+    if (t->write) {
+        e->counted_pages = u.live_pages;
+        e->counted_ahead = t->ahead_pages;
+    }
+    return u.live_pages + more_pages > limit_pages ? ERR_FULL : 0;
+}
+
+int env_room(const struct env_txn *t, uint64_t value_bytes) {
+    const struct env *e = t->env;
+    uint64_t cap_pages = e->cap_bytes / e->page_bytes;
+    return below(t, value_bytes / e->page_bytes + 2 + e->reserve_pages, cap_pages);
+}
+
+int env_soft_room(const struct env_txn *t, uint64_t more_bytes) {
+    const struct env *e = t->env;
+    return below(t, more_bytes / e->page_bytes, e->cap_bytes / e->page_bytes / 5 * 4);
 }
 
 /* Refuses what would eat into the reserve, and remembers how far the file may grow. */

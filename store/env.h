@@ -85,6 +85,8 @@ int env_copy(struct env *e, const char *dir);
 /* Whether a value of so many bytes would be admitted; unlike a put that is not, asking leaves the
  * transaction fit to commit. ERR_FULL. */
 int env_room(const struct env_txn *t, uint64_t value_bytes);
+/* Whether so much more leaves the last fifth of the cap free. ERR_FULL. */
+int env_soft_room(const struct env_txn *t, uint64_t more_bytes);
 /* Writes and flushes about as many pages as a commit would, into table 0, and deletes them again:
  * whether the disk takes writes. In a map that is full it tries fewer. */
 int env_trial(struct env *e, uint64_t pages);

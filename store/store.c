@@ -397,16 +397,10 @@ uint64_t store_over(const struct store *s, uint32_t percent, uint64_t bytes) {
     return of_both > most ? of_both : most;
 }
 
-static bool below_soft(const struct env_txn *t, uint64_t more_bytes) {
-    struct env_usage u;
-    return env_usage(t, &u) == 0 &&
-           u.live_pages + more_bytes / env_page_bytes(t->env) <= u.cap_pages / 5 * 4;
-}
-
 int store_write_room(const struct store_write *w, uint64_t payload_bytes) {
     struct store_room r = store_room_of(payload_bytes);
-    bool fits = below_soft(&w->view.meta, r.meta_bytes) && below_soft(&w->view.blob, r.blob_bytes);
-    return fits ? 0 : ERR_FULL;
+    int code = env_soft_room(&w->view.meta, r.meta_bytes);
+    return code == 0 ? env_soft_room(&w->view.blob, r.blob_bytes) : code;
 }
 
 int store_outcome_room(const struct store_write *w, uint64_t payload_bytes) {

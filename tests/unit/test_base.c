@@ -207,6 +207,20 @@ Test(log, a_quoted_value_fits_any_buffer) {
 
 /* ---- arena ---- */
 
+Test(arena, an_arena_that_begins_in_memory_of_the_caller_takes_blocks_of_its_own_behind_it) {
+    static _Alignas(ARENA_ALIGN) unsigned char first[1024];
+    struct arena a;
+    arena_init_in(&a, 1 << 20, first, sizeof first);
+    unsigned char *small = arena_alloc(&a, 100), *large = arena_alloc(&a, 5000);
+    cr_assert(small > first && small + 100 <= first + sizeof first);
+    cr_assert(large && (large < first || large >= first + sizeof first));
+    arena_reset(&a);
+    cr_assert_eq(arena_alloc(&a, 100), small);
+    cr_assert_null(arena_alloc(&a, 1 << 20), "the cap counts the caller's block too");
+    arena_fini(&a);
+    arena_fini(&a);
+}
+
 Test(arena, pointers_are_aligned_distinct_and_keep_their_bytes) {
     struct arena a;
     arena_init(&a, 8u << 20);
@@ -365,6 +379,17 @@ Test(utf8, the_first_bad_byte_is_found_behind_good_ones) {
     cr_assert_eq(utf8_check("\xE0\x9F\xBF", 3), 0, "overlong");
     cr_assert_eq(utf8_check("\xF0\x8F\xBF\xBF", 4), 0, "overlong");
     cr_assert_eq(utf8_check(NULL, 0), 0);
+}
+
+Test(utf8, text_of_any_length_is_read_to_its_end_and_no_further) {
+    for (size_t len = 1; len < 100; len++) {
+        char *text = malloc(len);
+        memset(text, 'x', len);
+        cr_assert_eq(utf8_check(text, len), len);
+        text[len - 1] = (char)0xC3; /* a character that is cut */
+        cr_assert_eq(utf8_check(text, len), len - 1);
+        free(text);
+    }
 }
 
 Test(utf8, a_cut_never_splits_a_character) {
