@@ -1,8 +1,6 @@
 #include "tests/bench/broker/load.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <lmdb.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,17 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zmq.h>
 
 #include "base/clock.h"
+#include "schemas/cert.h"
 #include "schemas/msg.h"
 #include "schemas/pack.h"
 
 enum {
-    RECORD_BYTES = 256,
     BODY_BYTES_MAX = 1 << 20,
     CONNECTIONS_MAX = 64,
     OUTSTANDING_MAX = 64,
@@ -47,6 +46,7 @@ struct message { /* two frames, and a payload where there is one */
     uint8_t tag[MSG_TAG_BYTES];
     struct buf header;
     struct bytes payload;
+    unsigned long long sent; /* with a key of their own */
 };
 
 static void encode(struct message *m, enum msg_type type, const void *header) {
@@ -99,10 +99,14 @@ static int receive(void *socket, zmq_msg_t *h) {
 
 /* ---- clients ---- */
 
-static void *client_socket(void *ctx, const char *endpoint) {
+static void *client_socket(void *ctx, const char *endpoint, const struct load_keys *k) {
     void *s = zmq_socket(ctx, ZMQ_DEALER);
     int zero = 0;
     zmq_setsockopt(s, ZMQ_LINGER, &zero, sizeof zero);
+    if (k && (zmq_setsockopt(s, ZMQ_CURVE_SERVERKEY, k->server_public, sizeof k->server_public) ||
+              zmq_setsockopt(s, ZMQ_CURVE_PUBLICKEY, k->own_public, sizeof k->own_public) ||
+              zmq_setsockopt(s, ZMQ_CURVE_SECRETKEY, k->own_secret, sizeof k->own_secret)))
+        die("CURVE: %s", zmq_strerror(errno));
     if (!s || zmq_connect(s, endpoint) != 0) die("%s: %s", endpoint, zmq_strerror(errno));
     return s;
 }
@@ -111,6 +115,7 @@ static void *client_socket(void *ctx, const char *endpoint) {
 static int answered(void *socket, enum load_what what, int type, zmq_msg_t *header,
                     struct message *wait) {
     if (what == LOAD_ECHO || type == MSG_RESULT) return 1;
+    if (type == MSG_ACCEPTED_MANY) return 1;
     if (type != MSG_ACCEPTED) die("the broker answered %02x", (unsigned)type);
     if (what == LOAD_ACCEPT) return 1;
     struct msg_accepted m;
@@ -121,6 +126,36 @@ static int answered(void *socket, enum load_what what, int type, zmq_msg_t *head
     encode(wait, MSG_WAIT, &w);
     send_message(socket, wait);
     return 0;
+}
+
+static void encode_submit(struct message *m, const struct load *l) {
+    struct msg_submit s = {.req = 1,
+                           .kind = bytes_str("text.embed"),
+                           .pipeline = bytes_str(l->pipeline),
+                           .has_seed = true,
+                           .seed = 7};
+    struct msg_submit_many many = {
+        .req = 1, .kind = s.kind, .pipeline = s.pipeline, .has_seed = true, .seed = 7};
+    char key[32];
+    if (l->keyed) s.key = bytes_of(key, (size_t)snprintf(key, sizeof key, "key-%llu", m->sent++));
+    if (l->batch)
+        encode(m, MSG_SUBMIT_MANY, &many);
+    else
+        encode(m, MSG_SUBMIT, &s);
+}
+
+static void send_submit(void *socket, const struct load *l, struct message *m) {
+    if (l->keyed || !m->header.len) encode_submit(m, l);
+    send_message(socket, m);
+}
+
+/* The same body so many times, as the payload of a SUBMIT_MANY. */
+static struct bytes many(struct buf *to, struct bytes body, uint32_t n) {
+    struct packer p = packer_of(to);
+    pack_array(&p, n);
+    for (uint32_t i = 0; i < n; i++) pack_raw(&p, body);
+    if (to->error || to->len > BODY_BYTES_MAX) die("a batch of %u does not fit a frame", n);
+    return buf_bytes(to);
 }
 
 /* Answers to one connection's requests come in their order. */
@@ -145,7 +180,7 @@ static int by_time(const void *a, const void *b) {
 }
 
 /* Takes what has come and begins as much anew; returns how many requests came to their end. */
-static uint32_t turn(struct connection *c, const struct load *l, const struct message *submit,
+static uint32_t turn(struct connection *c, const struct load *l, struct message *submit,
                      struct message *wait, zmq_msg_t *header, struct samples *samples) {
     uint32_t ended = 0;
     for (int type; (type = receive(c->socket, header)) != 0;) {
@@ -154,18 +189,18 @@ static uint32_t turn(struct connection *c, const struct load *l, const struct me
         take_sample(samples, now - c->sent_ns[c->oldest]);
         c->sent_ns[c->oldest] = now;
         c->oldest = (c->oldest + 1) % l->outstanding;
-        send_message(c->socket, submit);
+        send_submit(c->socket, l, submit);
         ended++;
     }
     return ended;
 }
 
 static double measure(struct connection *c, zmq_pollitem_t *item, const struct load *l,
-                      const struct message *submit, struct samples *samples) {
+                      struct message *submit, struct samples *samples, uint64_t *in_all) {
     struct message wait = {0};
     zmq_msg_t header;
     zmq_msg_init(&header);
-    uint64_t ended = 0;
+    uint64_t ended = 0, before = 0;
     int64_t began = 0, now = clock_mono_ns(), warm = now + INT64_C(1000000) * WARM_MS;
     int64_t end = warm + l->ms * INT64_C(1000000);
     while (l->requests ? ended < l->requests : now < end) {
@@ -175,8 +210,10 @@ static double measure(struct connection *c, zmq_pollitem_t *item, const struct l
             if (item[i].revents & ZMQ_POLLIN)
                 ended += turn(&c[i], l, submit, &wait, &header, samples);
         now = clock_mono_ns();
+        *in_all = ended + before;
         if (!began && (l->requests || now >= warm)) {
             began = now;
+            before = ended;
             ended = samples->n = 0;
         }
     }
@@ -189,25 +226,22 @@ struct load_result load_run(const struct load *l) {
     void *ctx = zmq_ctx_new();
     struct connection c[CONNECTIONS_MAX] = {0};
     zmq_pollitem_t item[CONNECTIONS_MAX];
-    struct buf b = {0};
+    struct buf b = {0}, batch = {0};
     struct message submit = {.payload = body(&b, l->body_bytes)};
-    struct msg_submit s = {.req = 1,
-                           .kind = bytes_str("text.embed"),
-                           .pipeline = bytes_str(l->pipeline),
-                           .has_seed = true,
-                           .seed = 7};
     struct samples samples = {.us10 = malloc(SAMPLES_MAX * sizeof *samples.us10)};
     if (!samples.us10) die("out of memory");
-    encode(&submit, MSG_SUBMIT, &s);
+    if (l->batch) submit.payload = many(&batch, submit.payload, l->batch);
     for (uint32_t i = 0; i < l->connections; i++) {
-        c[i].socket = client_socket(ctx, l->endpoint);
+        c[i].socket = client_socket(ctx, l->endpoint, l->keys);
         item[i] = (zmq_pollitem_t){.socket = c[i].socket, .events = ZMQ_POLLIN};
         for (uint32_t k = 0; k < l->outstanding; k++) {
             c[i].sent_ns[k] = clock_mono_ns();
-            send_message(c[i].socket, &submit);
+            send_submit(c[i].socket, l, &submit);
         }
     }
-    struct load_result r = {.rate = measure(c, item, l, &submit, &samples)};
+    struct load_result r = {0};
+    r.rate = measure(c, item, l, &submit, &samples, &r.ended);
+    if (l->batch) r.rate *= l->batch;
     if (samples.n && l->what != LOAD_DONE) {
         qsort(samples.us10, samples.n, sizeof *samples.us10, by_time);
         r.p50_us = samples.us10[samples.n / 2] / 10.0;
@@ -217,8 +251,42 @@ struct load_result load_run(const struct load *l) {
     zmq_ctx_term(ctx);
     free(samples.us10);
     buf_fini(&submit.header);
+    buf_fini(&batch);
     buf_fini(&b);
     return r;
+}
+
+/* ---- keys ---- */
+
+void load_keys_make(struct load_keys *k) {
+    if (zmq_curve_keypair(k->server_public, k->server_secret) ||
+        zmq_curve_keypair(k->own_public, k->own_secret))
+        die("CURVE: %s", zmq_strerror(errno));
+}
+
+static void write_cert(const char *dir, const char *name, const struct cert *cert, bool secret) {
+    char path[512];
+    struct buf text = {0};
+    snprintf(path, sizeof path, "%s/keys/%s.cert%s", dir, name, secret ? "_secret" : "");
+    FILE *f = cert_print(cert, secret, &text) == 0 ? fopen(path, "we") : NULL;
+    if (!f || fwrite(text.data, 1, text.len, f) != text.len || fclose(f) != 0 ||
+        chmod(path, 0600) != 0)
+        die("%s cannot be written", path);
+    buf_fini(&text);
+}
+
+/* One key for clients and worker; its tenant has an index of its jobs, which plain ones lack. */
+static void write_keys(const char *dir, const struct load_keys *k) {
+    char path[512];
+    struct cert own = {.name = "broker"},
+                peer = {.name = "bench", .tenant = "bench", .rights = CERT_ALL, .stages = "*"};
+    snprintf(path, sizeof path, "%s/keys", dir);
+    mkdir(path, 0700);
+    memcpy(own.public_key, k->server_public, sizeof k->server_public);
+    memcpy(own.secret_key, k->server_secret, sizeof k->server_secret);
+    memcpy(peer.public_key, k->own_public, sizeof k->own_public);
+    write_cert(dir, "broker", &own, true);
+    write_cert(dir, "bench", &peer, false);
 }
 
 /* ---- servers ---- */
@@ -233,8 +301,12 @@ pid_t child_start(void) {
     return pid;
 }
 
-static void echo_main(const char *endpoint) {
+static void echo_main(const char *endpoint, const struct load_keys *k) {
     void *ctx = zmq_ctx_new(), *s = zmq_socket(ctx, ZMQ_ROUTER);
+    int one = 1;
+    if (k && (zmq_setsockopt(s, ZMQ_CURVE_SERVER, &one, sizeof one) ||
+              zmq_setsockopt(s, ZMQ_CURVE_SECRETKEY, k->server_secret, sizeof k->server_secret)))
+        _exit(1);
     if (zmq_bind(s, endpoint) != 0) _exit(1);
     for (;;) {
         zmq_msg_t frame;
@@ -246,9 +318,9 @@ static void echo_main(const char *endpoint) {
     }
 }
 
-pid_t echo_start(const char *endpoint) {
+pid_t echo_start(const char *endpoint, const struct load_keys *keys) {
     pid_t pid = child_start();
-    if (pid == 0) echo_main(endpoint);
+    if (pid == 0) echo_main(endpoint, keys);
     return pid;
 }
 
@@ -259,8 +331,8 @@ static void write_file(const char *dir, const char *name, const char *text) {
     if (!f || fputs(text, f) < 0 || fclose(f) != 0) die("%s cannot be written", path);
 }
 
-pid_t broker_start(const char *dir) {
-    char path[512], program[512];
+pid_t broker_start(const char *dir, const struct load_keys *keys) {
+    char path[512], program[512], key_dir[512];
     const char *bin = getenv("PENSTOCK_BIN");
     snprintf(path, sizeof path, "%s/pipelines", dir);
     mkdir(path, 0700);
@@ -274,18 +346,24 @@ pid_t broker_start(const char *dir) {
                "  - {name: c, run: test.echo}\n");
     snprintf(path, sizeof path, "%s/pipelines", dir);
     snprintf(program, sizeof program, "%s/penstock-broker", bin ? bin : "build/bin");
+    snprintf(key_dir, sizeof key_dir, "%s/keys", dir);
+    if (keys) write_keys(dir, keys);
     pid_t pid = child_start();
     if (pid == 0) {
         execl(program, program, "--dir", dir, "--pipelines", path, "--log-level", "warn",
-              "--meta-cap", "8589934592", (char *)NULL);
+              "--meta-cap", "8589934592", keys ? "--curve" : (char *)NULL, "--keys", key_dir,
+              (char *)NULL);
         _exit(127);
     }
     return pid;
 }
 
-void child_stop(pid_t pid) {
+double child_stop(pid_t pid) {
+    struct rusage u = {0};
     kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    wait4(pid, NULL, 0, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1e6 +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
 /* ---- a worker ---- */
@@ -293,6 +371,7 @@ void child_stop(pid_t pid) {
 struct worker_thread {
     pthread_t thread;
     const char *endpoint;
+    const struct load_keys *keys;
     uint32_t output_bytes;
     atomic_ullong done;
     atomic_bool stop;
@@ -348,7 +427,7 @@ static void *worker_thread_main(void *arg) {
                              .runs = {.raw = bytes_of(runs, sizeof runs - 1), .count = 1},
                              .credit_jobs = CREDIT,
                              .credit_bytes = UINT32_MAX};
-    void *ctx = zmq_ctx_new(), *s = client_socket(ctx, w->endpoint);
+    void *ctx = zmq_ctx_new(), *s = client_socket(ctx, w->endpoint, w->keys);
     uint64_t epoch = 0;
     int64_t beaten = 0;
     zmq_msg_t header;
@@ -374,10 +453,12 @@ static void *worker_thread_main(void *arg) {
     return NULL;
 }
 
-struct worker_thread *worker_start(const char *endpoint, uint32_t output_bytes) {
+struct worker_thread *worker_start(const char *endpoint, uint32_t output_bytes,
+                                   const struct load_keys *keys) {
     struct worker_thread *w = calloc(1, sizeof *w);
     if (!w) die("out of memory");
     w->endpoint = endpoint;
+    w->keys = keys;
     w->output_bytes = output_bytes;
     if (pthread_create(&w->thread, NULL, worker_thread_main, w) != 0) die("no thread");
     return w;
@@ -391,55 +472,4 @@ void worker_stop(struct worker_thread *w) {
     atomic_store(&w->stop, true);
     pthread_join(w->thread, NULL);
     free(w);
-}
-
-/* ---- the disk ---- */
-
-double flush_rate(const char *dir, int ms) {
-    char path[512];
-    static uint8_t page[4096];
-    snprintf(path, sizeof path, "%s/flush", dir);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) die("%s: %s", path, strerror(errno));
-    for (int i = 0; i < 256; i++) /* so that no flush allocates blocks */
-        if (write(fd, page, sizeof page) != (ssize_t)sizeof page)
-            die("%s: %s", path, strerror(errno));
-    if (fsync(fd) != 0) die("%s: %s", path, strerror(errno));
-    uint64_t n = 0;
-    int64_t began = clock_mono_ns(), now = began;
-    for (; now - began < ms * INT64_C(1000000); n++, now = clock_mono_ns()) {
-        page[0]++;
-        if (pwrite(fd, page, sizeof page, (off_t)(n % 256) * 4096) != (ssize_t)sizeof page ||
-            fdatasync(fd) != 0)
-            die("%s: %s", path, strerror(errno));
-    }
-    close(fd);
-    unlink(path);
-    return (double)n * 1e9 / (double)(now - began);
-}
-
-double lmdb_rate(const char *dir, int ms) {
-    char path[512];
-    static uint8_t record[RECORD_BYTES];
-    MDB_env *env;
-    MDB_txn *txn;
-    MDB_dbi dbi;
-    snprintf(path, sizeof path, "%s/lmdb", dir);
-    if (mdb_env_create(&env) || mdb_env_set_mapsize(env, 1u << 28) ||
-        mdb_env_open(env, path, MDB_NOSUBDIR, 0600) || mdb_txn_begin(env, NULL, 0, &txn) ||
-        mdb_dbi_open(txn, NULL, MDB_INTEGERKEY, &dbi) || mdb_txn_commit(txn))
-        die("%s cannot be opened", path);
-    uint64_t n = 0;
-    int64_t began = clock_mono_ns(), now = began;
-    for (; now - began < ms * INT64_C(1000000); n++, now = clock_mono_ns()) {
-        MDB_val key = {sizeof n, &n}, value = {sizeof record, record};
-        if (mdb_txn_begin(env, NULL, 0, &txn) || mdb_put(txn, dbi, &key, &value, MDB_APPEND) ||
-            mdb_txn_commit(txn))
-            die("%s: a commit failed", path);
-    }
-    mdb_env_close(env);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/lmdb-lock", dir);
-    unlink(path);
-    return (double)n * 1e9 / (double)(now - began);
 }
