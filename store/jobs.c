@@ -171,24 +171,28 @@ int jobs_put(struct store_write *w, const struct job_record *r) {
     return code == 0 ? drop_unnamed(w, &before, &now) : code;
 }
 
+/* The payloads that were put for r have no record to name them. */
+static int drop_payloads(struct store_write *w, const struct job_record *r) {
+    struct before unused = {0}, none = {0};
+    name_blobs(&unused, r);
+    return drop_unnamed(w, &unused, &none);
+}
+
 int jobs_add(struct store_write *w, const struct job_record *r, uint64_t *existing) {
-    struct job_record old;
+    assert(r->state != JOB_LEASED && r->id != 0);
+    struct before none = {0};
+    uint8_t key[NUM_KEY_BYTES];
     int code = r->key.len == 0 ? -ENOENT : jobs_by_key(&w->view, r->tenant, r->key, existing);
-    if (code == 0) {
-        /* The payloads that were put for r have no record to name them. */
-        struct before unused = {0};
-        name_blobs(&unused, r);
-        for (uint32_t i = 0; code == 0 && i < unused.n_blobs; i++)
-            code = store_drop_later(w, unused.blob[i]);
-        return code == 0 ? -EEXIST : code;
-    }
-    if (code != -ENOENT) return code;
-    code = get_raw(&w->view, r->id, &old, NULL);
-    if (code == 0) {
-        *existing = r->id;
-        return -EEXIST;
-    }
-    return code == -ENOENT ? jobs_put(w, r) : code;
+    if (code == 0) code = drop_payloads(w, r);
+    if (code == 0) return -EEXIST;
+    if (code == -ENOENT) code = encode(w, r, NULL);
+    if (code == 0)
+        code = env_put(&w->view.meta, META_JOBS, num_key(key, r->id), buf_bytes(&w->record),
+                       ENV_APPEND);
+    if (code == -EEXIST) *existing = r->id;
+    if (code == 0) code = put_idempotency(w, r);
+    if (code == 0) code = put_tenant(w, r);
+    return code == 0 ? put_indexes(w, r, &none) : code;
 }
 
 int jobs_del(struct store_write *w, uint64_t id) {
