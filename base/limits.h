@@ -40,6 +40,8 @@
 #define LIMIT_CLIENTS 4096u
 #define LIMIT_SUBSCRIBERS 4096u
 #define LIMIT_PEER_WATCHES 256u /* waits and event streams of one client connection */
+#define LIMIT_STREAMS 256u      /* subscriptions to ended jobs */
+#define LIMIT_PEER_STREAMS 16u  /* of one client connection */
 #define LIMIT_LIST_ROWS 500u
 #define LIMIT_UPLOADS 256u        /* that are not submitted yet */
 #define LIMIT_TENANT_UPLOADS 192u /* of one tenant */

@@ -20,6 +20,7 @@
 #include "broker/ready.h"
 #include "broker/retain.h"
 #include "broker/stall.h"
+#include "broker/stream.h"
 #include "broker/table.h"
 #include "broker/tally.h"
 #include "broker/tenant.h"
@@ -59,6 +60,7 @@ struct broker {
     struct uploads uploads;
     struct owed_list owed;
     struct retain retain;
+    struct streams streams;
     struct due_table leases, delays, expiries;
     uint64_t last_id, next_attempt;
     uint64_t handed_bytes, bodies_bytes;

@@ -36,6 +36,7 @@ static const struct handler {
     {MSG_WORKERS, on_workers, READ},
     {MSG_PING, on_ping, CLIENT},
     {MSG_STATUS, on_status, READ},
+    {MSG_SUBSCRIBE, on_subscribe, READ},
     {MSG_QUEUES, on_queues, CERT_ADMIN},
     {MSG_REGISTER, on_register, WORKER},
     {MSG_HEARTBEAT, on_heartbeat, WORKER},

@@ -151,6 +151,7 @@ static void conclude(struct broker *b, struct job *j) {
     char id[JOB_ID_CHARS + 1], reason[LIMIT_REASON_BYTES + 64];
     job_id_text(j->id, id);
     b->finished[j->state]++;
+    b->streams.fresh = true;
     j->tenant->finished[j->state]++;
     log_info("job_finished", "job=%s kind=%s state=%s ms=%lld%s%s", id, j->kind->name,
              job_state_name(j->state), (long long)(j->finished_ms - j->accepted_ms),

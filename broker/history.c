@@ -100,14 +100,31 @@ static struct job_note note_of(const struct job_line *l) {
                              .by = bytes_str(l->by)};
 }
 
+/* A client that is gone or does not read loses its stream; the latter is told where to go on. */
+static void tell(struct broker *b, struct watch *w, const struct msg_event *m) {
+    int e = reply_client(b, &w->peer, MSG_EVENT, m);
+    if (e == 0) {
+        w->told_seq = m->seq;
+        return;
+    }
+    if (e == -EAGAIN)
+        owed_notice(&b->owed, &w->peer, w->req, OWED_EVENTS, w->job->id, w->told_seq, b->now_ms);
+    watch_drop(&b->watches, w);
+}
+
 static void to_followers(struct broker *b, struct job *j, struct msg_event *m) {
     for (struct watch *w = j->watches, *next; w; w = next) {
         next = w->next;
         if (w->type != WATCH_EVENTS) continue;
         m->req = w->req;
-        /* A client that is gone or does not read loses its stream; it may ask again. */
-        if (reply_client(b, &w->peer, MSG_EVENT, m) != 0) watch_drop(&b->watches, w);
+        tell(b, w, m);
     }
+}
+
+int history_tell_dropped(struct broker *b, const struct owed *o) {
+    struct msg_event m = {
+        .req = o->req, .job = o->job, .seq = o->at, .type = bytes_str("dropped"), .last = true};
+    return reply_client(b, &o->peer, MSG_EVENT, &m);
 }
 
 static uint64_t seq_of(const struct job *j) {
@@ -179,7 +196,7 @@ void history_probe(struct broker *b) {
                               .stage = w->job->stage,
                               .attempt = w->job->attempt,
                               .data = buf_bytes(&data)};
-        if (reply_client(b, &w->peer, MSG_EVENT, &m) != 0) watch_drop(&b->watches, w);
+        tell(b, w, &m);
         buf_fini(&data);
     }
 }
@@ -244,7 +261,14 @@ void history_replay(struct broker *b, const struct request *r, const struct job 
         e = tell_note(b, r, rec, n, last);
         if (last) return;
     }
-    if (e) return; /* a client that does not read asks again */
+    struct watch *w = watch_find(&b->watches, &r->peer, m->req);
+    if (e) { /* what was told of the history is not known any more: all of it again */
+        if (w) watch_drop(&b->watches, w);
+        if (e == -EAGAIN)
+            owed_notice(&b->owed, &r->peer, m->req, OWED_EVENTS, m->job, m->from, b->now_ms);
+        return;
+    }
+    if (w) w->told_seq = newest;
     struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
     pack_state(&data, j ? job_seen_state(j) : rec->state, NULL);
     struct msg_event now = {.req = m->req,

@@ -6,7 +6,8 @@
  * saw misses nothing. An end is told when it is on disk.
  *
  * Units: lines.  Owner: the job owns its lines.  Memory: LIMIT_NOTES a job.  Errors: none; a
- * follower that is gone or does not read is dropped.  Threads: the loop thread. */
+ * follower that is gone is dropped, and one that does not read is told so when it does (owed.h).
+ * Threads: the loop thread. */
 #ifndef PENSTOCK_BROKER_HISTORY_H
 #define PENSTOCK_BROKER_HISTORY_H
 
@@ -19,6 +20,8 @@ void history_add(struct broker *b, struct job *j, const struct job_event *e, uin
 void history_tell(struct broker *b, struct job *j, bool last);
 void history_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
                     uint64_t attempt, struct bytes data);
+/* EVENT dropped, to a follower whose stream ended because it did not read. -EAGAIN: again later. */
+int history_tell_dropped(struct broker *b, const struct owed *o);
 /* Tells every follower again where its job stands: those that are gone are found and dropped. */
 void history_probe(struct broker *b);
 

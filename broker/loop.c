@@ -36,6 +36,7 @@ static int64_t idle_ms(const struct broker *b) {
     ms = sooner(ms, due_wait_ms(&b->watches.due, b->now_ms));
     ms = sooner(ms, due_wait_ms(&b->uploads.due, b->now_ms));
     ms = sooner(ms, owed_wait_ms(&b->owed, b->now_ms));
+    ms = sooner(ms, streams_wait_ms(&b->streams, b->now_ms));
     return sooner(ms, due_wait_ms(&b->peers.due, b->now_ms));
 }
 
@@ -188,6 +189,7 @@ int loop_run(struct broker *b, int signal_fd) {
         match(b);
         outbox_flush(b); /* commit: the store thread takes what this turn changed */
         answer_committed(b);
+        streams_serve(b);
         reply_owed(b);
         sample(b);
     }

@@ -58,6 +58,7 @@ void user_gone(void *broker, uint32_t user) {
         next = w->all_next;
         if (w->peer.user == user) watch_drop(&b->watches, w);
     }
+    streams_user_gone(&b->streams, user);
     for (struct worker *w = b->peers.first, *next; w; w = next) {
         next = w->next;
         if (w->peer.user != user) continue;

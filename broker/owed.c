@@ -17,12 +17,17 @@ void owed_fini(struct owed_list *l) {
     *l = (struct owed_list){0};
 }
 
-int owed_add(struct owed_list *l, const struct sock_peer *peer, uint64_t req, uint64_t job,
-             int64_t now_ms) {
+int owed_notice(struct owed_list *l, const struct sock_peer *peer, uint64_t req,
+                enum owed_what what, uint64_t job, uint64_t at, int64_t now_ms) {
     if (l->n == l->cap) return ERR_FULL;
     if (l->n == 0) l->retry_ms = now_ms + RETRY_MS;
-    l->at[l->n++] = (struct owed){.peer = *peer, .req = req, .job = job};
+    l->at[l->n++] = (struct owed){.peer = *peer, .what = what, .req = req, .job = job, .at = at};
     return 0;
+}
+
+int owed_add(struct owed_list *l, const struct sock_peer *peer, uint64_t req, uint64_t job,
+             int64_t now_ms) {
+    return owed_notice(l, peer, req, OWED_JOB, job, 0, now_ms);
 }
 
 int64_t owed_wait_ms(const struct owed_list *l, int64_t now_ms) {

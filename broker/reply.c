@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/history.h"
 
 enum { RETRY_UNREAD_MS = 500 };
 
@@ -176,6 +177,8 @@ void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, con
 
 static bool say_owed(void *arg, const struct owed *o) {
     struct broker *b = arg;
+    if (o->what == OWED_STREAM) return stream_tell_dropped(b, &o->peer, o->req, o->at) != -EAGAIN;
+    if (o->what == OWED_EVENTS) return history_tell_dropped(b, o) != -EAGAIN;
     const struct job *j = job_table_find(&b->jobs, o->job);
     int e = j ? send_state(b, &o->peer, o->req, j) : send_result(b, &o->peer, o->req, o->job);
     return e != -EAGAIN;

@@ -193,6 +193,7 @@ void on_events(struct broker *b, const struct request *r) {
 
 void on_events_stop(struct broker *b, const struct request *r) {
     const struct msg_events_stop *m = r->header;
+    stream_end(&b->streams, &r->peer, m->req);
     for (struct watch *w; (w = watch_find(&b->watches, &r->peer, m->req));)
         watch_drop(&b->watches, w);
 }

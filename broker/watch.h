@@ -20,6 +20,7 @@ struct watch {
     enum watch_type type;
     struct sock_peer peer;
     uint64_t req;
+    uint64_t told_seq; /* EVENTS: the newest that was sent */
     struct job *job;
     struct watch *next;                /* of the same job */
     struct watch *all_prev, *all_next; /* of the set */

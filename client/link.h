@@ -32,6 +32,8 @@ struct link_answer {
         struct msg_state state;
         struct msg_job job;
         struct msg_event event;
+        struct msg_ended ended;
+        struct msg_stream stream;
         struct msg_jobs jobs;
         struct msg_worker_list worker_list;
         struct msg_pong pong;

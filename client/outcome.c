@@ -154,6 +154,13 @@ static int stream_again(struct stream *s, int64_t deadline_ms, char *err, size_t
     return rc < 0 ? rc : stream_begin(s, deadline_ms, err, err_bytes);
 }
 
+/* This client did not read for long, and the broker ended the stream: on from what was seen. */
+static int stream_resume(struct stream *s, int64_t deadline_ms, char *err, size_t err_bytes) {
+    int64_t send_ms = clock_mono_ms() + ANSWER_MS;
+    int rc = stream_begin(s, send_ms < deadline_ms ? send_ms : deadline_ms, err, err_bytes);
+    return rc < 0 ? rc : 1;
+}
+
 /* A stream begins with the state of the job: begun anew it says again what is known. */
 static bool known(struct stream *s, const struct penstock_event *e) {
     if (strcmp(e->type, "state") != 0) return false;
@@ -227,7 +234,10 @@ int penstock_events_from(struct penstock *p, const char *job, uint64_t from, boo
             if (rc == 0) rc = 1;
         } else {
             s.quiet = 0;
-            if (a.desc->type == MSG_EVENT) rc = stream_pass(&s, &a.as.event, err, err_bytes);
+            if (a.desc->type == MSG_EVENT && bytes_is(a.as.event.type, "dropped"))
+                rc = stream_resume(&s, deadline_ms, err, err_bytes);
+            else if (a.desc->type == MSG_EVENT)
+                rc = stream_pass(&s, &a.as.event, err, err_bytes);
             if (a.desc->type == MSG_REFUSED) rc = link_refused(p, &a, err, err_bytes);
             link_answer_fini(&a);
         }

@@ -230,6 +230,39 @@ int penstock_events_from(struct penstock *p, const char *job, uint64_t from, boo
                          penstock_event_fn *fn, void *arg, int timeout_ms, char *err,
                          size_t err_bytes);
 
+/* ---- jobs as they end ---- */
+
+enum penstock_ended_what {
+    PENSTOCK_ENDED_JOB,
+    PENSTOCK_ENDED_LIVE, /* all that had ended were passed on; said again every few seconds */
+    PENSTOCK_ENDED_GAP   /* ends up to `offset` are kept no longer and were not passed on */
+};
+struct penstock_ended { /* borrowed for the call */
+    enum penstock_ended_what what;
+    uint64_t offset; /* keep it: a subscription from it goes on behind it */
+    uint64_t lost;   /* GAP: how many ends at most, of all tenants */
+    char job[PENSTOCK_JOB_BYTES], state[17];
+    char kind[PENSTOCK_NAME_BYTES], pipeline[PENSTOCK_NAME_BYTES];
+    char key[257], error_class[33], reason[513];
+    int64_t accepted_ms, finished_ms;
+    const void *doc; /* JOB, with `results`, when it is done: its result as msgpack */
+    size_t doc_bytes;
+    const char *json; /* the same as JSON text; else NULL */
+};
+/* Returns 0 to go on, anything else to stop (PENSTOCK_STOPPED). */
+typedef int penstock_ended_fn(void *arg, const struct penstock_ended *e);
+struct penstock_subscription {
+    uint64_t
+        from; /* the last offset that was seen; 0: all that are kept; UINT64_MAX: from now on */
+    const char *kind, *pipeline; /* NULL: any */
+    bool results, follow;        /* follow: go on for ever; else until the first LIVE */
+};
+/* Calls fn for each job that ended behind `from`, in the order of their ends, each once; a lost
+ * connection, a broker that restarts and a stream that was dropped because this client read too
+ * slowly are taken up again behind the last offset. timeout_ms -1: as long as it takes. */
+int penstock_results(struct penstock *p, const struct penstock_subscription *how,
+                     penstock_ended_fn *fn, void *arg, int timeout_ms, char *err, size_t err_bytes);
+
 /* ---- looking ---- */
 
 /* A document: `doc` as msgpack, `json` as text (README of schemas/ says its members). */

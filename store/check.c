@@ -17,7 +17,7 @@ struct check {
     int problems;
     struct arena arena;
     struct buf payload;
-    uint64_t keyed, live, finished, owned; /* records that must have an entry there */
+    uint64_t keyed, live, finished, owned, told; /* records that must have an entry there */
 };
 
 static void found(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -48,6 +48,21 @@ static int check_payload(struct check *c, const struct job_record *r, const char
     return code == ERR_CORRUPT ? 0 : code;
 }
 
+/* The number of a job's end leads back to it. Ends of earlier versions have none. */
+static int check_end(struct check *c, const struct job_record *r, const char *id,
+                     struct bytes end) {
+    struct bytes value;
+    uint64_t job = 0;
+    if (end.len <= 1) return 0;
+    c->told++;
+    struct bytes offset = bytes_of((const uint8_t *)end.data + 1, end.len - 1);
+    int code = env_get(&c->t->meta, META_ENDED, offset, &value);
+    if (code != 0 && code != -ENOENT) return code;
+    if (code != 0 || num_of(value, &job) != 0 || job != r->id)
+        found(c, "job %s: its place in the order of ends does not lead back to it", id);
+    return 0;
+}
+
 static int check_indexes(struct check *c, const struct job_record *r, const char *id) {
     uint8_t key[NUM_KEY_BYTES], done_key[FINISHED_KEY_BYTES];
     struct bytes value;
@@ -61,6 +76,7 @@ static int check_indexes(struct check *c, const struct job_record *r, const char
         code = env_get(&c->t->meta, META_FINISHED, finished_key(done_key, r->finished_ms, r->id),
                        &value);
         if (code == -ENOENT) found(c, "job %s: not in the retention index", id);
+        if (code == 0) code = check_end(c, r, id, value);
         if (code != 0 && code != -ENOENT) return code;
     }
     c->live += !terminal;
@@ -165,6 +181,7 @@ int store_check(struct store *s, void (*fn)(void *arg, const char *finding), voi
     if (code == 0) code = check_count(&c, META_KEYS, c.keyed, "the index of idempotency keys");
     if (code == 0) code = check_count(&c, META_LIVE, c.live, "the index of live jobs");
     if (code == 0) code = check_count(&c, META_FINISHED, c.finished, "the retention index");
+    if (code == 0) code = check_count(&c, META_ENDED, c.told, "the order of ends");
     if (code == 0) code = check_uploads(&c);
     if (code == 0) code = check_count(&c, META_TENANTS, c.owned, "the index of tenants");
     if (code == 0) code = blob_walk(&c.t->blob, (struct blob_id){0}, check_named, &c);

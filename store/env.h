@@ -19,7 +19,7 @@
 
 #include "base/bytes.h"
 
-#define ENV_TABLES_MAX 8
+#define ENV_TABLES_MAX 9
 
 struct env;
 struct env_config {

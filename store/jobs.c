@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "store/ended.h"
 #include "store/record.h"
 #include "store/state.h"
 #include "store/uploads.h"
@@ -45,6 +46,38 @@ struct bytes tenant_key(uint8_t key[TENANT_KEY_BYTES], struct bytes tenant, uint
     crypto_generichash(key, TENANT_HASH_BYTES, tenant.data, tenant.len, NULL, 0);
     num_key(key + TENANT_HASH_BYTES, id);
     return bytes_of(key, TENANT_KEY_BYTES);
+}
+
+/* What FINISHED says of a job: its state, and the number that its end was given (ended.h); an
+ * earlier version said neither, or the state alone. */
+#define END_BYTES (1 + NUM_KEY_BYTES)
+
+static bool end_offset(struct bytes value, uint64_t *offset) {
+    return value.len == END_BYTES &&
+           num_of(bytes_of((const uint8_t *)value.data + 1, NUM_KEY_BYTES), offset) == 0;
+}
+
+/* The end of a job leaves both indexes. */
+static int del_end(struct store_write *w, int64_t finished_ms, uint64_t id) {
+    struct env_txn *meta = &w->view.meta;
+    uint8_t done_key[FINISHED_KEY_BYTES];
+    struct bytes key = finished_key(done_key, finished_ms, id), value;
+    uint64_t offset = 0;
+    int code = env_get(meta, META_FINISHED, key, &value);
+    bool numbered = code == 0 && end_offset(value, &offset);
+    if (code == 0) code = env_del(meta, META_FINISHED, key);
+    if (code == 0 && numbered) code = ended_del(w, offset);
+    return code;
+}
+
+static int put_end(struct store_write *w, const struct job_record *r) {
+    uint8_t done_key[FINISHED_KEY_BYTES], end[END_BYTES] = {(uint8_t)r->state};
+    uint64_t offset;
+    int code = ended_add(w, r->id, &offset);
+    if (code != 0) return code;
+    num_key(end + 1, offset);
+    return env_put(&w->view.meta, META_FINISHED, finished_key(done_key, r->finished_ms, r->id),
+                   bytes_of(end, sizeof end), ENV_APPEND);
 }
 
 /* What an update must know of the record that it replaces; copied, since writes move the map. */
@@ -107,13 +140,11 @@ static int look_before(struct store_write *w, const struct job_record *r, struct
 
 static int put_indexes(struct store_write *w, const struct job_record *r, const struct before *b) {
     struct env_txn *meta = &w->view.meta;
-    uint8_t id_key[NUM_KEY_BYTES], done_key[FINISHED_KEY_BYTES];
+    uint8_t id_key[NUM_KEY_BYTES];
     struct bytes none = bytes_of("", 0);
-    uint8_t state = (uint8_t)r->state;
     bool terminal = job_state_terminal(r->state);
     int code = 0;
-    if (b->terminal && b->finished_ms != r->finished_ms)
-        code = env_del(meta, META_FINISHED, finished_key(done_key, b->finished_ms, r->id));
+    if (b->terminal && b->finished_ms != r->finished_ms) code = del_end(w, b->finished_ms, r->id);
     if (code == 0 && b->there && !b->terminal && terminal)
         code = env_del(meta, META_LIVE, num_key(id_key, r->id));
     if (code == -ENOENT) code = ERR_CORRUPT;
@@ -123,8 +154,7 @@ static int put_indexes(struct store_write *w, const struct job_record *r, const 
         code = env_put(meta, META_LIVE, num_key(id_key, r->id), none, ENV_APPEND);
     } else {
         if (b->terminal && b->finished_ms == r->finished_ms) return 0;
-        code = env_put(meta, META_FINISHED, finished_key(done_key, r->finished_ms, r->id),
-                       bytes_of(&state, 1), ENV_APPEND);
+        code = put_end(w, r);
     }
     return code == -EEXIST ? ERR_CORRUPT : code;
 }
@@ -199,7 +229,7 @@ int jobs_del(struct store_write *w, uint64_t id) {
     struct env_txn *meta = &w->view.meta;
     struct job_record old;
     struct before b = {0};
-    uint8_t key[NUM_KEY_BYTES], done_key[FINISHED_KEY_BYTES], hash[KEY_HASH_BYTES];
+    uint8_t key[NUM_KEY_BYTES], hash[KEY_HASH_BYTES];
     uint8_t owner[TENANT_KEY_BYTES];
     int code = get_raw(&w->view, id, &old, NULL);
     if (code != 0) return code;
@@ -213,8 +243,7 @@ int jobs_del(struct store_write *w, uint64_t id) {
     if (code == 0 && indexed) code = env_del(meta, META_TENANTS, bytes_of(owner, sizeof owner));
     if (code == 0 && has_key) code = env_del(meta, META_KEYS, bytes_of(hash, sizeof hash));
     if (code == 0 && !terminal) code = env_del(meta, META_LIVE, num_key(key, id));
-    if (code == 0 && terminal)
-        code = env_del(meta, META_FINISHED, finished_key(done_key, finished_ms, id));
+    if (code == 0 && terminal) code = del_end(w, finished_ms, id);
     if (code == -ENOENT) return ERR_CORRUPT;
     for (uint32_t i = 0; code == 0 && i < b.n_blobs; i++) code = store_drop_later(w, b.blob[i]);
     return code;
@@ -350,7 +379,7 @@ int job_names_blob(struct store_read *t, struct blob_id id, bool *named) {
 /* Indexes that an earlier version wrote do not say how a job ended. */
 static enum job_state state_of(const struct store_read *t, uint64_t id, struct bytes value) {
     struct job_record r;
-    if (value.len == 1 && *(const uint8_t *)value.data < JOB_STATES)
+    if (value.len >= 1 && *(const uint8_t *)value.data < JOB_STATES)
         return (enum job_state) * (const uint8_t *)value.data;
     return get_raw(t, id, &r, NULL) == 0 ? r.state : JOB_STATES;
 }

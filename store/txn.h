@@ -13,6 +13,8 @@
  * UPLOADS: id of the job that it becomes -> record of a body that is not whole yet (uploads.h).
  * TENANTS: BLAKE2b of a tenant's name, id of its jobs; without those of tenant "default", since
  * whoever may list them may list all. SOURCES: tenant, NUL, name -> counts (sources.h).
+ * ENDED: offset -> id (ended.h); INFO's "ended" is the newest, and the value of a FINISHED says
+ * which one is its job's.
  * Numbers in keys are big-endian, so that they sort. */
 enum meta_table {
     META_INFO,
@@ -23,6 +25,7 @@ enum meta_table {
     META_UPLOADS,
     META_TENANTS,
     META_SOURCES,
+    META_ENDED,
     META_TABLES
 };
 enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_TABLES };

@@ -61,6 +61,7 @@ int cli_verb_worker(int argc, char **argv);
 int cli_verb_status(int argc, char **argv);
 int cli_verb_keys(int argc, char **argv);
 int cli_verb_schema(int argc, char **argv);
+int cli_verb_results(int argc, char **argv);
 int cli_verb_queue(int argc, char **argv);
 int cli_verb_ping(int argc, char **argv);
 int cli_verb_version(int argc, char **argv);

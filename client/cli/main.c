@@ -12,6 +12,7 @@ static const struct cli_verb verbs[] = {
     {"demo", "text|contract|qc", "the shipped samples, shown for people", cli_verb_demo},
     {"wait", "JOB...", "wait until jobs are terminal and print their results", cli_verb_wait},
     {"result", "JOB...", "print the results that are there now", cli_verb_result},
+    {"results", "", "jobs as they end: those since an offset, and on", cli_verb_results},
     {"job", "show|cancel|events JOB", "look at one job, cancel it, follow it", cli_verb_job},
     {"ls", "", "list jobs, the newest first", cli_verb_ls},
     {"dead", "ls|show|requeue|drop", "jobs that failed: list, show, run again, delete",

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "store/ended.h"
 #include "tests/store/fixture.h"
 
 static struct fixture f;
@@ -268,4 +269,65 @@ Test(jobs, a_reader_keeps_its_snapshot_while_a_writer_commits) {
     cr_assert_eq(got.tries, 2);
     store_read_end(old);
     store_read_end(new);
+}
+
+/* ---- the order of ends ---- */
+
+static int end_job(uint64_t id, int64_t finished_ms) {
+    uint64_t rng = id, existing;
+    struct job_record r = random_record(&f.arena, &rng, id);
+    int e = commit_add(&f, &r, &existing);
+    if (e) return e;
+    r.state = JOB_DONE;
+    r.finished_ms = finished_ms;
+    return commit_put(&f, &r);
+}
+
+static int delete_job(uint64_t id) {
+    struct store_write *w;
+    int e = store_write_begin(f.store, &w);
+    if (e) return e;
+    if ((e = jobs_del(w, id)) == 0) return store_commit(w);
+    store_abort(w);
+    return e;
+}
+
+static uint32_t read_ends(uint64_t after, struct ended *out, uint32_t max, uint64_t *oldest,
+                          uint64_t *newest) {
+    struct store_read *t;
+    uint32_t n;
+    cr_assert_eq(store_read_begin(f.store, &t), 0);
+    cr_assert_eq(ended_after(t, after, out, max, &n), 0);
+    cr_assert_eq(ended_bounds(t, oldest, newest), 0);
+    store_read_end(t);
+    return n;
+}
+
+Test(jobs, ends_are_numbered_in_the_order_of_their_commits_and_no_number_is_given_twice) {
+    struct ended e[8];
+    uint64_t oldest, newest;
+    cr_assert_eq(read_ends(0, e, 8, &oldest, &newest), 0);
+    cr_assert(oldest == 1 && newest == 0);
+    /* Neither ids nor clocks decide: a clock may go back, an old job may end late. */
+    cr_assert_eq(end_job(30, 5000), 0);
+    cr_assert_eq(end_job(10, 7000), 0);
+    cr_assert_eq(end_job(20, 3000), 0);
+    cr_assert_eq(read_ends(0, e, 8, &oldest, &newest), 3);
+    cr_assert(e[0].job == 30 && e[1].job == 10 && e[2].job == 20);
+    cr_assert(e[0].offset == 1 && e[2].offset == 3 && oldest == 1 && newest == 3);
+    cr_assert_eq(read_ends(1, e, 1, &oldest, &newest), 1);
+    cr_assert_eq(e[0].job, 10);
+    cr_assert_eq(read_ends(UINT64_MAX, e, 8, &oldest, &newest), 0);
+    cr_assert_eq(delete_job(20), 0, "the newest goes");
+    cr_assert_eq(delete_job(30), 0, "and the oldest");
+    cr_assert_eq(fixture_reopen(&f), 0, "%s", f.err);
+    cr_assert_eq(read_ends(0, e, 8, &oldest, &newest), 1);
+    cr_assert(oldest == 2 && newest == 3 && e[0].job == 10);
+    cr_assert_eq(end_job(40, 1000), 0);
+    cr_assert_eq(read_ends(2, e, 8, &oldest, &newest), 1);
+    cr_assert_eq(e[0].offset, 4);
+    cr_assert_eq(delete_job(10) + delete_job(40), 0);
+    cr_assert_eq(read_ends(0, e, 8, &oldest, &newest), 0);
+    cr_assert(oldest == 5 && newest == 4);
+    cr_assert_eq(check_prints_nothing(&f), 0);
 }

@@ -13,7 +13,7 @@ from .errors import (Error, Invalid, JobCancelled, JobExpired, JobFailed, JobNot
                      SomeRefused, Timeout, Unreachable)
 from .kinds import (Cause, Clause, ContractAnalysis, Defect, Embeddings, Entity, Generation, Inspection, Risk,
                     contract, embed, generate, inspect)
-from .types import Accepted, Event, Job, Pong, Result, Retry, Submission, TextPiece
+from .types import Accepted, Ended, Event, Job, Pong, Result, Retry, Submission, TextPiece
 from .worker import StageError, StageJob, Worker
 
 __version__ = "0.1.0"
@@ -22,5 +22,5 @@ __all__ = ["AsyncClient", "AsyncStream", "Client", "Stream", "default_endpoint",
            "SomeRefused", "Timeout", "Unreachable",
            "Cause", "Clause", "ContractAnalysis", "Defect", "Embeddings", "Entity", "Generation", "Inspection", "Risk",
            "contract", "embed", "generate", "inspect",
-           "Accepted", "Event", "Job", "Pong", "Result", "Retry", "Submission", "TextPiece",
+           "Accepted", "Ended", "Event", "Job", "Pong", "Result", "Retry", "Submission", "TextPiece",
            "StageError", "StageJob", "Worker"]

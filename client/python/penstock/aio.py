@@ -14,9 +14,10 @@ import zmq.asyncio
 from . import flows
 from .client import JOB_S, _Dicts, submission
 from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
+from .ended import EndedFlow
 from .endpoint import connect, default_endpoint, load_keys
 from .errors import Error
-from .types import (Accepted, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
+from .types import (Accepted, Ended, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
                     TextPiece)
 
 T = TypeVar("T")
@@ -155,6 +156,13 @@ class AsyncClient:
     def events(self, job: JobLike, timeout: float | None = JOB_S) -> AsyncStream[Event]:
         """The events of a job until its last one."""
         return AsyncStream(self, flows.EventFlow(self._core, job, timeout))
+
+    def ended(self, after: int | None = None, *, kind: str | None = None,
+               pipeline: str | None = None, results: bool = True, follow: bool = True,
+               timeout: float | None = None) -> AsyncStream[Ended]:
+        """Jobs as they end, behind an offset (0: all that are kept; None: from now on). It goes on
+        over broken connections and restarts; without `follow` it is over where that is now."""
+        return AsyncStream(self, EndedFlow(self._core, after, kind, pipeline, results, follow, timeout))
 
     def stream_text(self, job: JobLike | Submission[Any],
                     timeout: float | None = JOB_S) -> AsyncStream[TextPiece]:

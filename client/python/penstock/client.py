@@ -10,9 +10,10 @@ import zmq
 
 from . import flows
 from .core import Core, Op, Receive, Reconnect, Send, Sleep, Steps
+from .ended import EndedFlow
 from .endpoint import connect, default_endpoint, load_keys
 from .errors import Error
-from .types import (Accepted, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
+from .types import (Accepted, Ended, Event, Job, JobLike, Pong, Progress, Result, Retry, Submission,
                     TextPiece)
 
 T = TypeVar("T")
@@ -149,6 +150,13 @@ class Client:
     def events(self, job: JobLike, timeout: float | None = JOB_S) -> Stream[Event]:
         """The events of a job until its last one."""
         return Stream(self, flows.EventFlow(self._core, job, timeout))
+
+    def ended(self, after: int | None = None, *, kind: str | None = None,
+               pipeline: str | None = None, results: bool = True, follow: bool = True,
+               timeout: float | None = None) -> Stream[Ended]:
+        """Jobs as they end, behind an offset (0: all that are kept; None: from now on). It goes on
+        over broken connections and restarts; without `follow` it is over where that is now."""
+        return Stream(self, EndedFlow(self._core, after, kind, pipeline, results, follow, timeout))
 
     def stream_text(self, job: JobLike | Submission[Any],
                     timeout: float | None = JOB_S) -> Stream[TextPiece]:

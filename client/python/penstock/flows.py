@@ -54,6 +54,7 @@ class EventFlow:
         self._heard = core.now()         # of this stream
         self._state: tuple[int, object] | None = None
         self._fresh = self._over = False
+        self._seq: int | None = None     # of a stream that was dropped: on from there
 
     def next(self) -> Steps[Event | None]:
         while not self._over:
@@ -64,6 +65,10 @@ class EventFlow:
             answer = yield Receive(self._box, self._until(patience))
             if answer is None:
                 yield from self._again()
+                continue
+            if answer.code == wire.EVENT and answer.header.get("type") == "dropped":
+                self.pause()  # we did not read for long: on behind what was sent
+                self._seq = answer.header["seq"]
                 continue
             event = self._take(answer)
             if event is not None:
@@ -95,8 +100,9 @@ class EventFlow:
     def _send(self, req: int, seconds: float) -> Steps[bool]:
         self._asked = self._core.now()
         self._fresh = True
-        left: bool = yield Send(wire.frames(wire.EVENTS, {"req": req, "job": self._job}),
-                                self._until(seconds))
+        fields = {"req": req, "job": self._job, "from": self._seq}
+        left: bool = yield Send(wire.frames(wire.EVENTS, fields), self._until(seconds))
+        self._seq = None if left else self._seq
         self._box.lost = self._box.lost and not left
         return left
 

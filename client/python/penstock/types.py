@@ -103,6 +103,25 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A job that ended; or, with `lost`, that so many ends at most are kept no longer and were
+    missed. Keep the offset: `Client.ended(offset)` goes on behind it."""
+
+    offset: int
+    job: str = ""
+    state: str = ""          # done, failed, cancelled or expired
+    kind: str = ""
+    pipeline: str = ""
+    key: str = ""
+    error_class: str = ""
+    reason: str = ""
+    accepted_ms: int = 0
+    finished_ms: int = 0
+    value: Any = None        # the result of one that is done, when results were asked for
+    lost: int = 0
+
+
+@dataclass(frozen=True)
 class TextPiece:
     """A piece of a text that is being generated.
 
