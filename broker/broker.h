@@ -11,6 +11,7 @@
 #ifndef PENSTOCK_BROKER_BROKER_H
 #define PENSTOCK_BROKER_BROKER_H
 
+#include "base/notify.h"
 #include "broker/auth.h"
 #include "broker/commit.h"
 #include "broker/config.h"
@@ -87,6 +88,7 @@ struct broker {
     uint64_t accepted, refused, dropped;
     struct tally tally;
     struct stall stall;
+    struct notify notify;
     struct histogram accept_times; /* from the message to ACCEPTED */
     int64_t turn_ns;               /* when this turn began to read */
     struct glance_box *box;        /* NULL: nobody looks (glance.h) */

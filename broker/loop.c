@@ -48,6 +48,7 @@ static void on_signal(struct broker *b, int signal_fd) {
         }
         if (b->draining || (s != SIGTERM && s != SIGINT)) continue;
         log_info("draining", "live_jobs=%u", b->jobs.len);
+        notify_say("STOPPING=1\nSTATUS=draining");
         b->draining = true;
         b->drain_until_ms = b->now_ms + DRAIN_MS;
     }
@@ -182,6 +183,7 @@ static bool drained(const struct broker *b) {
 int loop_run(struct broker *b, int signal_fd) {
     while (!drained(b)) {
         poll_all(b, signal_fd);
+        notify_beat(&b->notify, b->now_ms);
         if (b->box) glance_turn(b->box, b);
         dispatch_from(b, b->clients, MSG_C2B);
         dispatch_from(b, b->workers, MSG_W2B);

@@ -135,6 +135,8 @@ int main(int argc, char **argv) {
         log_info("ready", "pid=%d clients=%s workers=%s dir=%s pipelines=%u", (int)getpid(),
                  sock_endpoint(b->clients), sock_endpoint(b->workers), b->config.dir, b->n_loaded);
         if (b->box) health_ready(b->box);
+        notify_init(&b->notify);
+        notify_say("READY=1\nSTATUS=accepting jobs");
         loop_run(b, signal_fd);
         log_info("stopped", "live_jobs=%u", b->jobs.len);
         status = 0;

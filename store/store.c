@@ -17,8 +17,8 @@
 #define ID_BYTES 16u
 #define TRIAL_PAGES_MAX 4096u
 
-static const char *const meta_tables[META_TABLES] = {"info",     "jobs",    "keys",    "live",
-                                                     "finished", "uploads", "tenants", "sources", "ended"};
+static const char *const meta_tables[META_TABLES] = {
+    "info", "jobs", "keys", "live", "finished", "uploads", "tenants", "sources", "ended"};
 static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks"};
 
 int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes) {

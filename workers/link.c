@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/thread.h"
 #include "workers/outbox.h"
 
@@ -23,6 +24,7 @@
 enum link_state { LINK_NEW, LINK_REGISTERING, LINK_REGISTERED };
 
 struct link {
+    struct notify notify;
     struct worker *w;
     struct sock_ctx *ctx;
     struct sock *sock;
@@ -225,6 +227,7 @@ static void on_registered(struct link *l, const struct msg_registered *m, int64_
     l->said_goodbye = false;
     outbox_send_again(&l->outbox);
     send_beat(l, now_ms);
+    if (!l->draining) notify_say("READY=1\nSTATUS=registered with the broker");
 }
 
 static void on_reregister(struct link *l, const struct msg_reregister *m, int64_t now_ms) {
@@ -323,12 +326,14 @@ static void connect_again(struct link *l, int64_t now_ms) {
 static void drain(struct link *l) {
     if (l->draining) return;
     log_info("worker_drains", "leases=%u", l->n_leases);
+    notify_say("STOPPING=1\nSTATUS=ending what runs");
     l->draining = true;
     atomic_store(&l->w->draining, true);
     ring_close(&l->w->leases);
 }
 
 static void on_timers(struct link *l, int64_t now_ms) {
+    notify_beat(&l->notify, now_ms);
     bool needed = !l->draining || l->outbox.n > 0;
     if (l->state == LINK_REGISTERING && needed && now_ms >= l->next_register_ms)
         send_register(l, now_ms);
@@ -399,6 +404,7 @@ static int link_open(struct link *l) {
 
 int link_run(struct worker *w) {
     struct link l = {.w = w, .heartbeat_ms = 1000, .lease_ms = 10000};
+    notify_init(&l.notify);
     l.signal_fd = signals_init();
     int code = l.signal_fd < 0 ? l.signal_fd : link_open(&l);
     l.failed = code != 0;

@@ -24,6 +24,8 @@ def test_programs_header_libraries_pipelines_recipes_and_samples_are_there(prefi
                  "share/penstock/recipes/board-a.png", "share/penstock/examples/qc/part-ng.log",
                  "share/penstock/examples/models/tiny-llama/config.json", "share/man/man1/penstock.1",
                  "share/man/man3/libpenstock.3", "share/man/man8/penstock-broker.8",
+                 "lib/systemd/system/penstock-broker.service",
+                 "lib/systemd/system/penstock-worker@.service", "lib/sysusers.d/penstock.conf",
                  "share/bash-completion/completions/penstock", "share/zsh/site-functions/_penstock",
                  "share/fish/vendor_completions.d/penstock.fish"):
         assert (prefix / path).is_file(), path
