@@ -1,17 +1,20 @@
 /* Random histories of the whole broker; see world.h.
  *
- * JOBS=N runs that many jobs (100000), SEED=N starts from that seed, WORLD=N runs one history
- * again. */
+ * JOBS=N runs that many jobs (100000), SEED=N draws other histories, WORLD=N runs one again. As many
+ * processes as there are processors share the worlds out; each world is alone in its process. */
 #include <criterion/criterion.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/rng.h"
 #include "tests/sim/world.h"
 
-enum { JOBS_A_WORLD = 400 };
+enum { JOBS_A_WORLD = 400, PROCESSES_MAX = 16 };
 
 static const char files[] = "name: one\nkind: text.embed\nstages:\n"
                             "  - {name: x, run: test.one}\n"
@@ -75,6 +78,60 @@ static uint64_t setting(const char *name, uint64_t otherwise) {
     return text && *text ? strtoull(text, NULL, 10) : otherwise;
 }
 
+/* What the processes share. */
+struct board {
+    _Atomic uint64_t worlds, jobs;
+    struct totals sum[PROCESSES_MAX];
+};
+struct plan {
+    const struct pipelines *pipelines;
+    const char *const *settings;
+    uint64_t seed, jobs;
+};
+
+static void simulate(const struct plan *p, struct board *board, struct totals *sum) {
+    while (atomic_load(&board->jobs) < p->jobs) {
+        uint64_t i = atomic_fetch_add(&board->worlds, 1), before = sum->jobs;
+        uint64_t world = (uint64_t)rng_u32(p->seed, 0, i, 0) << 32 | rng_u32(p->seed, 0, i, 1);
+        world_run(world, JOBS_A_WORLD, p->pipelines, p->settings, sum);
+        atomic_fetch_add(&board->jobs, sum->jobs - before);
+    }
+}
+
+static void add_totals(struct totals *sum, const struct totals *more) {
+    sum->jobs += more->jobs;
+    sum->steps += more->steps;
+    sum->kills += more->kills;
+    sum->drains += more->drains;
+    sum->disk_failures += more->disk_failures;
+    sum->stale += more->stale;
+    for (int s = 0; s < JOB_STATES; s++) sum->ends[s] += more->ends[s];
+}
+
+static void simulate_in_processes(const struct plan *p, struct totals *sum) {
+    struct board *board =
+        mmap(NULL, sizeof *board, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    cr_assert(board != MAP_FAILED);
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    if (n < 1) n = 1;
+    if (n > PROCESSES_MAX) n = PROCESSES_MAX;
+    pid_t child[PROCESSES_MAX];
+    for (long i = 0; i < n; i++) {
+        child[i] = fork();
+        cr_assert_geq(child[i], 0);
+        if (child[i] > 0) continue;
+        simulate(p, board, &board->sum[i]);
+        _exit(0);
+    }
+    for (long i = 0; i < n; i++) {
+        int status;
+        cr_assert_eq(waitpid(child[i], &status, 0), child[i]);
+        cr_assert_eq(status, 0, "a promise was broken; its world is named above");
+        add_totals(sum, &board->sum[i]);
+    }
+    munmap(board, sizeof *board);
+}
+
 Test(sim, every_promise_holds_in_random_histories) {
     struct pipelines pipelines = {0};
     struct totals sum = {0};
@@ -89,12 +146,13 @@ Test(sim, every_promise_holds_in_random_histories) {
         cr_assert(f && fread(&seed, 4, 1, f) == 1);
         fclose(f);
     }
-    uint64_t state = seed, jobs = setting("JOBS", getenv("SAN") && *getenv("SAN") ? 10000 : 100000);
+    uint64_t jobs = setting("JOBS", getenv("SAN") && *getenv("SAN") ? 10000 : 100000);
+    struct plan plan = {&pipelines, list, seed, jobs};
     fprintf(stderr, "SEED=%llu\n", (unsigned long long)seed);
     if (world)
         world_run(world, JOBS_A_WORLD, &pipelines, list, &sum);
     else
-        while (sum.jobs < jobs) world_run(rng_next(&state), JOBS_A_WORLD, &pipelines, list, &sum);
+        simulate_in_processes(&plan, &sum);
     fprintf(
         stderr,
         "%llu jobs ended once each (%llu done, %llu failed, %llu cancelled, %llu expired): %llu "
