@@ -114,7 +114,7 @@ test: ## set up, build, run the tests; the last line is `N passed, N failed, N s
 test-programs: $(TESTS:%=$(B)/test/%) $(FAULTS)
 
 sim: $(B)/test/sim ## simulate the broker long: JOBS=N (1000000), SEED=N, or WORLD=N to see one again
-	@JOBS=$(or $(JOBS),1000000) $<
+	@bash -o pipefail -c 'JOBS=$(or $(JOBS),1000000) $< 2>&1 | grep -v Synthesis'
 
 crash: all ## kill -9 of broker, workers, helpers, supervisor under load: MINUTES=N (10), SEED=N
 	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/endure/endure.py crash --minutes $(MINUTES) \

@@ -27,17 +27,20 @@ uint32_t sim_source(struct bytes name) {
     world_broken("a source", "%.*s is none", (int)name.len, (const char *)name.data);
 }
 
-/* The body of job n; the same n gives the same body, as a key needs it. */
-static void pack_body(struct packer *p, uint64_t n) {
-    static char padding[1500];
+void actors_body(struct packer *p, uint64_t n, size_t padding) {
+    static char xs[3000];
     char text[32];
-    memset(padding, 'x', sizeof padding);
+    memset(xs, 'x', sizeof xs);
     snprintf(text, sizeof text, "text %llu", (unsigned long long)n);
     pack_map(p, 1);
     pack_str(p, "texts");
     pack_array(p, 2);
     pack_str(p, text);
-    pack_strn(p, bytes_of(padding, n % 7 ? n % 100 : sizeof padding));
+    pack_strn(p, bytes_of(xs, padding));
+}
+
+static void pack_body(struct packer *p, uint64_t n) {
+    actors_body(p, n, n % 7 ? n % 100 : 1500);
 }
 
 static uint64_t body_of(const struct client *c, uint64_t req, int key) {
@@ -136,6 +139,7 @@ static void ask_about(struct client *c, uint64_t job) {
 static void client_hears(struct client *c, const struct packet *p) {
     struct refusal why;
     const struct msg_desc *d = msg_desc(((const uint8_t *)p->frame[0].data)[3]);
+    uploader_hears(c, d, p);
     if (d->type != MSG_ACCEPTED && d->type != MSG_REFUSED) return;
     uint64_t req = msg_req(p->frame[1]);
     if (d->type == MSG_ACCEPTED) {
@@ -173,6 +177,7 @@ static void client_step(struct client *c) {
         W->submitted++;
     }
     if (W->submitted < W->jobs_wanted && toss(60)) send_many(c);
+    uploader_step(c);
     if (c->n_known && toss(400)) ask_about(c, c->known[draw(c->n_known)]);
 }
 

@@ -77,7 +77,7 @@ void store_read_end(struct store_read *t) {
 }
 int store_usage(struct store *s, struct store_usage *out) {
     (void)s;
-    *out = (struct store_usage){.jobs = W->disk.n};
+    *out = (struct store_usage){.jobs = W->disk.n, .blob_cap_bytes = 1u << 30};
     return 0;
 }
 struct store_room store_room_of(uint64_t payload_bytes) {
@@ -292,7 +292,7 @@ int jobs_del(struct store_write *w, uint64_t id) {
     c->dropped = r.state == JOB_FAILED;
     struct bytes none = {NULL, 0};
     put(c, &c->record, none);
-    put(c, &c->body, none);
+    if (!c->upload.len) put(c, &c->body, none); /* an upload again: it names the bytes */
     for (uint32_t i = 0; i < KEYS; i++)
         if (W->disk.keys[i].id == id) W->disk.keys[i].id = 0;
     return 0;
@@ -339,7 +339,7 @@ int sources_walk(struct store_read *t, int (*fn)(void *arg, const struct source_
     return 0;
 }
 
-/* No client of these worlds uploads: what the broker asks of uploads finds none. */
+/* No history here asks for the stream of ended jobs. */
 int ended_after(struct store_read *t, uint64_t after, struct ended *out, uint32_t max,
                 uint32_t *n) {
     (void)t, (void)after, (void)out, (void)max;
@@ -352,34 +352,86 @@ int ended_bounds(struct store_read *t, uint64_t *oldest, uint64_t *newest) {
     *newest = 0;
     return 0;
 }
+
+/* ---- uploads ---- */
+
+struct upload_cell { /* what is kept of a record */
+    uint64_t bytes, have;
+    uint32_t crc, have_crc;
+    char key[LIMIT_KEY_BYTES + 1];
+};
+
+bool disk_upload(const struct cell *c, struct upload_record *out, char key[LIMIT_KEY_BYTES + 1]) {
+    struct upload_cell u;
+    if (!c || !c->upload.len) return false;
+    memcpy(&u, c->upload.data, sizeof u);
+    strcpy(key, u.key);
+    *out = (struct upload_record){.id = c->id,
+                                  .bytes = u.bytes,
+                                  .have = u.have,
+                                  .crc = u.crc,
+                                  .have_crc = u.have_crc,
+                                  .tenant = bytes_str("default"),
+                                  .key = bytes_str(key)};
+    return true;
+}
+
 int uploads_add(struct store_write *w, const struct upload_record *u) {
-    (void)w, (void)u;
-    return -EIO;
+    (void)w;
+    struct upload_cell kept = {
+        .bytes = u->bytes, .have = u->have, .crc = u->crc, .have_crc = u->have_crc};
+    CHECK(u->have <= u->bytes && bytes_to_cstr(u->key, kept.key, sizeof kept.key) == 0,
+          "a record of an upload that is none");
+    struct cell *c = cell_for(u->id);
+    put(c, &c->upload, bytes_of(&kept, sizeof kept));
+    return 0;
 }
 int uploads_get(struct store_read *t, uint64_t id, struct upload_record *out) {
-    (void)t, (void)id, (void)out;
-    return -ENOENT;
+    static char key[LIMIT_KEY_BYTES + 1];
+    (void)t;
+    return disk_upload(disk_cell(id), out, key) ? 0 : -ENOENT;
 }
 int uploads_append(struct store_write *w, struct upload_record *u, struct bytes data) {
-    (void)w, (void)u, (void)data;
-    return -ENOENT;
+    struct cell *c = disk_cell(u->id);
+    struct buf whole = {0};
+    CHECK(data.len <= u->bytes - u->have && c->body.len == u->have &&
+              (data.len == UPLOAD_CHUNK || u->have + data.len == u->bytes),
+          "a chunk that does not fit");
+    buf_append(&whole, c->body.data, c->body.len);
+    buf_append(&whole, data.data, data.len);
+    put(c, &c->body, buf_bytes(&whole));
+    buf_fini(&whole);
+    u->have += data.len;
+    u->have_crc = crc32c(u->have_crc, data.data, data.len);
+    return uploads_add(w, u);
 }
 int uploads_take(struct store_write *w, uint64_t id) {
-    (void)w, (void)id;
-    return -ENOENT;
+    (void)w;
+    struct cell *c = disk_cell(id);
+    if (!c || !c->upload.len) return -ENOENT;
+    put(c, &c->upload, (struct bytes){NULL, 0});
+    W->uploads++;
+    return 0;
 }
 int uploads_del(struct store_write *w, uint64_t id) {
-    (void)w, (void)id;
-    return -ENOENT;
+    int e = uploads_take(w, id);
+    if (e == 0) put(disk_cell(id), &disk_cell(id)->body, (struct bytes){NULL, 0});
+    return e;
 }
 int uploads_walk(struct store_read *t, int (*fn)(void *arg, const struct upload_record *u),
                  void *arg) {
-    (void)t, (void)fn, (void)arg;
+    char key[LIMIT_KEY_BYTES + 1];
+    struct upload_record u;
+    (void)t;
+    for (uint32_t i = 0; i < W->disk.n; i++) {
+        int e = disk_upload(W->disk.cells[i], &u, key) ? fn(arg, &u) : 0;
+        if (e) return e;
+    }
     return 0;
 }
 uint32_t uploads_chunk_bytes(struct store *s) {
     (void)s;
-    return LIMIT_FRAME_BYTES;
+    return UPLOAD_CHUNK;
 }
 uint64_t uploads_token(const struct store *s, uint64_t id) {
     (void)s;
@@ -391,6 +443,7 @@ void disk_fini(void) {
     for (uint32_t i = 0; i < d->n; i++) {
         struct cell *c = d->cells[i];
         forget_bytes(&c->record);
+        forget_bytes(&c->upload);
         forget_bytes(&c->body);
         forget_bytes(&c->result);
         for (uint32_t s = 0; s < STAGES_MAX; s++) forget_bytes(&c->output[s]);

@@ -62,6 +62,10 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
     CHECK(r->state != JOB_LEASED && r->state != JOB_ACCEPTED, "a lease is no thing on disk");
     check_history(c, r);
     if (!was) {
+        struct bytes body = disk_payload(c, r, JOB_SLOT_BODY);
+        CHECK(body.len == r->body.bytes && crc32c(0, body.data, body.len) == r->body.crc,
+              "%s has not the body that its record says", name(c->id));
+        CHECK(!c->upload.len, "%s is a job and an upload", name(c->id));
         c->seed = r->seed;
         c->body_crc = r->body.crc;
         c->not_before_ms = W->mono_ms + (r->ready_ms - r->accepted_ms) - 2500;
@@ -177,6 +181,20 @@ static void sent_event(const struct msg_event *m) {
     pack_free(d);
 }
 
+/* What is said to be there is on disk, and stays until the upload is a job or was dropped. */
+static void sent_upload_state(const struct msg_upload_state *m) {
+    struct upload_record u;
+    char key[LIMIT_KEY_BYTES + 1];
+    uint64_t id;
+    CHECK(job_id_parse(bytes_of(m->upload.data, JOB_ID_CHARS), &id) == 0, "a name without id");
+    struct cell *c = disk_cell(id);
+    if (m->bytes == 0 || !disk_upload(c, &u, key)) return; /* it went on before this left */
+    CHECK(m->bytes == u.bytes && m->have <= u.have, "%s: %llu bytes are said to be there, not %llu",
+          name(id), (unsigned long long)m->have, (unsigned long long)u.have);
+    CHECK(m->have >= c->told_have && c->body.len == u.have, "%s lost a chunk", name(id));
+    c->told_have = m->have;
+}
+
 /* ---- messages of workers and to them ---- */
 
 void oracle_delivered(const struct sock_msg *raw) {
@@ -242,6 +260,7 @@ void oracle_sent(bool to_worker, const struct sock_msg *raw) {
         struct msg_state state;
         struct msg_event event;
         struct msg_lease lease;
+        struct msg_upload_state upload;
         struct msg_stage_ack ack;
         unsigned char other[512];
     } m;
@@ -258,6 +277,7 @@ void oracle_sent(bool to_worker, const struct sock_msg *raw) {
     if (d->type == MSG_RESULT) sent_result(&m.result, raw);
     if (d->type == MSG_STATE) state_is_durable(m.state.job, m.state.state);
     if (d->type == MSG_EVENT) sent_event(&m.event);
+    if (d->type == MSG_UPLOAD_STATE) sent_upload_state(&m.upload);
     if (d->type == MSG_LEASE) sent_lease(&m.lease, raw);
     if (d->type == MSG_STAGE_ACK) sent_stage_ack(&m.ack);
 }
@@ -423,6 +443,7 @@ void oracle_end(void) {
     for (uint32_t i = 0; i < W->disk.n; i++) {
         struct cell *c = W->disk.cells[i];
         struct job_record r;
+        CHECK(!c->upload.len, "%s is an upload that never ends", name(c->id));
         if (!disk_record(c, &r, NULL)) {
             CHECK(!c->accepted || c->dropped, "%s was accepted and is gone", name(c->id));
             continue;

@@ -105,6 +105,9 @@ static void add_totals(struct totals *sum, const struct totals *more) {
     sum->drains += more->drains;
     sum->disk_failures += more->disk_failures;
     sum->stale += more->stale;
+    sum->uploads += more->uploads;
+    sum->dropped += more->dropped;
+    sum->sampled += more->sampled;
     for (int s = 0; s < JOB_STATES; s++) sum->ends[s] += more->ends[s];
 }
 
@@ -157,16 +160,16 @@ Test(sim, every_promise_holds_in_random_histories) {
         stderr,
         "%llu jobs ended once each (%llu done, %llu failed, %llu cancelled, %llu expired): %llu "
         "turns, %llu kills, %llu drains, %llu failed commits, %llu stale outcomes, %llu dropped "
-        "and %llu "
-        "sampled out\n",
+        "and %llu sampled out, %llu uploads\n",
         (unsigned long long)sum.jobs, (unsigned long long)sum.ends[JOB_DONE],
         (unsigned long long)sum.ends[JOB_FAILED], (unsigned long long)sum.ends[JOB_CANCELLED],
         (unsigned long long)sum.ends[JOB_EXPIRED], (unsigned long long)sum.steps,
         (unsigned long long)sum.kills, (unsigned long long)sum.drains,
         (unsigned long long)sum.disk_failures, (unsigned long long)sum.stale,
-        (unsigned long long)sum.dropped, (unsigned long long)sum.sampled);
+        (unsigned long long)sum.dropped, (unsigned long long)sum.sampled,
+        (unsigned long long)sum.uploads);
     cr_assert(world || (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10 &&
-                        sum.dropped > 10 && sum.sampled > 10),
+                        sum.uploads > 10 && sum.dropped > 10 && sum.sampled > 10),
               "the histories were too quiet to show anything");
     pipelines_free(&pipelines);
     for (int i = 0; i < SETTINGS; i++) unlink(paths[i]);

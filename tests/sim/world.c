@@ -53,7 +53,10 @@ static void broker_start(const struct pipelines *pipelines) {
     CHECK(b, "out of memory");
     W->disk.epoch++;
     W->disk.poisoned = false;
-    b->config = (struct config){.lease_ms = LEASE_MS, .heartbeat_ms = BEAT_MS, .queue_max = 150};
+    b->config = (struct config){.lease_ms = LEASE_MS,
+                                .heartbeat_ms = BEAT_MS,
+                                .queue_max = 150,
+                                .upload_ttl_ms = UPLOAD_TTL_MS};
     b->config.bodies_bytes = toss(500) ? 0 : UINT32_MAX;
     b->started_ms = b->now_ms = W->mono_ms;
     b->now_wall_ms = W->wall_ms;
@@ -124,8 +127,9 @@ void world_fate(void) {
         W->faults = false;
         actors_heal();
     }
-    if (!W->faults && W->b->jobs.len == 0 && !W->b->outbox.first && !W->b->retries.first &&
-        !W->b->no_room.first && commit_outstanding(W->b->committer) == 0 && !W->b->draining)
+    if (!W->faults && W->b->jobs.len == 0 && W->b->uploads.n == 0 && !W->b->outbox.first &&
+        !W->b->retries.first && !W->b->no_room.first && commit_outstanding(W->b->committer) == 0 &&
+        !W->b->draining)
         longjmp(W->crash, ENDED);
     CHECK(W->mono_ms < PATIENCE_MS, "%u jobs do not end", W->b->jobs.len);
 }
@@ -175,6 +179,7 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
     sum->stale += w->stale;
     sum->dropped += w->dropped;
     sum->sampled += w->sampled;
+    sum->uploads += w->uploads;
     net_fini();
     disk_fini();
     free(w);

@@ -15,6 +15,7 @@
 #include <setjmp.h>
 
 #include "broker/broker.h"
+#include "schemas/pack.h"
 
 enum {
     STAGES_MAX = 3,
@@ -24,7 +25,9 @@ enum {
     KEYS = 24,
     LEASE_MS = 400,
     BEAT_MS = 80,
-    SOURCES = 3
+    SOURCES = 3,
+    UPLOAD_CHUNK = 640, /* bytes; small, so that there are several */
+    UPLOAD_TTL_MS = 4000
 };
 
 /* ---- the network ---- */
@@ -49,9 +52,11 @@ struct sock {
 struct cell { /* one job: what is on disk, and what the oracle remembers of it */
     uint64_t id;
     struct bytes record, body, result, output[STAGES_MAX]; /* owned; {NULL, 0}: not there */
-    bool accepted;                                         /* ACCEPTED left the broker */
-    bool dropped; /* a dead letter that was deleted on demand */
-    bool unsure;  /* its last commit failed, and yet it is there: nobody was told */
+    struct bytes upload; /* the job that is still being uploaded */
+    uint64_t told_have;  /* of its upload: clients heard that so much is on disk */
+    bool accepted;       /* ACCEPTED left the broker */
+    bool dropped;        /* a dead letter that was deleted on demand */
+    bool unsure;         /* its last commit failed, and yet it is there: nobody was told */
     uint64_t seed;
     uint32_t body_crc, end_acks;
     int64_t not_before_ms;   /* monotonic */
@@ -85,12 +90,19 @@ struct request_out {
     int key; /* -1: none */
     int64_t sent_ms;
 };
+struct uploading {
+    bool open;
+    uint64_t n, req, have;                  /* n: its body */
+    char name[LIMIT_UPLOAD_NAME_BYTES + 1]; /* empty: not begun */
+    int64_t sent_ms;
+};
 struct client {
     uint32_t conn;
     struct request_out open[8];
     uint32_t n_open;
     uint64_t known[64], req;
     uint32_t n_known, next_known;
+    struct uploading uploading;
 };
 struct held { /* a lease as the worker sees it */
     uint64_t job, attempt;
@@ -132,7 +144,7 @@ struct world {
     struct client clients[CLIENTS];
     struct fake_worker workers[WORKERS];
     uint64_t told_sampled; /* refusals that left the broker */
-    uint64_t kills, drains, disk_failures, stale, dropped, sampled, ends[JOB_STATES];
+    uint64_t kills, drains, disk_failures, stale, uploads, dropped, sampled, ends[JOB_STATES];
 
     void *(*store_main)(void *arg); /* the broker's store thread, run a batch at a time */
     void *store_arg;
@@ -142,7 +154,8 @@ struct world {
 extern struct world *W;
 
 struct totals {
-    uint64_t jobs, steps, kills, drains, disk_failures, stale, dropped, sampled, ends[JOB_STATES];
+    uint64_t jobs, steps, kills, drains, disk_failures, stale, uploads;
+    uint64_t dropped, sampled, ends[JOB_STATES];
 };
 /* One history: some hundred jobs, then the faults stop and everything must end. */
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
@@ -179,6 +192,8 @@ bool disk_record(const struct cell *c, struct job_record *out, struct arena *a);
 struct bytes disk_payload(const struct cell *c, const struct job_record *r, uint32_t slot);
 void disk_fini(void);
 
+/* An upload as the disk has it; its key is copied into `key`. */
+bool disk_upload(const struct cell *c, struct upload_record *out, char key[LIMIT_KEY_BYTES + 1]);
 /* oracle.c */
 void oracle_delivered(const struct sock_msg *m); /* a worker's message reaches the broker */
 void oracle_sent(bool to_worker, const struct sock_msg *m);
@@ -191,6 +206,11 @@ extern const char *const sim_source_names[SOURCES];
 uint32_t sim_source(struct bytes name); /* its index */
 void actors_step(void);
 void actors_heal(void);
+/* The body of job n; the same n gives the same body, as a key needs it. */
+void actors_body(struct packer *p, uint64_t n, size_t padding);
+/* uploader.c */
+void uploader_step(struct client *c);
+void uploader_hears(struct client *c, const struct msg_desc *d, const struct packet *p);
 /* What a stage makes: it names the job, the stage and the attempt. */
 #define OUTPUT_BYTES 24
 struct output {
