@@ -79,6 +79,7 @@ TESTS     := $(filter-out bench faults fuzz,$(sort $(patsubst tests/%/,%,$(dir $
 BENCHES   := $(patsubst tests/bench/%.c,%,$(sort $(wildcard tests/bench/*.c)))
 FAULTS    := $(if $(wildcard tests/faults),$(addprefix $(B)/faults/,record.so countdown.so replay \
                early-ack/penstock-broker))
+WITH_sessions := $(filter-out %/test_sim.c,$(wildcard tests/sim/*.c))# a world for its broker
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard examples),examples recipes))
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
@@ -248,6 +249,6 @@ $(eval $(call program,$(B)/faults/replay,tests/faults/replay.c tests/faults/medi
 # The broker with a bug that the tests must find: it acknowledges before it commits.
 $(eval $(call program,$(B)/faults/early-ack/penstock-broker,broker/main.c tests/faults/early_ack.c,\
     $(USES_penstock-broker),$(addprefix -Wl$(comma)--wrap=,store_commit store_write_begin ring_wait)))
-$(foreach f,$(FUZZERS),$(call tester,bin/$(f),tests/fuzz/$(f).c,-fsanitize=fuzzer))
+$(foreach f,$(FUZZERS),$(call tester,bin/$(f),tests/fuzz/$(f).c $(WITH_$(f)),-fsanitize=fuzzer))
 
 -include $(patsubst %.c,$(B)/obj/%.d,$(SRC_all) $(SRC_tests))

@@ -203,7 +203,8 @@ void store_abort(struct store_write *w) {
 /* A flush that fails says nothing about what reached the disk. */
 int store_commit(struct store_write *w) {
     struct disk *d = &W->disk;
-    bool fails = chance(15);
+    bool fails = W->commit_fails || chance(15);
+    W->commit_fails = false;
     if (fails) {
         d->poisoned = true;
         W->disk_failures++;

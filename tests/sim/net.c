@@ -218,6 +218,10 @@ void net_send(uint32_t conn, enum msg_type type, const void *header, const struc
     buf_fini(&buf);
 }
 
+void net_send_frames(uint32_t conn, const struct bytes *frame, uint32_t n) {
+    queue_add(&W->conns[conn].up, packet_make(frame, n));
+}
+
 struct packet *net_receive(uint32_t conn) {
     return queue_take(&W->conns[conn].down);
 }
@@ -282,10 +286,7 @@ static bool any_up(const struct sock *s) {
     return false;
 }
 
-/* The broker sleeps: everybody else lives meanwhile, and the broker may never wake up again. */
-int sock_wait(struct sock_wait *w, uint32_t n, int64_t timeout_ms) {
-    oracle_broker(W->b);
-    CHECK(timeout_ms >= 0, "the loop would sleep for ever");
+static void live(void) {
     world_fate();
     actors_step();
     int64_t dt = toss(700) ? (int64_t)draw(3) : (int64_t)draw(12);
@@ -293,8 +294,15 @@ int sock_wait(struct sock_wait *w, uint32_t n, int64_t timeout_ms) {
     if (chance(3)) dt += (int64_t)draw(2 * LEASE_MS); /* nobody is scheduled for a while */
     W->mono_ms += dt;
     if (chance(2)) W->wall_off_ms = (int64_t)draw(2000) - 1000; /* somebody sets the clock */
-    W->wall_ms = W->mono_ms + W->wall_off_ms + INT64_C(1800000000000);
     if (!W->faults || toss(500)) net_run_store(W->faults ? (uint32_t)draw(40) : COMMIT_BATCH);
+}
+
+/* The broker sleeps: everybody else lives meanwhile, and the broker may never wake up again. */
+int sock_wait(struct sock_wait *w, uint32_t n, int64_t timeout_ms) {
+    oracle_broker(W->b);
+    CHECK(timeout_ms >= 0, "the loop would sleep for ever");
+    (W->play ? W->play : live)();
+    W->wall_ms = W->mono_ms + W->wall_off_ms + INT64_C(1800000000000);
     w[0].readable = W->signalled;
     w[1].readable = true;
     for (uint32_t i = 2; i < n; i++) w[i].readable = any_up(w[i].sock);

@@ -202,7 +202,8 @@ void oracle_delivered(const struct sock_msg *raw) {
     struct refusal why;
     if (((const uint8_t *)raw->frame[0].data)[3] != MSG_STAGE_DONE) return;
     int e = msg_decode(msg_desc(MSG_STAGE_DONE), raw->frame[1], &m, &why);
-    CHECK(e == 0, "%s", why.message);
+    CHECK(e == 0 || W->play, "%s", why.message);
+    if (e) return;
     struct cell *c = disk_cell(m.job);
     if (c && c->leased_attempt == m.attempt && m.stage >= c->leased_from && m.stage < STAGES_MAX)
         c->delivered[m.stage] = m.attempt;

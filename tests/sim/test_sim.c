@@ -1,7 +1,8 @@
 /* Random histories of the whole broker; see world.h.
  *
- * JOBS=N runs that many jobs (100000), SEED=N draws other histories, WORLD=N runs one again. As many
- * processes as there are processors share the worlds out; each world is alone in its process. */
+ * JOBS=N runs that many jobs (100000), SEED=N draws other histories, WORLD=N runs one again. As
+ * many processes as there are processors share the worlds out; each world is alone in its
+ * process. */
 #include <criterion/criterion.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,22 +16,6 @@
 #include "tests/sim/world.h"
 
 enum { JOBS_A_WORLD = 400, PROCESSES_MAX = 16 };
-
-static const char files[] = "name: one\nkind: text.embed\nstages:\n"
-                            "  - {name: x, run: test.one}\n"
-                            "retry: {max: 3, backoff_ms: 20, backoff_max_ms: 50, deaths_max: 3}\n"
-                            "timeout_ms: 300\nqueue_max: 100\n"
-                            "|name: chain\nkind: text.embed\nstages:\n"
-                            "  - {name: a, run: test.a, checkpoint: true}\n"
-                            "  - {name: b, run: test.b, timeout_ms: 100}\n"
-                            "  - {name: c, run: test.c}\n"
-                            "retry: {max: 2, backoff_ms: 20, backoff_max_ms: 100, deaths_max: 2}\n"
-                            "timeout_ms: 500\n"
-                            "|name: late\nkind: text.embed\nstages:\n"
-                            "  - {name: a, run: test.a}\n"
-                            "  - {name: b, run: test.b, model: m, checkpoint: true}\n"
-                            "  - {name: c, run: test.c}\n"
-                            "timeout_ms: 200\n";
 
 /* None at all, and two that are felt everywhere. */
 static const char *const settings[] = {
@@ -55,21 +40,6 @@ static void write_settings(const char *dir, char paths[SETTINGS][64], const char
         snprintf(paths[i], sizeof paths[i], "%s/s%d.yaml", dir, i);
         cr_assert_eq(file_replace(paths[i], settings[i], strlen(settings[i]), err, sizeof err), 0);
         list[i] = paths[i];
-    }
-}
-
-static void load(struct pipelines *out, const char *dir) {
-    char path[64], err[256] = "";
-    const char *from = files;
-    for (int i = 0; from; i++) {
-        const char *to = strchr(from, '|');
-        snprintf(path, sizeof path, "%s/p%d.yaml", dir, i);
-        size_t n = to ? (size_t)(to - from) : strlen(from);
-        cr_assert_eq(file_replace(path, from, n, err, sizeof err), 0, "%s", err);
-        int e = pipeline_load(out, path, err, sizeof err);
-        unlink(path);
-        cr_assert_eq(e, 0, "%s", err);
-        from = to ? to + 1 : NULL;
     }
 }
 
@@ -141,7 +111,8 @@ Test(sim, every_promise_holds_in_random_histories) {
     char dir[] = "/tmp/penstock-sim-XXXXXX", paths[SETTINGS][64];
     const char *list[SETTINGS + 1] = {NULL};
     cr_assert_not_null(mkdtemp(dir));
-    load(&pipelines, dir);
+    char err[256] = "";
+    cr_assert_eq(world_pipelines(&pipelines, dir, err, sizeof err), 0, "%s", err);
     write_settings(dir, paths, list);
     uint64_t seed = setting("SEED", 0), world = setting("WORLD", 0);
     while (!seed) {

@@ -1,5 +1,5 @@
-/* Clients that upload the body of a job: begun, sent in chunks over connections and brokers that die,
- * and submitted or dropped; repeated where no answer comes. */
+/* Clients that upload the body of a job: begun, sent in chunks over connections and brokers that
+ * die, and submitted or dropped; repeated where no answer comes. */
 #include <stdio.h>
 #include <string.h>
 

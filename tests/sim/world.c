@@ -148,6 +148,40 @@ static void check_nothing_left(void) {
         CHECK(b->load.pipeline[i].jobs == 0, "a count is left");
 }
 
+void world_kill(void) {
+    longjmp(W->crash, KILLED);
+}
+
+void world_end(void) {
+    longjmp(W->crash, ENDED);
+}
+
+static void world_fini(void) {
+    net_fini();
+    disk_fini();
+    free(W);
+    W = NULL;
+}
+
+void world_play(const struct pipelines *pipelines, void (*play)(void)) {
+    static const char *const settings[] = {NULL};
+    W = calloc(1, sizeof *W);
+    if (!W) abort();
+    W->settings = settings;
+    W->play = play;
+    W->workers_sock.to_workers = true;
+    W->wall_ms = INT64_C(1800000000000);
+    volatile bool over = false;
+    while (!over) {
+        broker_start(pipelines);
+        int fate = setjmp(W->crash);
+        if (fate == 0) loop_run(W->b, -1);
+        over = fate == ENDED;
+        broker_drop();
+    }
+    world_fini();
+}
+
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
                const char *const *settings, struct totals *sum) {
     struct world *w = W = calloc(1, sizeof *w);
@@ -180,8 +214,5 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
     sum->dropped += w->dropped;
     sum->sampled += w->sampled;
     sum->uploads += w->uploads;
-    net_fini();
-    disk_fini();
-    free(w);
-    W = NULL;
+    world_fini();
 }

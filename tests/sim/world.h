@@ -131,7 +131,8 @@ struct counts {
 struct world {
     uint64_t seed, rng, steps;
     int64_t mono_ms, wall_ms, wall_off_ms;
-    bool faults, signalled;
+    bool faults, signalled, commit_fails; /* commit_fails: the next one */
+    void (*play)(void);                   /* in place of fate and actors; NULL: theirs */
     uint32_t jobs_wanted, submitted;
     jmp_buf crash;
     struct broker *b;
@@ -161,6 +162,14 @@ struct totals {
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
                const char *const *settings, struct totals *sum);
 
+/* A history without fate or actors: while the broker sleeps `play` is called, until it calls
+ * world_end. Messages that no real peer would send are no broken promise. */
+void world_play(const struct pipelines *pipelines, void (*play)(void));
+void world_kill(void) __attribute__((noreturn)); /* kill -9; the broker starts again */
+void world_end(void) __attribute__((noreturn));
+/* Loads those of this world, by way of files in dir. */
+int world_pipelines(struct pipelines *out, const char *dir, char *err, size_t err_bytes);
+
 void world_fate(void); /* while the broker sleeps: is it killed, drained, or is this the end? */
 
 uint64_t draw(uint64_t below);
@@ -180,9 +189,10 @@ void net_close(uint32_t conn); /* what was on its way is lost in part */
 void net_reset(void);          /* the broker died: all connections with it */
 void net_send(uint32_t conn, enum msg_type type, const void *header, const struct bytes *payload,
               uint32_t n);
-struct packet *net_receive(uint32_t conn); /* free() it */
-void net_run_store(uint32_t batch);        /* lets the store thread commit up to so many */
-void net_drop_store(void);                 /* the broker died: what was not committed is lost */
+void net_send_frames(uint32_t conn, const struct bytes *frame, uint32_t n); /* as they are */
+struct packet *net_receive(uint32_t conn);                                  /* free() it */
+void net_run_store(uint32_t batch); /* lets the store thread commit up to so many */
+void net_drop_store(void);          /* the broker died: what was not committed is lost */
 void net_fini(void);
 
 /* disk.c */

@@ -271,6 +271,15 @@ class Worker:
         raise AssertionError(f"none of {[hex(c) for c in codes]} came; instead "
                              f"{[(hex(c), h) for c, h, _ in self.seen]}")
 
+    def leave(self):
+        """Says goodbye, and waits until the broker has forgotten it: what is submitted next is not
+        leased to somebody who is gone. It must hold no lease."""
+        self.send(GOODBYE, {"session": self.session})
+        try:
+            self.expect(REREGISTER, timeout_s=3)  # the answer to a heartbeat of nobody
+        except AssertionError:
+            pass  # there is no broker
+
     def nothing(self, code, for_s=0.3):
         """Whether no such message comes for a while."""
         try:
@@ -310,6 +319,7 @@ class EchoWorker(threading.Thread):
     def run(self):
         with Worker(self.broker, *self.runs, **self.fields) as w:
             serve(w, lambda: self.halt.is_set())
+            w.leave()
 
     def __enter__(self):
         return self

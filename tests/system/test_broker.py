@@ -32,7 +32,7 @@ def worker(shared):
     """A worker that goes away in order, so that it leaves no lost leases to the next test."""
     with Worker(shared) as w:
         yield w
-        w.send(0x87, {"session": w.session})
+        w.leave()
 
 
 # ---- a job's way through ----
@@ -76,7 +76,7 @@ def test_names_of_64_bytes_are_kept_whole(shared, client):
         w.done(w.lease()[0])
         client.wait(job)
         assert client.show(job)["stages"][0]["worker"] == name
-        w.send(0x87, {"session": w.session})
+        w.leave()
 
 
 @pytest.mark.parametrize("run_us", [2**64 - 1, 2**63, 10**12])
@@ -472,10 +472,11 @@ def test_list_pages_newest_first_and_filters(client):
 
 def test_a_filter_that_matches_little_does_not_hold_the_broker(tmp_path):
     with Broker(tmp_path) as broker, Client(broker) as client:
-        n = 10100
-        reqs = [client.send(SUBMIT, {"kind": "text.embed", "pipeline": "echo"}, body())
-                for _ in range(n)]
-        first = [client.receive() for _ in reqs][0][1]["job"]
+        first = None
+        for _ in range(101):  # a client that asks for more than its queue holds loses answers
+            reqs = [client.send(SUBMIT, {"kind": "text.embed", "pipeline": "echo"}, body()) for _ in range(100)]
+            jobs = [client.receive()[1]["job"] for _ in reqs]
+            first = first or jobs[0]
         client.ask(CANCEL, {"job": first})
         page = client.ask(LIST, {"state": "cancelled"})[1]
         assert page["jobs"] == [] and page["next"], "the page ends early and says where to go on"

@@ -1,0 +1,39 @@
+/* The pipelines of the simulated world. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "tests/sim/world.h"
+
+static const char files[] = "name: one\nkind: text.embed\nstages:\n"
+                            "  - {name: x, run: test.one}\n"
+                            "retry: {max: 3, backoff_ms: 20, backoff_max_ms: 50, deaths_max: 3}\n"
+                            "timeout_ms: 300\nqueue_max: 100\n"
+                            "|name: chain\nkind: text.embed\nstages:\n"
+                            "  - {name: a, run: test.a, checkpoint: true}\n"
+                            "  - {name: b, run: test.b, timeout_ms: 100}\n"
+                            "  - {name: c, run: test.c}\n"
+                            "retry: {max: 2, backoff_ms: 20, backoff_max_ms: 100, deaths_max: 2}\n"
+                            "timeout_ms: 500\n"
+                            "|name: late\nkind: text.embed\nstages:\n"
+                            "  - {name: a, run: test.a}\n"
+                            "  - {name: b, run: test.b, model: m, checkpoint: true}\n"
+                            "  - {name: c, run: test.c}\n"
+                            "timeout_ms: 200\n";
+
+int world_pipelines(struct pipelines *out, const char *dir, char *err, size_t err_bytes) {
+    char path[128];
+    const char *from = files;
+    int e = 0;
+    for (int i = 0; e == 0 && from; i++) {
+        const char *to = strchr(from, '|');
+        snprintf(path, sizeof path, "%s/p%d.yaml", dir, i);
+        e = file_replace(path, from, to ? (size_t)(to - from) : strlen(from), err, err_bytes);
+        if (e == 0) e = pipeline_load(out, path, err, err_bytes);
+        unlink(path);
+        from = to ? to + 1 : NULL;
+    }
+    return e;
+}
