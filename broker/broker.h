@@ -27,6 +27,7 @@
 #include "broker/tenant.h"
 #include "broker/upload.h"
 #include "broker/watch.h"
+#include "store/scrub.h"
 
 /* Outputs that are handed from stage to stage in memory; beyond this they are committed instead. */
 #define BROKER_HANDED_BYTES (256ull * 1024 * 1024)
@@ -50,6 +51,7 @@ struct broker {
     struct auth auth;
     struct store *store;
     struct committer *committer;
+    struct scrub *scrub;
     struct pipelines pipelines;
     uint32_t n_loaded; /* pipelines from files; behind them are versions that old jobs still run */
 
@@ -86,6 +88,7 @@ struct broker {
     struct buf payload;          /* payloads being read from the store */
     uint64_t finished[JOB_STATES];
     uint64_t accepted, refused, dropped;
+    uint64_t set_aside; /* live jobs whose records could not be read at the start */
     struct tally tally;
     struct stall stall;
     struct notify notify;

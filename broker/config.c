@@ -36,6 +36,7 @@ enum {
     OPT_RETAIN,
     OPT_RETAIN_FAILED,
     OPT_RETAIN_BYTES,
+    OPT_SCRUB,
     OPT_LOG,
     OPT_LOG_FORMAT
 };
@@ -71,6 +72,8 @@ static const struct argp_option options[] = {
      "failed ones, the dead letters (2592000000; 0: no limit)", 0},
     {"retain-bytes", OPT_RETAIN_BYTES, "BYTES", 0,
      "ended jobs are deleted when the store is larger (0: by its share of the caps alone)", 0},
+    {"scrub-bytes", OPT_SCRUB, "BYTES", 0,
+     "of the store are read and checked a second, a round an hour (4194304; 0: none)", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error (info)", 0},
     {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "logfmt or json (logfmt)", 0},
     {0}};
@@ -128,6 +131,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         c->retain_failed_ms = (int64_t)number(state, arg, 0, RETAIN_MAX_MS);
         break;
     case OPT_RETAIN_BYTES: c->retain_bytes = number(state, arg, 0, UINT64_C(1) << 47); break;
+    case OPT_SCRUB: c->scrub_bytes = number(state, arg, 0, UINT64_C(1) << 40); break;
     case OPT_LOG:
         if (log_level_parse(arg, &c->log_level) != 0)
             argp_error(state, "\"%s\" is not a log level", arg);
@@ -155,6 +159,7 @@ void config_parse(struct config *c, int argc, char **argv) {
                          .retain_ms = 7 * DAY_MS,
                          .retain_failed_ms = 30 * DAY_MS,
                          .upload_ttl_ms = 600000,
+                         .scrub_bytes = 4u << 20,
                          .log_level = LOG_INFO};
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, c);

@@ -28,6 +28,7 @@ struct config {
     bool http_anywhere;
     int64_t retain_ms, retain_failed_ms; /* ended jobs and dead letters stay so long; 0: for ever */
     uint64_t retain_bytes;               /* and while the store is no larger; 0: any size */
+    uint64_t scrub_bytes;                /* read and checked a second; 0: none */
     enum log_level log_level;
     enum log_format log_format;
 };

@@ -63,6 +63,8 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     if ((e = recover(b, err, err_bytes))) return e;
     if ((e = committer_start(&b->committer, b->store)))
         return err_set(err, err_bytes, e, "store thread: %s", err_text(e));
+    if ((e = scrub_start(&b->scrub, b->store, c->scrub_bytes)))
+        return err_set(err, err_bytes, e, "scrub thread: %s", err_text(e));
     if ((e = sock_ctx_open(&b->ctx))) return err_set(err, err_bytes, e, "zmq: %s", err_text(e));
     struct sock_config zap = {
         .type = SOCK_ROUTER, .hwm = 4096, .bind = true, .endpoint = ZAP_ENDPOINT};
@@ -85,6 +87,7 @@ static int open_http(struct broker *b, struct http **http, char *err, size_t err
 }
 
 static void close_all(struct broker *b) {
+    scrub_stop(b->scrub);
     committer_stop(b->committer);
     verdicts_fini(b);
     sock_close(b->clients);

@@ -76,6 +76,7 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
         if (e == 0) e = sources_walk(t, revive_source, &v);
         if (e == 0) e = jobs_walk(t, 0, false, true, &a, revive, &v);
         if (e == 0) e = upload_recover(b, t);
+        b->set_aside = store_read_damaged(t);
         store_read_end(t);
     }
     arena_fini(&a);
@@ -86,6 +87,10 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
     if (e)
         return err_set(err, err_bytes, e, "%s; run `penstock store check --dir %s`",
                        v.err[0] ? v.err : err_text(e), b->config.dir);
+    if (b->set_aside)
+        log_error("set_aside",
+                  "records=%llu error=\"they cannot be read\" next=\"penstock store check\"",
+                  (unsigned long long)b->set_aside);
     log_info("recovered", "jobs=%u epoch=%llu", v.jobs, (unsigned long long)store_epoch(b->store));
     return 0;
 }

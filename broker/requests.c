@@ -213,14 +213,16 @@ void on_list(struct broker *b, const struct request *r) {
         return;
     }
     struct buf doc = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
-    uint64_t next = 0;
-    int e = status_jobs(b, m, r->rights & CERT_ADMIN ? NULL : r->tenant, state, &doc, &next);
+    uint64_t next = 0, damaged = 0;
+    int e =
+        status_jobs(b, m, r->rights & CERT_ADMIN ? NULL : r->tenant, state, &doc, &next, &damaged);
     if (e) {
         refusal_set(&why, "store", "", "", "run `penstock store check`",
                     "the jobs cannot be listed: %s", err_text(e));
         reply_refused(b, r->sock, &r->peer, m->req, &why);
     } else {
-        struct msg_jobs answer = {.req = m->req, .jobs = buf_bytes(&doc), .next = next};
+        struct msg_jobs answer = {
+            .req = m->req, .jobs = buf_bytes(&doc), .next = next, .damaged = damaged};
         reply_client(b, &r->peer, MSG_JOBS, &answer);
     }
     buf_fini(&doc);

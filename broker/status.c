@@ -153,7 +153,7 @@ static int add_row(void *arg, const struct job_record *r) {
 }
 
 int status_jobs(struct broker *b, const struct msg_list *m, const struct tenant *only,
-                enum job_state state, struct buf *out, uint64_t *next) {
+                enum job_state state, struct buf *out, uint64_t *next, uint64_t *damaged) {
     uint64_t from = m->before ? m->before - 1 : UINT64_MAX;
     struct page g = {.b = b, .want = m, .state = state, .rows = {.max_bytes = out->max_bytes}};
     struct arena a;
@@ -163,6 +163,7 @@ int status_jobs(struct broker *b, const struct msg_list *m, const struct tenant 
     if (e == 0) {
         e = only ? jobs_walk_tenant(t, bytes_str(only->name), from, &a, add_row, &g)
                  : jobs_walk(t, from, true, false, &a, add_row, &g);
+        *damaged = store_read_damaged(t);
         store_read_end(t);
     }
     if (e == PAGE_END) e = 0;
@@ -333,7 +334,7 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 25);
+    pack_map(&p, 30);
     pack_counts(&p, b, NULL);
     pack_tenants(&p, b, NULL);
     pack_sources(&p, b, NULL);
@@ -341,6 +342,12 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
     pack_kv_u64(&p, "retained", usage.jobs > b->jobs.len ? usage.jobs - b->jobs.len : 0);
     pack_kv_u64(&p, "deleted", b->retain.deleted);
+    pack_kv_u64(&p, "set_aside", b->set_aside);
+    struct scrub_stats scrub = scrub_stats(b->scrub);
+    pack_kv_u64(&p, "scrubbed_bytes", scrub.bytes);
+    pack_kv_u64(&p, "scrub_rounds", scrub.rounds);
+    pack_kv_u64(&p, "damaged", scrub.damaged);
+    pack_kv_u64(&p, "stale_readers", scrub.stale_readers);
     pack_kv_u64(&p, "commits", commits.commits);
     pack_kv_u64(&p, "commit_ops", commits.ops);
     pack_kv_u64(&p, "commit_us", commits.last_us);

@@ -12,9 +12,10 @@
 /* live: the job in memory when there is one (lease, worker), else NULL. */
 void status_job(const struct job_record *r, const struct job *live, struct buf *out);
 /* What follows is of one tenant alone; of all with NULL. */
-/* Newest first; *next is where the next page begins, 0 at the end. state JOB_STATES: any. */
+/* Newest first; *next is where the next page begins, 0 at the end. state JOB_STATES: any. *damaged:
+ * jobs on the way whose records cannot be read. */
 int status_jobs(struct broker *b, const struct msg_list *m, const struct tenant *only,
-                enum job_state state, struct buf *out, uint64_t *next);
+                enum job_state state, struct buf *out, uint64_t *next, uint64_t *damaged);
 void status_workers(const struct broker *b, const struct tenant *only, struct buf *out);
 void status_queues(const struct broker *b, struct buf *out); /* of all tenants together */
 /* For one tenant: uptime_ms, accepting, epoch and its own live jobs. */

@@ -4,10 +4,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "schemas/endpoint.h"
+#include "store/dir.h"
 #include "store/store.h"
 
 struct verb {
@@ -16,6 +20,10 @@ struct verb {
 
 static const struct argp_option options[] = {
     {"dir", 'd', "DIR", 0, "the store (default: where `penstock up` keeps it)", 0}, {0}};
+
+static bool is(const struct verb *in, const char *what) {
+    return strcmp(in->what, what) == 0;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct verb *in = state->input;
@@ -26,10 +34,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         *(in->what ? &in->to : &in->what) = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!in->what || (strcmp(in->what, "check") != 0 && strcmp(in->what, "backup") != 0 &&
-                          strcmp(in->what, "compact") != 0))
-            argp_error(state, "the verbs are `check`, `backup FOLDER` and `compact`");
-        if ((strcmp(in->what, "backup") == 0) != (in->to != NULL))
+        if (!in->what ||
+            (!is(in, "check") && !is(in, "backup") && !is(in, "compact") && !is(in, "repair")))
+            argp_error(state, "the verbs are `check`, `repair`, `backup FOLDER` and `compact`");
+        if (is(in, "backup") != (in->to != NULL))
             argp_error(state, "`backup` needs a folder to make, the others take none");
         return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -48,32 +56,60 @@ static int check(struct store *s, const char *dir) {
         fprintf(stderr, "penstock-broker: the check ended early; restore %s from a copy\n", dir);
         return 1;
     }
-    fprintf(stderr, "%d problems in %" PRIu64 " jobs and %" PRIu64 " payload chunks\n", problems,
-            usage.jobs, usage.chunks);
+    fprintf(stderr, "%d problems in %" PRIu64 " jobs and %" PRIu64 " payload chunks%s\n", problems,
+            usage.jobs, usage.chunks, problems ? "; next: `penstock store repair`" : "");
     return problems ? 1 : 0;
+}
+
+static int repair(struct store *s, char *err, size_t err_bytes) {
+    int changes = store_repair(s, print_finding, NULL, err, err_bytes);
+    if (changes < 0) return changes;
+    fprintf(stderr, "%d changes; next: `penstock store check`\n", changes);
+    return 0;
+}
+
+/* LMDB follows the page numbers of its trees wherever they lead. */
+static void on_fault(int signal) {
+    static const char text[] =
+        "penstock-broker: the pages that lead to the records are damaged; put a "
+        "copy that `penstock store backup` made in place of the store\n";
+    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)n, (void)signal;
+    _exit(1);
+}
+
+static int work(const struct verb *in, struct store *s, const char *dir) {
+    char err[512] = "";
+    if (is(in, "check")) return check(s, dir);
+    int e = is(in, "repair")   ? repair(s, err, sizeof err)
+            : is(in, "backup") ? store_backup(s, in->to, err, sizeof err)
+                               : store_compact(s, err, sizeof err);
+    if (e != 0) fprintf(stderr, "penstock-broker: %s\n", err);
+    return e != 0;
 }
 
 static int run(const struct verb *in, const char *dir) {
     char err[512];
     struct store *s = NULL;
-    /* Whatever the caps: what is stored is mapped whole, and nothing is added. */
+    /* Whatever the caps: what is stored is mapped whole. Repair alone adds something. */
+    uint64_t cap_bytes = is(in, "repair") ? UINT64_C(1) << 36 : 1u << 20;
     const struct store_config c = {
-        .dir = dir, .meta_cap_bytes = 1u << 20, .blob_cap_bytes = 1u << 20, .as_is = true};
-    int e = store_open(&s, &c, err, sizeof err), status = 1;
-    if (e == -ENOENT) {
+        .dir = dir, .meta_cap_bytes = cap_bytes, .blob_cap_bytes = cap_bytes, .as_is = true};
+    signal(SIGSEGV, on_fault);
+    signal(SIGBUS, on_fault);
+    signal(SIGABRT, on_fault);
+    int e = store_open(&s, &c, err, sizeof err);
+    if (e == -EBUSY && is(in, "backup")) {
+        e = store_backup_live(dir, in->to, err, sizeof err);
+        if (e == 0) return 0;
+    }
+    if (e == -ENOENT && !store_dir_made(dir))
         fprintf(stderr, "penstock-broker: there is no store in %s; name it with --dir\n", dir);
-        return 1;
-    }
-    if (e == 0 && strcmp(in->what, "check") == 0) {
-        status = check(s, dir);
-    } else {
-        if (e == 0)
-            e = in->to ? store_backup(s, in->to, err, sizeof err)
-                       : store_compact(s, err, sizeof err);
-        if (e != 0) fprintf(stderr, "penstock-broker: %s\n", err);
-        status = e != 0;
-    }
-    if (s) store_close(s);
+    else if (e != 0)
+        fprintf(stderr, "penstock-broker: %s\n", err);
+    if (e != 0) return 1;
+    int status = work(in, s, dir);
+    store_close(s);
     return status;
 }
 
@@ -81,9 +117,12 @@ int verb_store(int argc, char **argv) {
     static const struct argp argp = {
         .options = options,
         .parser = parse,
-        .args_doc = "check\nbackup FOLDER\ncompact",
-        .doc = "Look after a store whose broker is stopped. check reads every record, key and "
-               "payload and prints a line for each problem; backup writes a copy that can be used "
+        .args_doc = "check\nrepair\nbackup FOLDER\ncompact",
+        .doc = "Look after a store whose broker is stopped; backup does so while it runs, too. "
+               "check reads every record, key and "
+               "payload and prints a line for each problem; repair moves records that cannot be "
+               "read into the store's folder `quarantine` and writes the indexes anew; backup "
+               "writes a copy that can be used "
                "in its place; compact gives the space of deleted jobs back to the disk."};
     static char name[] = "penstock-broker store";
     struct verb in = {0};

@@ -302,6 +302,7 @@ int penstock_list(struct penstock *p, const struct penstock_filter *filter,
     rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
     if (rc < 0) return rc;
     if (a.as.jobs.next) job_id_text(a.as.jobs.next, out->next);
+    out->damaged = a.as.jobs.damaged;
     rc = fill_rows(a.as.jobs.jobs, out, err, err_bytes);
     link_answer_fini(&a);
     if (rc < 0) penstock_list_free(out);

@@ -297,6 +297,7 @@ struct penstock_list {
     size_t n;
     char next[PENSTOCK_JOB_BYTES]; /* pass as `before` for the next page; empty at the end */
     struct penstock_doc raw;
+    uint64_t damaged; /* jobs of this page that are left out: their records cannot be read */
 };
 void penstock_list_free(struct penstock_list *l);
 struct penstock_filter { /* zero: all, newest first, 50 rows */

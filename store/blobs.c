@@ -171,6 +171,43 @@ int blob_check(const struct env_txn *t, struct blob_id id, uint64_t total, uint6
     return read_blobs(t, id, total, have, crc, NULL, err, err_bytes);
 }
 
+int blob_is_bad(struct bytes key, struct bytes value) {
+    struct blob_id id;
+    struct bytes data;
+    if (id_of(key, &id) != 0) return ERR_CORRUPT;
+    struct reader k = reader_of(key), v = reader_of(value);
+    read_bytes(&k, BLOB_KEY_BYTES - 4);
+    const uint8_t *index = read_bytes(&k, 4).data;
+    read_bytes(&v, CRC_FROM);
+    uint32_t data_bytes = read_u32le(&v);
+    read_u32le(&v);
+    uint64_t total = read_u64le(&v);
+    uint32_t at =
+        (uint32_t)index[0] << 24 | (uint32_t)index[1] << 16 | (uint32_t)index[2] << 8 | index[3];
+    return v.bad || open_chunk(value, id, at, total, data_bytes, &data) ? ERR_CORRUPT : 0;
+}
+
+int blob_salvage(struct env_txn *t, struct blob_id id, struct buf *out) {
+    uint8_t first[BLOB_KEY_BYTES];
+    struct bytes key = key_of(first, id, 0), value;
+    struct env_cursor c;
+    int code = env_cursor_open(t, BLOB_CHUNKS, &c);
+    if (code != 0) return code;
+    for (code = env_move(&c, ENV_AT_LEAST, &key, &value);
+         code == 0 && key.len == BLOB_KEY_BYTES && memcmp(key.data, first, 16) == 0;
+         code = env_move(&c, ENV_NEXT, &key, &value)) {
+        struct reader r = reader_of(value);
+        read_bytes(&r, CRC_FROM);
+        size_t data_bytes = read_u32le(&r);
+        if (value.len <= HEADER_BYTES) continue;
+        if (data_bytes > value.len - HEADER_BYTES) data_bytes = value.len - HEADER_BYTES;
+        code = buf_append(out, (const uint8_t *)value.data + HEADER_BYTES, data_bytes);
+        if (code != 0) break;
+    }
+    env_cursor_close(&c);
+    return code == -ENOENT ? 0 : code;
+}
+
 int blob_del(struct env_txn *t, struct blob_id id) {
     uint8_t first[BLOB_KEY_BYTES];
     struct bytes key = key_of(first, id, 0), value;

@@ -42,6 +42,10 @@ int blob_check(const struct env_txn *t, struct blob_id id, uint64_t total, uint6
 /* Appends payload_bytes to out. */
 int blob_get(const struct env_txn *t, struct blob_id id, uint64_t payload_bytes, struct buf *out,
              char *err, size_t err_bytes);
+/* Whether a chunk by itself is sound: 0, ERR_CORRUPT. */
+int blob_is_bad(struct bytes key, struct bytes value);
+/* Appends whatever the chunks of a payload hold, sound or not. */
+int blob_salvage(struct env_txn *t, struct blob_id id, struct buf *out);
 int blob_del(struct env_txn *t, struct blob_id id); /* 0 also when there is nothing */
 
 /* Calls fn for each payload from `from` on, once, whatever its chunks; stops at a nonzero return,

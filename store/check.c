@@ -137,12 +137,12 @@ static int check_upload(void *arg, const struct upload_record *u) {
 }
 
 static int check_uploads(struct check *c) {
+    uint64_t before = store_read_damaged(c->t);
     int code = uploads_walk(c->t, check_upload, c);
-    if (code == ERR_CORRUPT || code == ERR_VERSION) {
-        found(c, "the record of an upload cannot be read: %s", err_text(code));
-        code = 0;
-    }
-    return code;
+    uint64_t damaged = store_read_damaged(c->t) - before;
+    if (damaged > 0) found(c, "the records of %" PRIu64 " uploads cannot be read", damaged);
+    if (code == ERR_VERSION) found(c, "an upload was written by a later version");
+    return code == ERR_VERSION ? 0 : code;
 }
 
 /* Every record found its entries, so an index with more of them has some that lead nowhere. */

@@ -1,5 +1,6 @@
 #include "store/dir.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,33 @@ int store_dir_lock(const char *dir, int *lock_fd, bool *made, char *err, size_t 
 
 void store_dir_unlock(int lock_fd) {
     if (lock_fd >= 0) close(lock_fd);
+}
+
+int store_dir_backup_open(const char *dir, int *fd, char *err, size_t err_bytes) {
+    char path[STORE_PATH_BYTES];
+    int code = store_path(dir, "backup.lock", path, err, err_bytes);
+    if (code != 0) return code;
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*fd >= 0) return 0;
+    return err_set(err, err_bytes, -errno, "%s: %s", path, strerror(errno));
+}
+
+int store_dir_backup_begin(const char *dir, int *fd, char *err, size_t err_bytes) {
+    int code = store_dir_backup_open(dir, fd, err, err_bytes);
+    if (code != 0) return code;
+    /* Who asks whether there is a backup has the lock for an instant. */
+    for (int i = 0; (code = flock(*fd, LOCK_EX | LOCK_NB)) != 0 && i < 100; i++) usleep(10000);
+    if (code == 0) return 0;
+    close(*fd);
+    *fd = -1;
+    return err_set(err, err_bytes, -EBUSY, "%s: another backup of this store is under way", dir);
+}
+
+bool store_dir_in_backup(int fd) {
+    if (fd < 0) return false;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK;
+    flock(fd, LOCK_UN);
+    return false;
 }
 
 int store_dir_sync(const char *path, char *err, size_t err_bytes) {

@@ -4,6 +4,8 @@
  *   DIR/STORE  written once both environments exist: without it a missing data file means "new",
  *              with it "lost"
  *   DIR/meta, DIR/blob
+ *   DIR/backup.lock  flock'ed by a backup that copies them while another process has the store:
+ *              until it ends, no payload is deleted that the copy of meta may name
  *
  * Units: none.  Owner: the lock lives as long as its descriptor.  Memory: none.
  * Errors: -EBUSY (err names the pid), -errno.  Threads: any. */
@@ -22,6 +24,11 @@ bool store_dir_made(const char *dir);
 /* Makes the folders when missing, takes the lock; *made: the store has existed before. */
 int store_dir_lock(const char *dir, int *lock_fd, bool *made, char *err, size_t err_bytes);
 void store_dir_unlock(int lock_fd); /* negative is fine */
+/* A backup has it alone: -EBUSY when another one is under way. The lock ends with its process. */
+int store_dir_backup_begin(const char *dir, int *fd, char *err, size_t err_bytes);
+/* The same file for who asks, and the question; an fd that is negative says no. */
+int store_dir_backup_open(const char *dir, int *fd, char *err, size_t err_bytes);
+bool store_dir_in_backup(int fd);
 /* Makes the names of the new data files durable. Before the first commit: one file that is there
  * with its commit, beside one that is not, would be no store. */
 int store_dir_sync_names(const char *dir, char *err, size_t err_bytes);

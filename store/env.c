@@ -139,7 +139,14 @@ int env_open(struct env **out, const struct env_config *c, char *err, size_t err
     return 0;
 
 fail:
-    code = err_set(err, err_bytes, code_of(rc), "%s/data.mdb: %s", c->dir, mdb_strerror(rc));
+    code = code_of(rc);
+    if (code == ERR_CORRUPT)
+        err_set(err, err_bytes, code,
+                "%s/data.mdb is damaged where the file begins (%s): nothing of it can be reached; "
+                "put a copy that `penstock store backup` made in place of the whole store",
+                c->dir, mdb_strerror(rc));
+    else
+        err_set(err, err_bytes, code, "%s/data.mdb: %s", c->dir, mdb_strerror(rc));
 close:
     env_close(e);
     return code;
@@ -359,6 +366,11 @@ int env_usage(const struct env_txn *t, struct env_usage *out) {
     return 0;
 }
 
+int env_clear(struct env_txn *t, uint32_t table) {
+    assert(t->write);
+    return done(t, mdb_drop(t->txn, t->env->table[table], 0));
+}
+
 int env_count(const struct env_txn *t, uint32_t table, uint64_t *entries) {
     MDB_stat stat;
     int rc = mdb_stat(t->txn, t->env->table[table], &stat);
@@ -393,4 +405,20 @@ int env_trial(struct env *e, uint64_t pages) {
 
 int env_copy(struct env *e, const char *dir) {
     return code_of(mdb_env_copy2(e->mdb, dir, MDB_CP_COMPACT));
+}
+
+int env_copy_live(const char *from, const char *dir) {
+    MDB_env *mdb = NULL;
+    int rc = mdb_env_create(&mdb);
+    if (rc == 0) rc = mdb_env_open(mdb, from, MDB_RDONLY | MDB_NOTLS, 0600);
+    if (rc == 0) rc = mdb_env_copy2(mdb, dir, MDB_CP_COMPACT);
+    if (mdb) mdb_env_close(mdb);
+    return code_of(rc);
+}
+
+int env_clear_readers(struct env *e, uint32_t *cleared) {
+    int dead = 0;
+    int rc = mdb_reader_check(e->mdb, &dead);
+    *cleared = dead > 0 ? (uint32_t)dead : 0;
+    return code_of(rc);
 }

@@ -60,6 +60,7 @@ int env_put(struct env_txn *t, uint32_t table, struct bytes key, struct bytes va
 int env_reserve(struct env_txn *t, uint32_t table, struct bytes key, size_t value_bytes,
                 void **out);
 int env_del(struct env_txn *t, uint32_t table, struct bytes key); /* -ENOENT */
+int env_clear(struct env_txn *t, uint32_t table);                 /* deletes every entry */
 
 struct env_cursor {
     struct env_txn *txn;
@@ -81,6 +82,11 @@ int env_usage(const struct env_txn *t, struct env_usage *out);
 int env_count(const struct env_txn *t, uint32_t table, uint64_t *entries);
 /* Copies a consistent snapshot into dir (which must exist and be empty), without the free pages. */
 int env_copy(struct env *e, const char *dir);
+/* The same of an environment that another process has open, and may write to meanwhile. Never of
+ * one that this process has open. */
+int env_copy_live(const char *from, const char *dir);
+/* Frees the readers of processes that are gone; they kept pages from being used again. */
+int env_clear_readers(struct env *e, uint32_t *cleared);
 
 /* Whether a value of so many bytes would be admitted; unlike a put that is not, asking leaves the
  * transaction fit to commit. ERR_FULL. */

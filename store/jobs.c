@@ -174,6 +174,20 @@ static int put_idempotency(struct store_write *w, const struct job_record *r) {
                    ENV_NEW);
 }
 
+int job_index(struct store_write *w, const struct job_record *r) {
+    struct before none = {0};
+    int code = put_idempotency(w, r);
+    bool taken = code == -EEXIST;
+    if (code == 0 || taken) code = put_tenant(w, r);
+    uint8_t done[FINISHED_KEY_BYTES];
+    struct bytes end;
+    bool there =
+        job_state_terminal(r->state) &&
+        env_get(&w->view.meta, META_FINISHED, finished_key(done, r->finished_ms, r->id), &end) == 0;
+    if (code == 0 && !there) code = put_indexes(w, r, &none);
+    return code == 0 && taken ? -EEXIST : code;
+}
+
 /* Payloads that the old record named and the new one does not are freed after the commit. */
 static int drop_unnamed(struct store_write *w, const struct before *b, const struct before *now) {
     for (uint32_t i = 0; i < b->n_blobs; i++) {
@@ -295,8 +309,12 @@ int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, st
         code = num_of(key, &id);
         if (code == 0) code = live_only ? get_raw(t, id, &r, a) : record_decode(value, &r, a);
         if (code == -ENOENT || (code == 0 && r.id != id)) code = ERR_CORRUPT;
-        if (code != 0) break;
-        stopped = fn(arg, &r);
+        if (code == ERR_CORRUPT)
+            t->damaged++;
+        else if (code == 0)
+            stopped = fn(arg, &r);
+        else
+            break;
         code = env_move(&c, down ? ENV_PREV : ENV_NEXT, &key, &value);
     }
     env_cursor_close(&c);
@@ -330,8 +348,12 @@ int jobs_walk_tenant(struct store_read *t, struct bytes tenant, uint64_t from, s
         code = num_of(bytes_of((const uint8_t *)key.data + TENANT_HASH_BYTES, NUM_KEY_BYTES), &id);
         if (code == 0) code = get_raw(t, id, &r, a);
         if (code == -ENOENT || (code == 0 && !bytes_eq(r.tenant, tenant))) code = ERR_CORRUPT;
-        if (code != 0) break;
-        stopped = fn(arg, &r);
+        if (code == ERR_CORRUPT)
+            t->damaged++;
+        else if (code == 0)
+            stopped = fn(arg, &r);
+        else
+            break;
         code = env_move(&c, ENV_PREV, &key, &value);
     }
     env_cursor_close(&c);

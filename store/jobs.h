@@ -112,9 +112,10 @@ int jobs_get(struct store_read *t, uint64_t id, struct job_record *out, struct a
 /* -ENOENT */
 int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uint64_t *id);
 /* Walks ids upwards (or downwards) from `from`, which is included; fn returns nonzero to stop,
- * which is returned. live_only walks the jobs that are not terminal (their own index: a restart
- * reads only those). The arena is reset before each record, so that a walk of any length stays
- * under its cap; fn copies what it keeps and writes nothing. */
+ * which is returned. What cannot be read is left out and counted (store_read_damaged). live_only
+ * walks the jobs that are not terminal (their own index: a restart reads only those). The arena is
+ * reset before each record, so that a walk of any length stays under its cap; fn copies what it
+ * keeps and writes nothing. */
 int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, struct arena *a,
               int (*fn)(void *arg, const struct job_record *r), void *arg);
 /* The same downwards over the jobs of one tenant (not "default", whose jobs have no such index). */

@@ -245,3 +245,11 @@ int record_decode(struct bytes in, struct job_record *out, struct arena *a) {
     if (code != 0) return code;
     return r.bad || read_left(&r) > 0 || !fits(out) ? ERR_CORRUPT : 0;
 }
+
+int record_is_bad(struct bytes key, struct bytes value) {
+    struct job_record r;
+    struct reader k = reader_of(key);
+    uint64_t id = read_u64be(&k);
+    int code = k.bad || read_left(&k) > 0 ? ERR_CORRUPT : record_decode(value, &r, NULL);
+    return code == 0 && r.id != id ? ERR_CORRUPT : code;
+}

@@ -19,5 +19,7 @@
 int record_encode(const struct job_record *r, struct buf *out);
 /* With no arena, stages, attempts and notes are checked but left out (their counts are 0). */
 int record_decode(struct bytes in, struct job_record *out, struct arena *a);
+/* Whether an entry of META_JOBS can be read: 0, ERR_CORRUPT, ERR_VERSION. */
+int record_is_bad(struct bytes key, struct bytes value);
 
 #endif

@@ -1,4 +1,4 @@
-/* state.h - the opened store itself, for store.c, payload.c and check.c only.
+/* state.h - the opened store itself, for the files of store/ only.
  *
  * Units: bytes.  Owner: store_open.  Memory: as said.  Errors: none.
  * Threads: `poisoned` and the atomic counts any; `in_use` guards meta and blob against
@@ -9,12 +9,14 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "store/jobs.h"
 #include "store/txn.h"
 
 struct store {
     char *dir;
     uint64_t meta_cap_bytes, blob_cap_bytes;
-    int lock_fd;
+    int lock_fd, backup_fd;
+    bool holding; /* a backup goes on: what the last commits dropped stays in `pending` */
     struct env *meta, *blob; /* both NULL after a reopen that failed */
     uint64_t epoch;
     uint8_t secret[16];      /* the store's id: keys what nobody may guess */
@@ -37,5 +39,18 @@ void store_envs_close(struct store *s);
 /* Whether the record of id.job, or of the upload that will be it, names this payload. A damaged
  * record names all that is its own. */
 int job_names_blob(struct store_read *t, struct blob_id id, bool *named);
+
+/* Frees the readers of processes that are gone; how many there were. Any thread. */
+uint32_t store_clear_readers(struct store *s);
+
+/* Frees the payloads that no record names. */
+int store_sweep(struct store_write *w);
+
+/* Whether an entry of META_UPLOADS can be read: 0, ERR_CORRUPT, ERR_VERSION. */
+int upload_is_bad(struct bytes key, struct bytes value);
+
+/* Writes what the indexes say of a record into indexes that know nothing of it. -EEXIST: another
+ * job has its idempotency key, and keeps it; all else is written. */
+int job_index(struct store_write *w, const struct job_record *r);
 
 #endif

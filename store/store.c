@@ -118,8 +118,9 @@ static int del_listed(struct store_write *w, const struct buf *list) {
     return 0;
 }
 
-static int sweep_orphans(struct store_write *w) {
+int store_sweep(struct store_write *w) {
     struct sweep s = {.w = w};
+    if (store_dir_in_backup(w->view.store->backup_fd)) return 0; /* the next start does it */
     int code = blob_walk(&w->view.blob, (struct blob_id){0}, sweep_one, &s);
     if (code == 0) code = del_listed(w, &s.orphans);
     if (code == 0 && s.orphans.len > 0)
@@ -138,7 +139,7 @@ static int take_over(struct store *s, bool count_start, char *err, size_t err_by
         code = check_layout(w, err, err_bytes);
         if (code == 0) code = info_get(&w->view.meta, "epoch", &epoch);
         if (code == 0 && count_start) code = info_put(&w->view.meta, "epoch", epoch + 1);
-        if (code == 0) code = sweep_orphans(w);
+        if (code == 0) code = store_sweep(w);
         if (code == 0)
             code = store_commit(w);
         else
@@ -158,7 +159,7 @@ int store_open(struct store **out, const struct store_config *c, char *err, size
         return err_set(err, err_bytes, -ENOENT, "%s: there is no store", c->dir);
     struct store *s = calloc(1, sizeof *s);
     if (!s) return err_set(err, err_bytes, -ENOMEM, "%s: out of memory", c->dir);
-    s->lock_fd = -1;
+    s->lock_fd = s->backup_fd = -1;
     s->meta_cap_bytes = c->meta_cap_bytes ? c->meta_cap_bytes : META_CAP_BYTES;
     s->blob_cap_bytes = c->blob_cap_bytes ? c->blob_cap_bytes : BLOB_CAP_BYTES;
     pthread_rwlock_init(&s->in_use, NULL);
@@ -167,6 +168,7 @@ int store_open(struct store **out, const struct store_config *c, char *err, size
     if (code == 0 && sodium_init() < 0)
         code = err_set(err, err_bytes, -EIO, "libsodium found no source of randomness");
     if (code == 0) code = store_dir_lock(s->dir, &s->lock_fd, &made, err, err_bytes);
+    if (code == 0) code = store_dir_backup_open(s->dir, &s->backup_fd, err, err_bytes);
     if (code == 0) code = store_envs_open(s, made, err, err_bytes);
     if (code == 0 && !made) code = store_dir_sync_names(s->dir, err, err_bytes);
     if (code == 0 && c->as_is) atomic_store(&s->poisoned, true);
@@ -185,6 +187,7 @@ void store_close(struct store *s) {
     assert(!s->writing);
     store_envs_close(s);
     store_dir_unlock(s->lock_fd);
+    store_dir_unlock(s->backup_fd);
     pthread_rwlock_destroy(&s->in_use);
     buf_fini(&s->pending);
     buf_fini(&s->write.record);
@@ -249,7 +252,8 @@ int store_write_begin(struct store *s, struct store_write **out) {
     if (!s->meta || atomic_load(&s->poisoned)) return -EIO;
     *out = &s->write;
     int code = begin_both(s);
-    if (code == 0 && s->pending.len > 0) {
+    s->holding = s->pending.len > 0 && store_dir_in_backup(s->backup_fd);
+    if (code == 0 && s->pending.len > 0 && !s->holding) {
         code = del_listed(&s->write, &s->pending);
         if (code != 0) end_write(&s->write);
         if (code == ERR_CORRUPT) { /* what lies there stays there; nobody names it */
@@ -287,7 +291,9 @@ int store_commit(struct store_write *w) {
     bool fail = s->fail_countdown > 0 && --s->fail_countdown == 0;
     code = env_commit(&w->view.blob);
     if (code == 0) code = fail ? s->fail_error : env_commit(&w->view.meta);
-    if (code == 0) {
+    if (code == 0 && s->holding) { /* what there is no memory for is swept by the next start */
+        buf_append(&s->pending, w->dropped.data, w->dropped.len);
+    } else if (code == 0) {
         struct buf swap = s->pending;
         s->pending = w->dropped;
         w->dropped = swap;
@@ -342,8 +348,21 @@ void store_read_end(struct store_read *t) {
     free(t);
 }
 
+uint64_t store_read_damaged(const struct store_read *t) {
+    return t->damaged;
+}
+
 struct store_read *store_write_view(struct store_write *w) {
     return &w->view;
+}
+
+uint32_t store_clear_readers(struct store *s) {
+    uint32_t in_meta = 0, in_blob = 0;
+    pthread_rwlock_rdlock(&s->in_use);
+    if (s->meta) env_clear_readers(s->meta, &in_meta);
+    if (s->blob) env_clear_readers(s->blob, &in_blob);
+    pthread_rwlock_unlock(&s->in_use);
+    return in_meta + in_blob;
 }
 
 int store_usage(struct store *s, struct store_usage *out) {

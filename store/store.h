@@ -37,6 +37,9 @@ int store_commit(struct store_write *w); /* ends w, whatever it returns */
 void store_abort(struct store_write *w);
 int store_read_begin(struct store *s, struct store_read **out);
 void store_read_end(struct store_read *t);
+/* How many records the walks of this transaction came by that cannot be read (ERR_CORRUPT), and
+ * left out. */
+uint64_t store_read_damaged(const struct store_read *t);
 struct store_read *store_write_view(struct store_write *w); /* reads what w has written so far */
 
 /* Payloads: decides inline or blob, fills *out (inline: borrows parts' first bytes when they are
@@ -80,9 +83,19 @@ int store_check(struct store *s, void (*fn)(void *arg, const char *finding), voi
 /* Copies a consistent store, without its free pages, into the folder `to`, which must not exist;
  * it can be opened in place of this one. On the store thread between transactions, or offline. */
 int store_backup(struct store *s, const char *to, char *err, size_t err_bytes);
+/* The same of a store that another process has open and goes on writing to: the copy is of one
+ * moment, and only the payloads of jobs that are deleted wait for its end. */
+int store_backup_live(const char *dir, const char *to, char *err, size_t err_bytes);
 /* Replaces both data files by such copies: the space of deleted jobs goes back to the disk. Takes
  * the store alone; on failure it goes on with what it had, or refuses everything (-EIO). */
 int store_compact(struct store *s, char *err, size_t err_bytes);
+
+/* Offline, opened as_is: moves records that cannot be read, with the payloads that only they named,
+ * into files in `dir/quarantine`, writes all indexes anew from the records, and says through fn
+ * what it changed. A payload that is damaged stays with its job, which a start then ends. Returns
+ * the number of changes, or an error with err. */
+int store_repair(struct store *s, void (*fn)(void *arg, const char *line), void *arg, char *err,
+                 size_t err_bytes);
 
 /* Tests: the n-th commit from now fails with `error` between blob and meta (0 switches it off). */
 void store_fail_commit(struct store *s, uint32_t countdown, int error);

@@ -34,6 +34,7 @@ struct store;
 struct store_read {
     struct store *store;
     struct env_txn meta, blob;
+    uint64_t damaged; /* records that walks of this transaction left out */
 };
 struct store_write {
     struct store_read view; /* both transactions are for writing */

@@ -53,6 +53,13 @@ static int decode(struct bytes in, uint64_t id, struct upload_record *out) {
     return sound ? 0 : ERR_CORRUPT;
 }
 
+int upload_is_bad(struct bytes key, struct bytes value) {
+    struct upload_record u;
+    uint64_t id;
+    int code = num_of(key, &id);
+    return code == 0 ? decode(value, id, &u) : code;
+}
+
 int uploads_add(struct store_write *w, const struct upload_record *u) {
     uint8_t key[NUM_KEY_BYTES];
     buf_clear(&w->record);
@@ -121,8 +128,12 @@ int uploads_walk(struct store_read *t, int (*fn)(void *arg, const struct upload_
         uint64_t id;
         code = num_of(key, &id);
         if (code == 0) code = decode(value, id, &u);
-        if (code != 0) break;
-        stopped = fn(arg, &u);
+        if (code == ERR_CORRUPT)
+            t->damaged++;
+        else if (code == 0)
+            stopped = fn(arg, &u);
+        else
+            break;
     }
     env_cursor_close(&c);
     if (stopped != 0) return stopped;

@@ -33,7 +33,8 @@ int uploads_append(struct store_write *w, struct upload_record *u, struct bytes 
 int uploads_take(struct store_write *w, uint64_t id);
 int uploads_del(struct store_write *w, uint64_t id); /* and the bytes, with the next transaction */
 
-/* In the order of their ids; fn returns nonzero to stop, which is returned, and writes nothing. */
+/* In the order of their ids; fn returns nonzero to stop, which is returned, and writes nothing.
+ * What cannot be read is left out and counted (store_read_damaged). */
 int uploads_walk(struct store_read *t, int (*fn)(void *arg, const struct upload_record *u),
                  void *arg);
 /* Checks the bytes that are there, against their own checksums and that of the record. */

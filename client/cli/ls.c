@@ -1,4 +1,5 @@
 /* penstock ls: jobs, the newest first. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -51,11 +52,16 @@ static void print_table(const struct penstock_list *l) {
     }
     table_print(&t);
     table_fini(&t);
+    if (l->damaged)
+        fprintf(stderr,
+                "left out: %" PRIu64
+                " jobs whose records cannot be read; see `penstock store check`\n",
+                l->damaged);
     if (l->next[0]) fprintf(stderr, "more: penstock ls --before %s\n", l->next);
 }
 
 static void print_json(const struct penstock_list *l) {
-    printf("{\"jobs\": %s, \"next\": ", l->raw.json);
+    printf("{\"jobs\": %s, \"damaged\": %" PRIu64 ", \"next\": ", l->raw.json, l->damaged);
     if (l->next[0])
         printf("\"%s\"}\n", l->next);
     else

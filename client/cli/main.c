@@ -28,7 +28,7 @@ static const struct cli_verb verbs[] = {
     {"version", "", "the version of this program", cli_verb_version},
     {"run", "DIR", "continue a text by the model in DIR, without a broker", cli_verb_exec_worker},
     {"tokenize", "", "show the tokens of a text", cli_verb_exec_worker},
-    {"store", "check|backup|compact", "check, copy or shrink a stopped broker's store",
+    {"store", "ACTION", "check, repair, backup or compact a stopped broker's store",
      cli_verb_store},
     {"completion", "bash|zsh|fish", "a script for the shell's completion", cli_verb_completion},
 };

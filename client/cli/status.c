@@ -46,6 +46,17 @@ static void print_sources(const struct json *sources) {
     table_fini(&t);
 }
 
+static void print_damage(const struct json *s) {
+    printf("scrub %.1f MiB read, %.0f rounds, %.0f damaged\n",
+           number(s, "scrubbed_bytes") / 1048576, number(s, "scrub_rounds"), number(s, "damaged"));
+    if (number(s, "damaged") > 0)
+        puts("DAMAGED: the log names what; stop the broker and run `penstock store check`");
+    if (number(s, "set_aside") > 0)
+        printf("DAMAGED: %.0f records could not be read at the start; stop the broker and run "
+               "`penstock store repair`\n",
+               number(s, "set_aside"));
+}
+
 static void print(const struct json *s) {
     double up_s = number(s, "uptime_ms") / 1000;
     bool all = json_get(s, "workers") != NULL; /* else the key may see its own jobs alone */
@@ -61,6 +72,7 @@ static void print(const struct json *s) {
                number(s, "commits"), number(s, "commit_us"));
     else
         fputs("the jobs of this key's tenant; a key with the right admin sees all\n", stderr);
+    if (all) print_damage(s);
     printf("jobs");
     const struct json *jobs = json_get(s, "jobs"), *value;
     const char *state;

@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import time
 
-from real_broker import (ACCEPTED, CANCEL, REFUSED, RESULT, STATE, SUBMIT, WAIT, Broker, Client,
+from real_broker import (ACCEPTED, CANCEL, LIST, REFUSED, RESULT, STATE, SUBMIT, WAIT, Broker, Client,
                          Worker, body, echo)
 
 MIB = 1 << 20
@@ -43,11 +43,14 @@ def test_a_full_store_refuses_jobs_and_still_records_outcomes_and_cancels(tmp_pa
         assert "disk_failed" not in log and "disk_recovered" not in log
 
 
-def check(folder):
-    """What `store check` says of a store that no broker has open."""
+def store(*args):
     program = pathlib.Path(os.environ["PENSTOCK_BIN"]) / "penstock-broker"
-    return subprocess.run([program, "store", "check", "--dir", folder], text=True, timeout=60,
-                          check=False, capture_output=True)
+    return subprocess.run([program, "store", *args], text=True, timeout=60, check=False,
+                          capture_output=True)
+
+
+def check(folder):
+    return store("check", "--dir", folder)
 
 
 # ---- retention ----
@@ -104,3 +107,45 @@ def test_a_full_store_makes_room_by_deleting_what_ended_first(tmp_path):
                                  body("y" * 500000))[0] == ACCEPTED)
         assert gone(client, jobs[0]) and not gone(client, jobs[-1])
         assert 0 < client.stats()["deleted"] < len(jobs), "no more than is needed"
+
+
+# ---- damage ----
+
+def flip(path, text):
+    """Flips a bit wherever the file has this text."""
+    data = bytearray(path.read_bytes())
+    at = data.find(text)
+    assert at >= 0
+    while at >= 0:
+        data[at + len(text) // 2] ^= 0x10
+        at = data.find(text, at + 1)
+    path.write_bytes(data)
+
+
+def test_a_damaged_record_is_set_aside_counted_and_repaired(tmp_path):
+    with Broker(tmp_path) as broker, Client(broker) as client:
+        kept = [client.submit(key="the-first-one"), client.submit(key="the-third-one")]
+        lost = client.submit(key="the-damaged-one")
+        broker.kill()
+        flip(tmp_path / "meta" / "data.mdb", b"the-damaged-one")
+        broker.start()
+        assert client.stats()["set_aside"] == 1 and "set_aside" in broker.log.read_text()
+        listed = client.ask(LIST, {})[1]
+        assert listed["damaged"] == 1
+        assert {row["job"] for row in listed["jobs"]} == set(kept)
+        assert client.refused(WAIT, {"job": lost})["code"] == "store"
+        with Worker(broker) as w:
+            for _ in kept:
+                w.done(w.lease()[0])
+        assert client.wait(kept[1])[0]["state"] == "done"
+        assert broker.stop() == 0
+        checked = check(tmp_path)
+        assert checked.returncode == 1 and lost in checked.stdout and "repair" in checked.stderr
+        repaired = store("repair", "--dir", tmp_path)
+        assert repaired.returncode == 0 and lost in repaired.stdout
+        assert [p.name for p in (tmp_path / "quarantine").iterdir()] == [f"{lost}.job"]
+        assert check(tmp_path).returncode == 0
+        broker.start()
+        assert client.stats()["set_aside"] == 0
+        assert client.refused(WAIT, {"job": lost})["code"] == "unknown_job"
+        client.submit(key="the-damaged-one")
