@@ -3,7 +3,7 @@
  * main.c opens it, loop.c turns it, dispatch.c routes messages to submit.c, dead.c and requests.c
  * (clients) and outcomes.c (workers), effects.c carries out what job_transition decided, disk.c
  * keeps what the store did not take, match.c leases,
- * recover.c reloads a store, reload.c the settings, status.c describes.
+ * recover.c reloads a store, reload.c the settings, versions.c the pipelines, status.c describes.
  *
  * Units: *_ms are monotonic unless a name says wall.  Owner: the loop thread.  Memory: bounded by
  * the caps of base/limits.h and the configuration.  Errors: as each call says.
@@ -26,6 +26,7 @@
 #include "broker/tally.h"
 #include "broker/tenant.h"
 #include "broker/upload.h"
+#include "broker/versions.h"
 #include "broker/watch.h"
 #include "store/scrub.h"
 
@@ -54,6 +55,7 @@ struct broker {
     struct scrub *scrub;
     struct pipelines pipelines;
     uint32_t n_loaded; /* pipelines from files; behind them are versions that old jobs still run */
+    struct versions versions;
 
     struct tenants tenants;
     struct job_table jobs;
@@ -185,6 +187,7 @@ void on_events(struct broker *b, const struct request *r);
 void on_events_stop(struct broker *b, const struct request *r);
 void on_list(struct broker *b, const struct request *r);
 void on_workers(struct broker *b, const struct request *r);
+void on_drain(struct broker *b, const struct request *r);
 void on_ping(struct broker *b, const struct request *r);
 void on_queues(struct broker *b, const struct request *r);
 void on_status(struct broker *b, const struct request *r);

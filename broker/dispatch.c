@@ -34,6 +34,7 @@ static const struct handler {
     {MSG_EVENTS_STOP, on_events_stop, READ},
     {MSG_LIST, on_list, READ},
     {MSG_WORKERS, on_workers, READ},
+    {MSG_DRAIN, on_drain, CERT_ADMIN},
     {MSG_PING, on_ping, CLIENT},
     {MSG_STATUS, on_status, READ},
     {MSG_SUBSCRIBE, on_subscribe, READ},

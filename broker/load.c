@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/broker.h"
 #include "broker/submit.h"
@@ -37,10 +38,25 @@ int load_settle(struct broker *b, struct settings *s) {
     return 0;
 }
 
+/* An older version counts with the loaded one of its name. */
 static struct gauge *pipeline_gauge(struct broker *b, const struct job *j) {
     for (uint32_t i = 0; i < b->n_loaded; i++)
         if (b->pipelines.items[i] == j->pipeline) return &b->load.pipeline[i];
+    for (uint32_t i = 0; i < b->n_loaded; i++)
+        if (strcmp(b->pipelines.items[i]->name, j->pipeline->name) == 0)
+            return &b->load.pipeline[i];
     return NULL;
+}
+
+static void count_pipeline(void *arg, struct job *j) {
+    struct broker *b = arg;
+    struct gauge *g = j->counted ? pipeline_gauge(b, j) : NULL;
+    if (g) gauge_take(g, j->body.bytes);
+}
+
+void load_recount(struct broker *b) {
+    memset(b->load.pipeline, 0, sizeof b->load.pipeline);
+    job_table_each(&b->jobs, count_pipeline, b);
 }
 
 void load_take(struct broker *b, struct job *j) {

@@ -31,6 +31,9 @@ void load_fini(struct load *l); /* accepts zeroed memory */
 /* From now on these settings hold; takes them. -ENOMEM leaves everything as it was. */
 int load_settle(struct broker *b, struct settings *s);
 
+/* The pipelines have changed: counts the live jobs of each anew. */
+void load_recount(struct broker *b);
+
 /* The job counts, once however often it is said; and no more. */
 void load_take(struct broker *b, struct job *j);
 void load_give(struct broker *b, struct job *j);

@@ -45,6 +45,7 @@ static void on_signal(struct broker *b, int signal_fd) {
         if (s == SIGHUP) {
             auth_reload(&b->auth, &b->tenants, user_gone, b);
             reload(b);
+            versions_reload(b);
         }
         if (b->draining || (s != SIGTERM && s != SIGINT)) continue;
         log_info("draining", "live_jobs=%u", b->jobs.len);
@@ -55,12 +56,13 @@ static void on_signal(struct broker *b, int signal_fd) {
 }
 
 static void poll_all(struct broker *b, int signal_fd) {
-    struct sock_wait w[7] = {{.fd = signal_fd, .readable = true},
+    struct sock_wait w[8] = {{.fd = signal_fd, .readable = true},
                              {.fd = commit_fd(b->committer), .readable = true}};
     uint32_t n = 2;
     if (b->zap) w[n++] = (struct sock_wait){.sock = b->zap, .readable = true};
     if (b->zap) w[n++] = (struct sock_wait){.fd = b->auth.changes_fd, .readable = true};
     if (b->settings_fd >= 0) w[n++] = (struct sock_wait){.fd = b->settings_fd, .readable = true};
+    if (b->versions.fd >= 0) w[n++] = (struct sock_wait){.fd = b->versions.fd, .readable = true};
     if (may_read(b)) {
         w[n++] = (struct sock_wait){.sock = b->clients, .readable = true};
         w[n++] = (struct sock_wait){.sock = b->workers, .readable = true};
@@ -73,6 +75,7 @@ static void poll_all(struct broker *b, int signal_fd) {
     if (w[0].readable) on_signal(b, signal_fd);
     if (b->zap && auth_changed(&b->auth)) auth_reload(&b->auth, &b->tenants, user_gone, b);
     if (reload_wanted(b)) reload(b);
+    if (versions_changed(b)) versions_reload(b);
     if (b->zap) zap_serve(b->zap, &b->auth, b->now_ms);
 }
 

@@ -52,10 +52,7 @@ static int open_all(struct broker *b, char *err, size_t err_bytes) {
     if ((e = reload_open(b, err, err_bytes))) return e;
     if (c->keys[0] && (e = auth_open(&b->auth, c->keys, &b->tenants, err, err_bytes))) return e;
     if ((e = file_mkdirs(c->dir))) return err_set(err, err_bytes, e, "%s: %s", c->dir, err_text(e));
-    char dir[8 * sizeof c->pipelines]; /* the installed one may be named by nothing */
-    if ((e = pipelines_dir(c->pipelines, dir, sizeof dir, err, err_bytes))) return e;
-    if ((e = pipelines_load(&b->pipelines, dir, err, err_bytes))) return e;
-    b->n_loaded = b->pipelines.n;
+    if ((e = versions_open(b, err, err_bytes))) return e;
     struct store_config sc = {
         .dir = c->dir, .meta_cap_bytes = c->meta_cap_bytes, .blob_cap_bytes = c->blob_cap_bytes};
     if ((e = store_open(&b->store, &sc, err, err_bytes))) return e;
@@ -110,7 +107,7 @@ static void close_all(struct broker *b) {
     buf_fini(&b->scratch);
     buf_fini(&b->payload);
     store_close(b->store);
-    pipelines_free(&b->pipelines);
+    versions_close(b);
 }
 
 /* Every connection takes a file, and libzmq aborts where it cannot accept one. */

@@ -30,7 +30,7 @@ static struct worker *best_worker(const struct broker *b, const struct job *j) {
     struct worker *best = NULL;
     for (struct worker *w = b->peers.first; w; w = w->next)
         if ((!best || w->leases < best->leases) && worker_can(w, s->run, s->model) &&
-            (suspect ? !w->leaving && !w->choked : !is_apart(w) && worker_has_credit(w, bytes)))
+            (suspect ? worker_serves(w) : !is_apart(w) && worker_has_credit(w, bytes)))
             best = w;
     return best;
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "broker/broker.h"
 #include "broker/history.h"
+#include "broker/status.h"
 #include "schemas/pack.h"
 
 /* The job whose current lease this worker message speaks of; NULL when the token is not current, or
@@ -97,6 +98,45 @@ static void say_registered(struct broker *b, const struct worker *w) {
     reply(b, b->workers, &w->peer, MSG_REGISTERED, &answer, NULL, 0);
 }
 
+/* What it holds it ends; nothing follows. Said again with every beat until the worker leaves. */
+static void say_quiet(struct broker *b, const struct sock_peer *to, struct bytes session) {
+    struct msg_quiet m = {.session = session};
+    reply(b, b->workers, to, MSG_QUIET, &m, NULL, 0);
+}
+
+static void refuse_drain(struct broker *b, const struct request *r, uint32_t n) {
+    const struct msg_drain *m = r->header;
+    struct refusal why;
+    int len = (int)m->worker.len;
+    const char *name = m->worker.data;
+    if (n)
+        refusal_set(&why, "ambiguous", "worker", "one worker",
+                    "name it by its session, which `penstock worker ls --json` shows",
+                    "%u workers are named %.*s", n, len, name);
+    else
+        refusal_set(&why, "unknown_worker", "worker", "a worker that is registered",
+                    "`penstock worker ls` lists the workers", "no worker is named %.*s", len, name);
+    reply_refused(b, r->sock, &r->peer, m->req, &why);
+}
+
+void on_drain(struct broker *b, const struct request *r) {
+    const struct msg_drain *m = r->header;
+    uint32_t n;
+    struct worker *w = worker_named(&b->peers, m->worker, &n);
+    if (n != 1) {
+        refuse_drain(b, r, n);
+        return;
+    }
+    if (!w->quiet) log_worker("worker_drained", w, "asked by a client");
+    w->quiet = true;
+    say_quiet(b, &w->peer, bytes_str(w->session));
+    struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};
+    status_worker(b, w, &doc);
+    struct msg_worker_list answer = {.req = m->req, .workers = buf_bytes(&doc)};
+    reply_client(b, &r->peer, MSG_WORKER_LIST, &answer);
+    buf_fini(&doc);
+}
+
 void on_register(struct broker *b, const struct request *r) {
     const struct msg_register *m = r->header;
     struct refusal why;
@@ -132,6 +172,7 @@ void on_heartbeat(struct broker *b, const struct request *r) {
         return;
     }
     worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
+    if (w->quiet && !w->leaving) say_quiet(b, &r->peer, m->session);
     if (!sock_peer_eq(&w->peer, &r->peer)) {
         w->peer = r->peer;
         say_registered(b, w); /* so that it says again what came on the new connection too early */
@@ -327,8 +368,10 @@ void on_return(struct broker *b, const struct request *r) {
 void on_goodbye(struct broker *b, const struct request *r) {
     const struct msg_goodbye *m = r->header;
     struct worker *w = worker_by_session(&b->peers, m->session, r->peer.user);
+    if (w) w->leaving = true;
+    /* Behind the last lease: when it comes the worker knows that it misses none. */
+    if (!m->dead) say_quiet(b, &r->peer, m->session);
     if (!w) return;
-    w->leaving = true;
     log_worker("worker_leaving", w, m->dead ? "its process has ended" : "said goodbye");
     /* What had begun was reported; the rest was still on the wire, and no job is to blame. */
     if (m->dead) take_back(b, w, JOB_EV_RETURNED, "");

@@ -32,6 +32,17 @@ struct worker *worker_by_session(const struct workers *t, struct bytes session, 
     return NULL;
 }
 
+struct worker *worker_named(const struct workers *t, struct bytes name, uint32_t *n) {
+    struct worker *first = NULL;
+    *n = 0;
+    for (struct worker *w = t->first; w; w = w->next) {
+        if (!bytes_is(name, w->name) && !bytes_is(name, w->session)) continue;
+        if (!first) first = w;
+        ++*n;
+    }
+    return first;
+}
+
 struct worker *worker_by_peer(const struct workers *t, const struct sock_peer *peer) {
     for (struct worker *w = t->first; w; w = w->next)
         if (sock_peer_eq(&w->peer, peer)) return w;
@@ -123,7 +134,7 @@ uint32_t worker_span(const struct worker *w, const struct job *j) {
 }
 
 bool worker_has_credit(const struct worker *w, uint64_t bytes) {
-    if (w->leaving || w->choked || w->leases >= w->credit_jobs) return false;
+    if (!worker_serves(w) || w->leases >= w->credit_jobs) return false;
     return w->leases == 0 || w->bytes + bytes <= w->credit_bytes;
 }
 

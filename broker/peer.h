@@ -25,6 +25,7 @@ struct worker {
     uint32_t credit_jobs, leases; /* allowed, held */
     uint64_t credit_bytes, bytes;
     bool leaving; /* said GOODBYE: takes no more */
+    bool quiet;   /* an operator wants it to leave: gets no more, and is told so */
     bool choked;  /* its queue was full: no leases until it is heard again */
     bool kept;    /* gets no more until it is idle: a job waits that has to run alone (match.c) */
     int64_t since_ms, heard_ms;
@@ -43,6 +44,8 @@ void workers_init(struct workers *t);
 void workers_fini(struct workers *t);
 /* A session belongs to the user (sock_peer) that registered it: nobody else finds it. */
 struct worker *worker_by_session(const struct workers *t, struct bytes session, uint32_t user);
+/* By name, or by session: *n is how many there are, of which the first is returned. */
+struct worker *worker_named(const struct workers *t, struct bytes name, uint32_t *n);
 struct worker *worker_by_peer(const struct workers *t, const struct sock_peer *peer);
 /* Makes or renews the worker of this session; its leases must have been taken back before. */
 int worker_register(struct workers *t, const struct msg_register *m, const struct sock_peer *peer,
@@ -54,6 +57,10 @@ bool worker_can(const struct worker *w, const char *run,
                 const char *model); /* model NULL: none needed */
 /* How many stages from j's on it can run in one go; 0: not even the first. */
 uint32_t worker_span(const struct worker *w, const struct job *j);
+/* It takes leases at all: neither on its way out, nor unable to hear. */
+static inline bool worker_serves(const struct worker *w) {
+    return !w->leaving && !w->quiet && !w->choked;
+}
 /* A worker that holds nothing takes one job of any size. */
 bool worker_has_credit(const struct worker *w, uint64_t bytes);
 void worker_take(struct worker *w, struct job *j, uint64_t bytes); /* the lease begins */

@@ -1,28 +1,41 @@
 #include "broker/ready.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "broker/tenant.h"
 
-static bool same(const char *a, const char *b) {
-    return a == b || (a && b && strcmp(a, b) == 0);
+static const char *or_empty(const char *name) {
+    return name ? name : "";
+}
+
+/* A queue of its own, in the place of one that is empty when there is no other. */
+static struct ready_queue *queue_begin(struct ready *r) {
+    if (r->n < READY_QUEUES) return &r->queue[r->n++];
+    for (uint32_t i = 0; i < r->n; i++)
+        if (!r->queue[i].jobs) return &r->queue[i];
+    return NULL;
 }
 
 static struct ready_queue *queue_for(struct ready *r, const struct job *j) {
     const struct pipeline_stage *s = &j->pipeline->stages[j->stage];
-    const char *next = j->stage + 1 < j->pipeline->n_stages ? s[1].run : NULL;
+    const char *next = j->stage + 1 < j->pipeline->n_stages ? s[1].run : "";
+    const char *model = or_empty(s->model);
     for (uint32_t i = 0; i < r->n; i++) {
         struct ready_queue *q = &r->queue[i];
-        if (q->stage == j->stage && same(q->run, s->run) && same(q->model, s->model) &&
-            same(q->next, next))
+        if (q->stage == j->stage && strcmp(q->run, s->run) == 0 && strcmp(q->model, model) == 0 &&
+            strcmp(q->next, next) == 0)
             return q;
     }
-    if (r->n == READY_QUEUES) return NULL;
-    struct ready_queue *q = &r->queue[r->n++];
-    *q = (struct ready_queue){.run = s->run, .model = s->model, .next = next, .stage = j->stage};
+    struct ready_queue *q = queue_begin(r);
+    if (!q) return NULL;
+    *q = (struct ready_queue){.stage = j->stage};
+    snprintf(q->run, sizeof q->run, "%s", s->run);
+    snprintf(q->model, sizeof q->model, "%s", model);
+    snprintf(q->next, sizeof q->next, "%s", next);
     return q;
 }
 

@@ -31,8 +31,8 @@ struct ready_flow { /* the jobs of one tenant in one level of a queue; there whi
     struct ready_flow *also;        /* of the same tenant; in the list of spare ones: the next */
 };
 struct ready_queue {
-    /* Of the pipeline that made it first; model and next may be NULL. */
-    const char *run, *model, *next;
+    char run[LIMIT_NAME_BYTES + 1]; /* model and next: empty without */
+    char model[LIMIT_NAME_BYTES + 1], next[LIMIT_NAME_BYTES + 1];
     uint32_t stage, jobs;
     uint16_t levels;                       /* bit p is set while level p has jobs */
     struct ready_flow *turn[READY_LEVELS]; /* whose turn it is */

@@ -70,9 +70,10 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
     struct packer p = packer_of(out);
     struct pipelines kept = {0}; /* a job that has ended: what its plan said */
     const struct pipeline *pl = live ? live->pipeline : NULL;
+    char version[9];
     if (!pl) pipeline_from_plan(&kept, r->plan, &pl, NULL, 0);
     if (pl && pl->n_stages != r->n_stages) pl = NULL;
-    pack_map(&p, 23);
+    pack_map(&p, 24);
     kv_id(&p, "job", r->id);
     if (r->origin) /* the dead letter that it was made of */
         kv_id(&p, "origin", r->origin);
@@ -84,6 +85,8 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
         pack_kv_str(&p, "heir", "");
     kv_bytes(&p, "kind", r->kind);
     kv_bytes(&p, "pipeline", r->pipeline);
+    pipeline_version_text(crc32c(0, r->plan.data, r->plan.len), version);
+    pack_kv_str(&p, "pipeline_version", version);
     pack_kv_str(&p, "state", job_state_name(live ? job_seen_state(live) : r->state));
     kv_bytes(&p, "tenant", r->tenant);
     kv_bytes(&p, "key", r->key);
@@ -187,6 +190,30 @@ static void pack_names(struct packer *p, const char *key, char (*names)[LIMIT_NA
     for (uint32_t i = 0; i < n; i++) pack_str(p, names[i]);
 }
 
+static void pack_worker(struct packer *p, const struct broker *b, const struct worker *w) {
+    pack_map(p, 14);
+    pack_kv_str(p, "name", w->name);
+    pack_kv_str(p, "session", w->session);
+    pack_kv_str(p, "host", w->host);
+    pack_kv_u64(p, "pid", w->pid);
+    pack_names(p, "runs", w->runs, w->n_runs);
+    pack_names(p, "models", w->models, w->n_models);
+    pack_kv_str(p, "state", w->quiet || w->leaving ? "draining" : "ready");
+    pack_kv_u64(p, "leases", w->leases);
+    pack_kv_u64(p, "credit", w->credit_jobs);
+    kv_i64(p, "age_ms", b->now_ms - w->since_ms);
+    kv_i64(p, "heard_ms", b->now_ms - w->heard_ms);
+    pack_kv_u64(p, "done", w->done);
+    pack_kv_u64(p, "failed", w->failed);
+    pack_kv_bool(p, "leaving", w->leaving);
+}
+
+void status_worker(const struct broker *b, const struct worker *w, struct buf *out) {
+    struct packer p = packer_of(out);
+    pack_array(&p, 1);
+    pack_worker(&p, b, w);
+}
+
 void status_workers(const struct broker *b, const struct tenant *only, struct buf *out) {
     struct packer p = packer_of(out);
     uint32_t n = 0;
@@ -194,20 +221,7 @@ void status_workers(const struct broker *b, const struct tenant *only, struct bu
     pack_array(&p, n);
     for (const struct worker *w = b->peers.first; w; w = w->next) {
         if (only && w->tenant != only) continue;
-        pack_map(&p, 13);
-        pack_kv_str(&p, "name", w->name);
-        pack_kv_str(&p, "session", w->session);
-        pack_kv_str(&p, "host", w->host);
-        pack_kv_u64(&p, "pid", w->pid);
-        pack_names(&p, "runs", w->runs, w->n_runs);
-        pack_names(&p, "models", w->models, w->n_models);
-        pack_kv_u64(&p, "leases", w->leases);
-        pack_kv_u64(&p, "credit", w->credit_jobs);
-        kv_i64(&p, "age_ms", b->now_ms - w->since_ms);
-        kv_i64(&p, "heard_ms", b->now_ms - w->heard_ms);
-        pack_kv_u64(&p, "done", w->done);
-        pack_kv_u64(&p, "failed", w->failed);
-        pack_kv_bool(&p, "leaving", w->leaving);
+        pack_worker(&p, b, w);
     }
 }
 
@@ -247,6 +261,12 @@ static void count_state(void *arg, struct job *j) {
     if (!c->only || j->tenant == c->only) c->states[job_seen_state(j)]++;
 }
 
+static uint32_t draining(const struct broker *b) {
+    uint32_t n = 0;
+    for (const struct worker *w = b->peers.first; w; w = w->next) n += w->quiet || w->leaving;
+    return n;
+}
+
 static void pack_queues(struct packer *p, const struct broker *b) {
     pack_str(p, "queues");
     pack_array(p, b->ready.n);
@@ -254,8 +274,8 @@ static void pack_queues(struct packer *p, const struct broker *b) {
         const struct ready_queue *q = &b->ready.queue[i];
         pack_map(p, 5);
         pack_kv_str(p, "run", q->run);
-        pack_kv_str(p, "model", q->model ? q->model : "");
-        pack_kv_str(p, "next", q->next ? q->next : "");
+        pack_kv_str(p, "model", q->model);
+        pack_kv_str(p, "next", q->next);
         pack_kv_u64(p, "stage", q->stage);
         pack_kv_u64(p, "queued", q->jobs);
     }
@@ -334,11 +354,15 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     struct store_usage usage = {0};
     struct commit_stats commits = commit_stats(b->committer);
     store_usage(b->store, &usage);
-    pack_map(&p, 30);
+    pack_map(&p, 34);
     pack_counts(&p, b, NULL);
     pack_tenants(&p, b, NULL);
     pack_sources(&p, b, NULL);
     pack_queues(&p, b);
+    pack_str(&p, "pipelines");
+    versions_pack(b, out);
+    pack_kv_str(&p, "pipelines_refused", b->versions.refused);
+    kv_i64(&p, "pipelines_loaded_ms", b->versions.loaded_ms);
     pack_kv_u64(&p, "stored_jobs", usage.jobs);
     pack_kv_u64(&p, "retained", usage.jobs > b->jobs.len ? usage.jobs - b->jobs.len : 0);
     pack_kv_u64(&p, "deleted", b->retain.deleted);
@@ -355,6 +379,7 @@ void status_broker(struct broker *b, const struct tenant *only, struct buf *out)
     pack_kv_u64(&p, "store_cap_bytes", usage.meta_cap_bytes + usage.blob_cap_bytes);
     pack_kv_u64(&p, "handed_bytes", b->handed_bytes);
     pack_kv_u64(&p, "workers", b->peers.n);
+    pack_kv_u64(&p, "workers_draining", draining(b));
     pack_kv_u64(&p, "watches", b->watches.n);
     pack_kv_u64(&p, "uploads", b->uploads.n);
     pack_kv_u64(&p, "upload_bytes_missing", uploads_missing_bytes(&b->uploads));

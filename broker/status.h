@@ -16,6 +16,7 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
  * jobs on the way whose records cannot be read. */
 int status_jobs(struct broker *b, const struct msg_list *m, const struct tenant *only,
                 enum job_state state, struct buf *out, uint64_t *next, uint64_t *damaged);
+void status_worker(const struct broker *b, const struct worker *w, struct buf *out); /* a list */
 void status_workers(const struct broker *b, const struct tenant *only, struct buf *out);
 void status_queues(const struct broker *b, struct buf *out); /* of all tenants together */
 /* For one tenant: uptime_ms, accepting, epoch and its own live jobs. */

@@ -76,6 +76,10 @@ void tally_place(struct tally *t, struct job *j) {
     t->row[row - 1].bytes += j->body.bytes;
 }
 
+void tally_forget_pipelines(struct tally *t) {
+    memset(t->cache, 0, sizeof t->cache);
+}
+
 void tally_remove(struct tally *t, struct job *j) {
     if (!j->tally_row) return;
     uncount(t, j);

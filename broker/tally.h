@@ -46,6 +46,8 @@ struct tally {
 /* Counts j where it stands now, and no longer where it stood. */
 void tally_place(struct tally *t, struct job *j);
 void tally_remove(struct tally *t, struct job *j); /* fine when it is not counted */
+/* Some pipelines have been freed: another may come to lie where one of them lay. */
+void tally_forget_pipelines(struct tally *t);
 /* The histograms of a stage program; the last for all that find no room. */
 struct tally_times *tally_times_of(struct tally *t, const char *run);
 

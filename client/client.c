@@ -206,6 +206,19 @@ int penstock_workers(struct penstock *p, struct penstock_doc *out, int timeout_m
     return rc;
 }
 
+int penstock_drain(struct penstock *p, const char *worker, struct penstock_doc *out, int timeout_ms,
+                   char *err, size_t err_bytes) {
+    *out = (struct penstock_doc){0};
+    struct msg_drain m = {.req = link_next_req(p), .worker = bytes_str(worker)};
+    struct link_ask ask = {MSG_DRAIN, &m, {NULL, 0}, {MSG_WORKER_LIST}, false, ANSWER_MS};
+    struct link_answer a;
+    int rc = link_ask(p, &ask, timeout_ms, &a, err, err_bytes);
+    if (rc < 0) return rc;
+    rc = link_doc(a.as.worker_list.workers, out, err, err_bytes);
+    link_answer_fini(&a);
+    return rc;
+}
+
 int penstock_status(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
                     size_t err_bytes) {
     *out = (struct penstock_doc){0};

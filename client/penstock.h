@@ -276,6 +276,10 @@ int penstock_show(struct penstock *p, const char *job, struct penstock_doc *out,
                   char *err, size_t err_bytes);
 int penstock_workers(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
                      size_t err_bytes);
+/* Lets the worker of this name, or of this session, finish what it runs and leave; out is a list
+ * with its row alone. Needs the right `admin`. */
+int penstock_drain(struct penstock *p, const char *worker, struct penstock_doc *out, int timeout_ms,
+                   char *err, size_t err_bytes);
 int penstock_status(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
                     size_t err_bytes);
 /* What stands at each stage of each pipeline; takes the right admin. */

@@ -228,6 +228,36 @@ void pipelines_free(struct pipelines *p) {
     *p = (struct pipelines){0};
 }
 
+int pipelines_replace(struct pipelines *set, struct pipelines *fresh) {
+    uint32_t n = fresh->n;
+    struct pipeline **items = malloc((n + set->n + 1) * sizeof *items);
+    if (!items) return -ENOMEM;
+    for (uint32_t i = 0; i < fresh->n; i++) {
+        items[i] = fresh->items[i];
+        for (uint32_t k = 0; k < set->n; k++) {
+            if (!set->items[k] || !bytes_eq(set->items[k]->plan, items[i]->plan)) continue;
+            plan_free(items[i]);
+            items[i] = set->items[k];
+            items[i]->retired = false;
+            set->items[k] = NULL;
+        }
+    }
+    for (uint32_t k = 0; k < set->n; k++) {
+        if (!set->items[k]) continue;
+        set->items[k]->retired = true;
+        items[n++] = set->items[k];
+    }
+    free(set->items);
+    free(fresh->items);
+    *fresh = (struct pipelines){0};
+    *set = (struct pipelines){items, n};
+    return 0;
+}
+
+void pipeline_version_text(uint32_t version, char out[9]) {
+    snprintf(out, 9, "%08" PRIx32, version);
+}
+
 const struct pipeline *pipeline_find(const struct pipelines *p, struct bytes wanted) {
     for (uint32_t i = 0; i < p->n; i++)
         if (!p->items[i]->retired && bytes_is(wanted, p->items[i]->name)) return p->items[i];

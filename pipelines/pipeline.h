@@ -64,6 +64,12 @@ int pipelines_load(struct pipelines *out, const char *dirs, char *err, size_t er
 /* One file, appended; -EEXIST when its name is taken. */
 int pipeline_load(struct pipelines *out, const char *path, char *err, size_t err_bytes);
 void pipelines_free(struct pipelines *p);
+/* Puts those of `fresh`, which it takes, in front of `set`. One that `set` has with the same plan
+ * stays where its jobs know it, and is loaded (again); the others of `set` are retired. -ENOMEM
+ * leaves both as they were. */
+int pipelines_replace(struct pipelines *set, struct pipelines *fresh);
+/* The version as people see it: 8 hexadecimal digits. */
+void pipeline_version_text(uint32_t version, char out[9]);
 /* The current one of that name; NULL: none. */
 const struct pipeline *pipeline_find(const struct pipelines *p, struct bytes name);
 /* Rebuilds a pipeline from the plan kept with a job, appended to `out` as retired unless name and

@@ -40,6 +40,8 @@ struct link {
     struct outbox outbox;
     bool asked; /* a REGISTER left: the broker may know the session */
     bool draining, said_goodbye, failed;
+    bool quiet; /* the broker has said that no lease follows */
+    int64_t goodbye_ms;
     int64_t idle_since_ms; /* draining, and nothing runs any more */
     struct buf scratch;
 };
@@ -224,7 +226,7 @@ static void on_registered(struct link *l, const struct msg_registered *m, int64_
     atomic_store(&l->w->flight->epoch, m->epoch);
     l->heartbeat_ms = (int64_t)m->heartbeat_ms;
     l->lease_ms = (int64_t)m->lease_ms;
-    l->said_goodbye = false;
+    l->said_goodbye = l->quiet = false;
     outbox_send_again(&l->outbox);
     send_beat(l, now_ms);
     if (!l->draining) notify_say("READY=1\nSTATUS=registered with the broker");
@@ -252,6 +254,22 @@ static void on_cancel(struct link *l, const struct msg_cancel_lease *m) {
     if (lease) abandon(lease);
 }
 
+/* Takes nothing more; what has not begun is given back. */
+static void drain(struct link *l) {
+    if (l->draining) return;
+    log_info("worker_drains", "leases=%u", l->n_leases);
+    notify_say("STOPPING=1\nSTATUS=ending what runs");
+    l->draining = true;
+    atomic_store(&l->w->draining, true);
+    ring_close(&l->w->leases);
+}
+
+/* After an operator's wish, or in answer to GOODBYE: a lease that was on its way came before. */
+static void on_quiet(struct link *l) {
+    l->quiet = true;
+    drain(l);
+}
+
 static void on_refused(struct link *l, const struct msg_refused *m, int64_t now_ms) {
     char quoted[320], reason[257];
     bytes_to_cstr(m->message, reason, sizeof reason);
@@ -273,6 +291,7 @@ static void on_message(struct link *l, struct sock_msg *frames, int64_t now_ms) 
         struct msg_lease lease;
         struct msg_stage_ack stage_ack;
         struct msg_cancel_lease cancel_lease;
+        struct msg_quiet quiet;
         struct msg_refused refused;
     } m;
     char quoted[320];
@@ -288,6 +307,7 @@ static void on_message(struct link *l, struct sock_msg *frames, int64_t now_ms) 
     case MSG_LEASE: on_lease(l, frames, &m.lease, now_ms); break;
     case MSG_STAGE_ACK: on_stage_ack(l, &m.stage_ack); break;
     case MSG_CANCEL_LEASE: on_cancel(l, &m.cancel_lease); break;
+    case MSG_QUIET: on_quiet(l); break;
     case MSG_REFUSED: on_refused(l, &m.refused, now_ms); break;
     default: break; /* HEARTBEAT_ACK: the broker is there */
     }
@@ -323,23 +343,16 @@ static void connect_again(struct link *l, int64_t now_ms) {
 
 /* ---- the loop ---- */
 
-static void drain(struct link *l) {
-    if (l->draining) return;
-    log_info("worker_drains", "leases=%u", l->n_leases);
-    notify_say("STOPPING=1\nSTATUS=ending what runs");
-    l->draining = true;
-    atomic_store(&l->w->draining, true);
-    ring_close(&l->w->leases);
-}
-
 static void on_timers(struct link *l, int64_t now_ms) {
     notify_beat(&l->notify, now_ms);
     bool needed = !l->draining || l->outbox.n > 0;
     if (l->state == LINK_REGISTERING && needed && now_ms >= l->next_register_ms)
         send_register(l, now_ms);
-    if (l->draining && l->asked && !l->said_goodbye) {
+    bool unheard = !l->quiet && now_ms - l->goodbye_ms >= REGISTER_AGAIN_MS;
+    if (l->draining && l->asked && (!l->said_goodbye || unheard)) {
         struct msg_goodbye m = {.session = bytes_str(l->session)};
         l->said_goodbye = send_message(l, MSG_GOODBYE, &m) == 0;
+        l->goodbye_ms = now_ms;
     }
     if (l->state == LINK_REGISTERED) {
         if (now_ms >= l->next_beat_ms) send_beat(l, now_ms);
@@ -354,7 +367,7 @@ static bool finished(struct link *l, int64_t now_ms) {
     if (l->failed) return true;
     if (!l->draining || l->n_leases > 0) return false;
     if (l->idle_since_ms == 0) l->idle_since_ms = now_ms;
-    bool told = l->outbox.n == 0 && (l->said_goodbye || !l->asked);
+    bool told = l->outbox.n == 0 && ((l->said_goodbye && l->quiet) || !l->asked);
     return told || now_ms - l->idle_since_ms > DRAIN_ACK_MS;
 }
 

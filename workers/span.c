@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #define NOTE_BYTES_MAX (LIMIT_HEADER_BYTES - 1024u) /* a PROGRESS header holds it */
 
@@ -44,8 +45,16 @@ static void leave(struct worker *w, struct rider *r, struct outcome *o) {
     push(w, o);
 }
 
+static void say_cancelled(const struct lease *l, uint32_t s, const char *how) {
+    char id[JOB_ID_CHARS + 1], quoted[LIMIT_REASON_BYTES + 64];
+    job_id_text(l->job, id);
+    log_info("stage_cancelled", "job=%s run=%s how=%s", id, l->stages[s].run,
+             log_quote(quoted, sizeof quoted, how));
+}
+
 static void fail(struct worker *w, struct rider *r, enum job_error error, const char *reason) {
     if (error == JOB_ERROR_CANCELLED && atomic_load(&r->lease->cancelled)) {
+        say_cancelled(r->lease, r->item.stage - r->lease->first, reason);
         leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->item.stage));
         return;
     }
@@ -146,10 +155,12 @@ static void run_stage(struct worker *w, struct rider *riders, uint32_t n, uint32
         for (; k < n && m < batch_max; k++) {
             struct rider *r = &riders[k];
             if (!r->lease) continue;
-            if (atomic_load(&r->lease->cancelled))
-                leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->lease->first + s));
-            else
+            if (!atomic_load(&r->lease->cancelled)) {
                 chunk[m++] = r;
+                continue;
+            }
+            say_cancelled(r->lease, s, "before it began");
+            leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->lease->first + s));
         }
         if (m > 0) run_chunk(w, chunk, m, s);
     }

@@ -58,6 +58,7 @@ int cli_verb_job(int argc, char **argv);
 int cli_verb_ls(int argc, char **argv);
 int cli_verb_dead(int argc, char **argv);
 int cli_verb_worker(int argc, char **argv);
+int cli_verb_pipeline(int argc, char **argv);
 int cli_verb_status(int argc, char **argv);
 int cli_verb_keys(int argc, char **argv);
 int cli_verb_schema(int argc, char **argv);

@@ -41,10 +41,11 @@ static int64_t num(const struct json *j, const char *key) {
 }
 
 static void print_pairs(const struct json *j) {
-    static const char *const keys[] = {"job",          "kind",        "pipeline",    "state",
-                                       "stage",        "tenant",      "source",      "priority",
-                                       "seed",         "accepted_ms", "finished_ms", "body_bytes",
-                                       "result_bytes", "error_class", "reason"};
+    static const char *const keys[] = {
+        "job",        "kind",         "pipeline",    "pipeline_version",
+        "state",      "stage",        "tenant",      "source",
+        "priority",   "seed",         "accepted_ms", "finished_ms",
+        "body_bytes", "result_bytes", "error_class", "reason"};
     static const char *const heads[] = {"field", "value", NULL};
     struct table t;
     table_init(&t, heads);

@@ -1,4 +1,4 @@
-/* penstock worker ls: who is registered. */
+/* penstock worker ls|drain: who is registered, and who shall leave. */
 #include <stdio.h>
 #include <string.h>
 
@@ -21,23 +21,27 @@ static void joined_cell(struct table *t, const struct json *list) {
     table_cell(t, "%s", text);
 }
 
+static void print_row(struct table *t, const struct json *w) {
+    table_cell(t, "%s", str(w, "name"));
+    table_cell(t, "%lld", (long long)json_int(json_get(w, "pid"), 0));
+    table_cell(t, "%s", str(w, "state"));
+    table_cell(t, "%lld", (long long)json_int(json_get(w, "leases"), 0));
+    table_cell(t, "%lld", (long long)json_int(json_get(w, "credit"), 0));
+    table_duration(t, json_int(json_get(w, "age_ms"), -1));
+    table_duration(t, json_int(json_get(w, "heard_ms"), -1));
+    table_cell(t, "%lld", (long long)json_int(json_get(w, "done"), 0));
+    table_cell(t, "%lld", (long long)json_int(json_get(w, "failed"), 0));
+    joined_cell(t, json_get(w, "runs"));
+    joined_cell(t, json_get(w, "models"));
+}
+
 static void print(const struct json *list) {
-    static const char *const heads[] = {"name",   "host",  "pid",     "leases",    "done",
-                                        "failed", "heard", "runs:50", "models:40", NULL};
+    static const char *const heads[] = {"name",    "pid",       "state",     "leases",
+                                        "credits", "since",     "heard",     "done",
+                                        "failed",  "stages:50", "models:40", NULL};
     struct table t;
     table_init(&t, heads);
-    for (size_t i = 0; i < json_len(list); i++) {
-        const struct json *w = json_at(list, i);
-        table_cell(&t, "%s", str(w, "name"));
-        table_cell(&t, "%s", str(w, "host"));
-        table_cell(&t, "%lld", (long long)json_int(json_get(w, "pid"), 0));
-        table_cell(&t, "%lld", (long long)json_int(json_get(w, "leases"), 0));
-        table_cell(&t, "%lld", (long long)json_int(json_get(w, "done"), 0));
-        table_cell(&t, "%lld", (long long)json_int(json_get(w, "failed"), 0));
-        table_duration(&t, json_int(json_get(w, "heard_ms"), -1));
-        joined_cell(&t, json_get(w, "runs"));
-        joined_cell(&t, json_get(w, "models"));
-    }
+    for (size_t i = 0; i < json_len(list); i++) print_row(&t, json_at(list, i));
     table_print(&t);
     table_fini(&t);
     if (json_len(list) == 0)
@@ -45,10 +49,28 @@ static void print(const struct json *list) {
               stderr);
 }
 
+static void print_drained(const struct json *list) {
+    const struct json *w = json_at(list, 0);
+    printf("%s is draining, %lld leases\n", str(w, "name"),
+           (long long)json_int(json_get(w, "leases"), 0));
+}
+
+static const char *drained; /* the worker that drain_one names */
+
+static int drain_one(struct penstock *p, struct penstock_doc *out, int timeout_ms, char *err,
+                     size_t err_bytes) {
+    return penstock_drain(p, drained, out, timeout_ms, err, err_bytes);
+}
+
 int cli_verb_worker(int argc, char **argv) {
     static struct cli c;
-    if (argc < 2 || (strcmp(argv[1], "ls") != 0 && argv[1][0] != '-'))
-        return cli_usage("penstock worker ls lists the workers");
-    int code = plain_parse(&c, argc, argv, 1, "ls", "List the workers.");
-    return code != CLI_OK ? code : plain_show(&c, penstock_workers, print);
+    int code = plain_parse(&c, argc, argv, 2, "ls|drain NAME",
+                           "List the workers. Or let one, named by its name or session, end what "
+                           "it runs, give back the rest and leave: nothing is lost or counted.");
+    if (code != CLI_OK) return code;
+    if (c.n == 1 && strcmp(c.args[0], "ls") == 0) return plain_show(&c, penstock_workers, print);
+    if (c.n != 2 || strcmp(c.args[0], "drain") != 0)
+        return cli_usage("write `penstock worker ls` or `penstock worker drain NAME`");
+    drained = c.args[1];
+    return plain_show(&c, drain_one, print_drained);
 }

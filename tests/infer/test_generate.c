@@ -84,6 +84,7 @@ struct writing {
     char pieces[8192];
     size_t n_pieces, bytes;
     uint32_t cancel_after; /* pieces; 0: never */
+    uint32_t tokens_then;  /* when it was cancelled */
     atomic_bool cancelled;
 };
 
@@ -93,7 +94,9 @@ static void hear(struct gen *g, struct bytes piece) {
     cr_assert_eq(utf8_check(piece.data, piece.len), piece.len, "a piece cuts a character");
     memcpy(w->pieces + w->bytes, piece.data, piece.len);
     w->bytes += piece.len;
-    if (++w->n_pieces == w->cancel_after) atomic_store(&w->cancelled, true);
+    if (++w->n_pieces != w->cancel_after) return;
+    w->tokens_then = g->tokens;
+    atomic_store(&w->cancelled, true);
 }
 
 static void writing_set(struct writing *w, const uint32_t *prompt, uint32_t n,
@@ -286,6 +289,8 @@ Test(generate, a_cancelled_text_ends_and_the_others_go_on) {
     write_all(w, 3);
     cr_assert(w[1].gen.finish == GEN_FAILED && w[1].gen.error == ERR_CANCELLED);
     cr_assert_eq(w[1].n_pieces, 3, "it was heard of after it was cancelled");
+    cr_assert_eq(w[1].gen.tokens, w[1].tokens_then, "it was decoded further");
+    cr_assert(strstr(w[1].gen.err, "tokens"), "%s", w[1].gen.err);
     is_golden(&w[0], &golden[0]);
     is_golden(&w[2], &golden[2]);
     for (uint32_t i = 0; i < 3; i++) gen_fini(&w[i].gen);

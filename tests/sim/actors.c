@@ -115,6 +115,9 @@ static void ask_about(struct client *c, uint64_t job) {
     struct msg_status status = {.req = req};
     struct msg_requeue again = {.req = req, .job = toss(500) ? job : 0, .limit = 1 + draw(5)};
     struct msg_drop drop = {.req = req, .job = toss(800) ? job : 0, .limit = 1 + draw(2)};
+    const struct fake_worker *w = &W->workers[draw(WORKERS)];
+    struct msg_drain drain = {.req = req, .worker = bytes_str(toss(200) ? "w" : w->session)};
+    if (W->faults && toss(10)) say(c->conn, MSG_DRAIN, &drain);
     if (W->faults && toss(30)) say(c->conn, MSG_REQUEUE, &again);
     if (W->faults && toss(5)) say(c->conn, MSG_DROP, &drop);
     switch (draw(12)) {
@@ -242,6 +245,8 @@ static void worker_hears(struct fake_worker *w, const struct packet *p) {
         uint32_t span = ((const uint8_t *)m.plan.data)[0] & 15u; /* a fixarray */
         if (w->n_held == CREDIT_MAX * 4) drop_held(w, 0);
         w->held[w->n_held++] = (struct held){m.job, m.attempt, (uint32_t)m.stage, span};
+    } else if (d->type == MSG_QUIET) {
+        w->quiet = true;
     } else if (d->type == MSG_CANCEL_LEASE) {
         struct msg_cancel_lease m;
         CHECK(msg_decode(d, p->frame[1], &m, &why) == 0, "%s", why.message);
@@ -327,6 +332,12 @@ static void worker_step(struct fake_worker *w) {
     for (struct packet *p; (p = net_receive(w->conn));) {
         worker_hears(w, p);
         free(p);
+    }
+    if (w->quiet && !w->n_held) { /* another process takes its place */
+        struct msg_goodbye m = {.session = bytes_str(w->session)};
+        if (toss(900)) say(w->conn, MSG_GOODBYE, &m);
+        worker_starts(w);
+        return;
     }
     if (!w->registered && W->mono_ms - w->asked_ms > 200) ask_to_register(w);
     if (w->registered && W->mono_ms - w->beat_ms >= BEAT_MS) {

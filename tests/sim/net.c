@@ -275,7 +275,7 @@ int sock_send(struct sock *s, const struct sock_msg *m) {
     CHECK(conn < W->n_conns && c->to_workers == s->to_workers, "a message to nobody: %u", conn);
     if (!c->open) return -EHOSTUNREACH;
     if (chance(3)) return -EAGAIN; /* it does not read */
-    oracle_sent(s->to_workers, m);
+    oracle_sent(c, m);
     queue_add(&c->down, packet_make(m->frame, m->frames));
     return 0;
 }

@@ -78,7 +78,8 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
         return;
     }
     CHECK(r->seed == was->seed && r->body.crc == was->body.crc &&
-              r->accepted_ms == was->accepted_ms && bytes_eq(r->key, was->key),
+              r->accepted_ms == was->accepted_ms && bytes_eq(r->key, was->key) &&
+              bytes_eq(r->plan, was->plan),
           "%s changed what never changes", name(c->id));
     if (!c->unsure &&
         job_state_terminal(was->state)) { /* the same again, after a flush that failed */
@@ -197,9 +198,20 @@ static void sent_upload_state(const struct msg_upload_state *m) {
 
 /* ---- messages of workers and to them ---- */
 
+/* It offers itself anew, maybe on a connection that is not its last any more. */
+static void delivered_register(const struct sock_msg *raw) {
+    struct msg_register m;
+    struct refusal why;
+    int e = msg_decode(msg_desc(MSG_REGISTER), raw->frame[1], &m, &why);
+    CHECK(e == 0, "%s", why.message);
+    for (uint32_t i = 0; i < WORKERS; i++)
+        if (bytes_is(m.session, W->workers[i].session)) W->conns[W->workers[i].conn].quiet = false;
+}
+
 void oracle_delivered(const struct sock_msg *raw) {
     struct msg_stage_done m;
     struct refusal why;
+    if (((const uint8_t *)raw->frame[0].data)[3] == MSG_REGISTER) delivered_register(raw);
     if (((const uint8_t *)raw->frame[0].data)[3] != MSG_STAGE_DONE) return;
     int e = msg_decode(msg_desc(MSG_STAGE_DONE), raw->frame[1], &m, &why);
     CHECK(e == 0 || W->play, "%s", why.message);
@@ -207,6 +219,26 @@ void oracle_delivered(const struct sock_msg *raw) {
     struct cell *c = disk_cell(m.job);
     if (c && c->leased_attempt == m.attempt && m.stage >= c->leased_from && m.stage < STAGES_MAX)
         c->delivered[m.stage] = m.attempt;
+}
+
+/* The stages of a lease are those that the job was accepted with, whatever the files are now. */
+static void check_plan(const struct msg_lease *m, const struct job_record *r) {
+    struct pack_doc *leased, *kept;
+    char err[256] = "";
+    if (W->steps % 4) return;
+    CHECK(pack_parse(&leased, m->plan, err, sizeof err) == 0, "%s", err);
+    CHECK(pack_parse(&kept, r->plan, err, sizeof err) == 0, "%s", err);
+    const struct pack_val *stages = pack_get(pack_root(kept), "stages");
+    for (uint32_t i = 0; i < pack_len(pack_root(leased)); i++) {
+        const struct pack_val *a = pack_at(pack_root(leased), i);
+        const struct pack_val *b = pack_at(stages, (uint32_t)m->stage + i);
+        CHECK(bytes_eq(pack_as_bytes(pack_get(a, "run")), pack_as_bytes(pack_get(b, "run"))) &&
+                  pack_as_u64(pack_get(a, "timeout_ms"), 0) ==
+                      pack_as_u64(pack_get(b, "timeout_ms"), 1),
+              "%s is leased with a stage of another version", name(m->job));
+    }
+    pack_free(leased);
+    pack_free(kept);
 }
 
 static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
@@ -217,6 +249,7 @@ static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
     CHECK(disk_record(c, &r, NULL) && !job_state_terminal(r.state), "%s is leased after its end",
           name(m->job));
     CHECK(m->attempt > c->leased_attempt, "an attempt is used twice");
+    check_plan(m, &r);
     CHECK(m->seed == c->seed, "another seed");
     CHECK(W->mono_ms >= c->not_before_ms, "%s is leased before its time", name(m->job));
     CHECK(raw->frame[2].len == r.body.bytes &&
@@ -252,7 +285,13 @@ static void sent_stage_ack(const struct msg_stage_ack *m) {
         CHECK(++c->end_acks == 1, "%s: its end is acknowledged twice", name(m->job));
 }
 
-void oracle_sent(bool to_worker, const struct sock_msg *raw) {
+/* A worker that was told that no lease follows gets none, unless it registers anew. */
+static void check_quiet(struct conn *c, enum msg_type type) {
+    CHECK(type != MSG_LEASE || !c->quiet, "a lease for a worker that was told to leave");
+    if (type == MSG_QUIET) c->quiet = true;
+}
+
+void oracle_sent(struct conn *c, const struct sock_msg *raw) {
     union {
         struct msg_accepted accepted;
         struct msg_refused refused;
@@ -267,12 +306,13 @@ void oracle_sent(bool to_worker, const struct sock_msg *raw) {
     } m;
     const struct msg_desc *d;
     struct refusal why;
-    enum msg_direction from = to_worker ? MSG_B2W : MSG_B2C;
+    enum msg_direction from = c->to_workers ? MSG_B2W : MSG_B2C;
     CHECK(msg_open(raw->frame, raw->frames, from, &d, &why) == 0, "%s", why.message);
     CHECK(msg_decode(d, raw->frame[1], &m, &why) == 0, "%s: %s", d->name, why.message);
-    if (d->type == MSG_REFUSED && !to_worker && bytes_is(m.refused.code, "sampled"))
+    if (d->type == MSG_REFUSED && !c->to_workers && bytes_is(m.refused.code, "sampled"))
         CHECK(++W->told_sampled <= W->disk.sampled[0] + W->disk.sampled[1] + W->disk.sampled[2],
               "a job is said to be sampled out, and is not counted");
+    check_quiet(c, d->type);
     if (d->type == MSG_ACCEPTED) sent_accepted(&m.accepted);
     if (d->type == MSG_ACCEPTED_MANY) sent_accepted_many(&m.accepted_many);
     if (d->type == MSG_RESULT) sent_result(&m.result, raw);
@@ -352,7 +392,7 @@ static void check_job(void *arg, struct job *j) {
     s->ready += j->flow != NULL;
     for (const struct watch *w = j->watches; w; w = w->next) s->watches++;
     for (uint32_t i = 0; i < s->b->n_loaded; i++)
-        if (s->b->pipelines.items[i] == j->pipeline) s->queued[i]++;
+        if (strcmp(s->b->pipelines.items[i]->name, j->pipeline->name) == 0) s->queued[i]++;
     count_in(&s->all, s->b, j);
     if (!j->leaving) count_in(&s->counts, s->b, j); /* else another one has its place */
 }

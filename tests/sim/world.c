@@ -67,7 +67,7 @@ static void broker_start(const struct pipelines *pipelines) {
     workers_init(&b->peers);
     b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
     CHECK(job_table_init(&b->jobs, LIMIT_JOBS_QUEUED) == 0, "out of memory");
-    b->settings_fd = -1;
+    b->settings_fd = b->versions.fd = -1;
     settle();
     b->pipelines = *pipelines;
     b->n_loaded = pipelines->n;

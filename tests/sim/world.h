@@ -42,6 +42,7 @@ struct queue {
 };
 struct conn { /* one connection of one peer; never used again once it is closed */
     bool open, to_workers;
+    bool quiet;            /* it was told that no lease follows */
     struct queue up, down; /* to the broker, to the peer */
 };
 struct sock {
@@ -116,6 +117,7 @@ struct fake_worker {
     int64_t beat_ms, frozen_until_ms, asked_ms;
     struct held held[CREDIT_MAX * 4];
     uint32_t n_held;
+    bool quiet;         /* it leaves when it holds nothing */
     struct held before; /* an outcome that was sent already: it may be sent again */
 };
 
@@ -206,7 +208,7 @@ void disk_fini(void);
 bool disk_upload(const struct cell *c, struct upload_record *out, char key[LIMIT_KEY_BYTES + 1]);
 /* oracle.c */
 void oracle_delivered(const struct sock_msg *m); /* a worker's message reaches the broker */
-void oracle_sent(bool to_worker, const struct sock_msg *m);
+void oracle_sent(struct conn *c, const struct sock_msg *m);
 void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was);
 void oracle_broker(const struct broker *b); /* the broker's own invariants, between two turns */
 void oracle_end(void);

@@ -47,6 +47,7 @@ class FakeBroker:
         self.heartbeat_ms, self.lease_ms = heartbeat_ms, lease_ms
         self.epoch, self.attempt = 1, 0
         self.beats, self.seen, self.answer_beats, self.acknowledge = [], [], True, True
+        self.quiet = True
         self.context = zmq.Context()
         self.open()
 
@@ -83,6 +84,8 @@ class FakeBroker:
             peer, tag, header, *payload = self.socket.recv_multipart()
             assert tag[:3] == b"PS\x01"
             message = Message(peer, NAMES[tag[3]], msgpack.unpackb(header), payload)
+            if message.name == "GOODBYE" and not message["dead"] and self.quiet:
+                self.send("QUIET", {"session": message["session"]}, peer=peer)
             if message.name != "HEARTBEAT":
                 self.seen.append(message)
                 return message
@@ -129,7 +132,8 @@ class FakeBroker:
     def register(self, timeout_s=20):
         return self.registered(self.expect("REGISTER", timeout_s=timeout_s))
 
-    def lease(self, runs, body, number=None, first=0, inputs=(), alone=False, in_parts=False, **stage):
+    def lease(self, runs, body, number=None, first=0, inputs=(), alone=False, in_parts=False,
+              kind="test", **stage):
         """Leases a job whose span is these stages; a run may be a dict with more fields. The body is
         a document, or a list of the parts of one."""
         self.attempt += 1
@@ -139,7 +143,7 @@ class FakeBroker:
             more = run if isinstance(run, dict) else {"run": run}
             plan.append({"name": more["run"].split(".")[1], "timeout_ms": 60000, "batch_max": 1,
                          "batch_delay_ms": 0, "checkpoint": False, **stage, **more})
-        header = {"job": job_id(number), "kind": "test", "stage": first, "attempt": self.attempt,
+        header = {"job": job_id(number), "kind": kind, "stage": first, "attempt": self.attempt,
                   "seed": 7, "plan": plan}
         if alone:
             header["alone"] = True

@@ -1,6 +1,7 @@
 #include "workers/infer/generate.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,12 @@ void gen_fini(struct gen *g) {
 static void fail(struct gen *g, int error, const char *why) {
     g->finish = GEN_FAILED;
     g->error = err_set(g->err, sizeof g->err, error, "%s", why);
+}
+
+static void cancel(struct gen *g) {
+    char why[64];
+    snprintf(why, sizeof why, "cancelled after %u tokens", g->tokens);
+    fail(g, ERR_CANCELLED, why);
 }
 
 static bool is_cancelled(const struct gen *g) {
@@ -244,7 +251,7 @@ void generate(struct model *m, const struct tokenizer *t, struct gen **gens, uin
     for (;;) {
         for (uint32_t i = r.n; i > 0; i--) {
             struct gen *g = r.slot[i - 1].gen;
-            if (g->finish == GEN_RUNNING && is_cancelled(g)) fail(g, ERR_CANCELLED, "cancelled");
+            if (g->finish == GEN_RUNNING && is_cancelled(g)) cancel(g);
             if (g->finish != GEN_RUNNING) slot_end(&r, i - 1);
         }
         admit(&r);

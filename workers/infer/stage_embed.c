@@ -148,7 +148,8 @@ static void slice_fill(struct slice *s, struct model *m, struct job *jobs, uint3
         struct job *j = &jobs[i];
         if (j->model != m) continue;
         if (item_cancelled(j->item)) {
-            item_fail(j->item, JOB_ERROR_CANCELLED, "cancelled");
+            item_fail(j->item, JOB_ERROR_CANCELLED, "cancelled after %u of %u texts", j->done,
+                      j->n_seq);
             j->model = NULL;
             continue;
         }

@@ -188,6 +188,10 @@ class AsyncClient:
         """What stands at each stage of each pipeline; takes the right admin."""
         return await self._run(self._core.queues(timeout))
 
+    async def drain(self, worker: str, timeout: float | None = None) -> dict[str, Any]:
+        """Let the worker of this name (or session) finish what it runs and leave."""
+        return await self._run(self._core.drain(worker, timeout))
+
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts and gauges of the broker."""
         return await self._run(self._core.status(timeout))

@@ -182,6 +182,10 @@ class Client:
         """What stands at each stage of each pipeline; takes the right admin."""
         return self._run(self._core.queues(timeout))
 
+    def drain(self, worker: str, timeout: float | None = None) -> dict[str, Any]:
+        """Let the worker of this name (or session) finish what it runs and leave."""
+        return self._run(self._core.drain(worker, timeout))
+
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Counts and gauges of the broker."""
         return self._run(self._core.status(timeout))

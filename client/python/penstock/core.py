@@ -213,6 +213,10 @@ class Core:
         answer = yield from self.ask(wire.QUEUES, {}, (wire.QUEUE_LIST,), timeout)
         return list(answer.header["queues"])
 
+    def drain(self, worker: str, timeout: float | None) -> Steps[dict[str, Any]]:
+        answer = yield from self.ask(wire.DRAIN, {"worker": worker}, (wire.WORKER_LIST,), timeout)
+        return dict(answer.header["workers"][0])
+
     def status(self, timeout: float | None) -> Steps[dict[str, Any]]:
         answer = yield from self.ask(wire.STATUS, {}, (wire.STATS,), timeout)
         return dict(answer.header["stats"])

@@ -73,6 +73,8 @@ class Link:
     asked: bool = False           # a REGISTER left: the broker may know the session
     draining: bool = False
     said_goodbye: bool = False
+    quiet: bool = False           # the broker has said that no lease follows
+    goodbye_at: float = 0.0
     failed: bool = False          # a stage does not stop: only the end of the process helps
     epoch: int = 0
     heartbeat_s: float = 1.0
@@ -145,8 +147,10 @@ class Link:
         needed = not self.draining or len(self.outbox) > 0
         if not self.registered and needed and now >= self.register_at:
             self._send_register(now)
-        if self.draining and self.asked and not self.said_goodbye:
+        unheard = not self.quiet and now - self.goodbye_at >= REGISTER_AGAIN_S
+        if self.draining and self.asked and (unheard or not self.said_goodbye):
             self.said_goodbye = self._send(wire.GOODBYE, {"session": self.session})
+            self.goodbye_at = now
         if self.registered:
             if now >= self.beat_at:
                 self._send(wire.HEARTBEAT, {"session": self.session, "epoch": self.epoch})
@@ -179,7 +183,7 @@ class Link:
             return False
         if self.idle_since is None:
             self.idle_since = now
-        told = not len(self.outbox) and (self.said_goodbye or not self.asked)
+        told = not len(self.outbox) and (self.said_goodbye and self.quiet or not self.asked)
         return told or now - self.idle_since > DRAIN_ACK_S
 
     # ---- sending ----
@@ -306,6 +310,9 @@ class Link:
                 held = self.held.get((header["job"], header["attempt"]))
                 if held:
                     self._abandon(held)
+            elif code == wire.QUIET:
+                self.quiet = True  # behind the last lease
+                self.drain()
             elif code == wire.REFUSED:
                 self.log("error", "broker_refused", reason=str(header.get("message", "")))
         except (Error, KeyError, TypeError, ValueError) as error:
@@ -315,7 +322,7 @@ class Link:
         self.epoch = header["epoch"]
         self.heartbeat_s, self.lease_s = header["heartbeat_ms"] / 1000, header["lease_ms"] / 1000
         self.registered = True
-        self.said_goodbye = False
+        self.said_goodbye = self.quiet = False
         self.beat_at = 0.0
         self.outbox.send_again()
         self.log("info", "worker_registered", session=self.session, epoch=self.epoch,
