@@ -259,7 +259,9 @@ int medium_compare(const struct medium *m, char *err, size_t err_bytes) {
     for (uint32_t i = 0; i < m->n; i++) {
         const struct medium_node *n = &m->node[i];
         struct file_map map;
+        struct stat st;
         if (n->folder) continue;
+        if (n->seen_bytes == 0 && stat(n->path, &st) == 0 && st.st_size == 0) continue;
         int e = file_map(n->path, &map, err, err_bytes);
         if (e) return e;
         bool same = map.bytes == n->seen_bytes && memcmp(map.data, n->seen, map.bytes) == 0;

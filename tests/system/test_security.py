@@ -12,9 +12,9 @@ import pytest
 import zmq
 import zmq.auth
 
-from real_broker import (ACCEPTED, CANCEL, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT, JOB, LIST, LONG_S,
+from real_broker import (ACCEPTED, CANCEL, DRAIN, EVENT, EVENTS, EVENTS_STOP, HEARTBEAT, JOB, LIST, LONG_S,
                          PING, PONG, QUEUES, REFUSED, REGISTER, REGISTERED, RESULT_GET, SHOW, STAGE_ACK,
-                         STAGE_DONE, STATE, STATUS, SUBMIT, SUBMIT_MANY, WAIT,
+                         STAGE_DONE, STATE, STATUS, SUBMIT, SUBMIT_MANY, SUBSCRIBE, WAIT,
                          WORKERS, Broker, Client, EchoWorker, Worker, body, dealer, echo, frames)
 
 import penstock as client_library
@@ -205,9 +205,11 @@ def one_of_each(job):
 
 
 def test_each_right_allows_its_requests_and_no_other(shared):
-    needs_read = {WAIT, RESULT_GET, SHOW, EVENTS, LIST, WORKERS, STATUS}
+    needs_read = {WAIT, RESULT_GET, SHOW, EVENTS, LIST, WORKERS, STATUS, SUBSCRIBE}
+    needs_admin = {QUEUES, DRAIN}
     seen = set()
-    with Client(shared.reader) as reader, Client(shared.writer) as writer, Client(shared.w) as worker:
+    with Client(shared.reader) as reader, Client(shared.writer) as writer, \
+            Client(shared.w) as worker, Client(shared) as root:
         job = writer.submit()
         for code, header, *payload in one_of_each(job):
             if code == EVENTS_STOP:
@@ -215,12 +217,15 @@ def test_each_right_allows_its_requests_and_no_other(shared):
             seen.add(code)
             assert worker.refused(code, header, *payload)["code"] == "forbidden", code
             mine, other = (reader, writer) if code in needs_read else (writer, reader)
+            if code in needs_admin:
+                assert writer.refused(code, header, *payload)["code"] == "forbidden", code
+                mine = root
             if code != PING:
                 refusal = other.refused(code, header, *payload)
                 assert refusal["code"] == "forbidden" and refusal["fix"], code
             got = mine.ask(code, header, *payload)
             assert got[0] != REFUSED or got[1]["code"] not in ("forbidden", "revoked"), (code, got)
-    assert seen >= needs_read | {SUBMIT, SUBMIT_MANY, CANCEL, PING}
+    assert seen >= needs_read | needs_admin | {SUBMIT, SUBMIT_MANY, CANCEL, PING}
 
 
 def test_a_clients_key_can_do_nothing_on_the_workers_socket(shared):
@@ -367,7 +372,8 @@ def test_lists_and_figures_show_a_tenant_its_own_alone(shared):
         counts = b.ask(STATUS, {})[1]["stats"]
         live = sum(counts["jobs"][s] for s in ("accepted", "ready", "delayed", "leased"))
         assert live == sum(1 for job in seen if b.state(job) in ("accepted", "ready", "delayed", "leased"))
-        assert set(counts) == {"uptime_ms", "accepting", "epoch", "jobs"}
+        assert set(counts) == {"uptime_ms", "accepting", "epoch", "jobs", "tenants", "sources"}
+        assert [row["name"] for row in counts["tenants"]] == ["b"]
         assert b.refused(QUEUES, {})["code"] == "forbidden"
         assert root.ask(QUEUES, {})[1]["queues"]
         assert "stored_jobs" in root.ask(STATUS, {})[1]["stats"]

@@ -47,6 +47,7 @@ class Job(ctypes.Structure):
     STEP = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
     _fields_ = [("kind", ctypes.c_char_p), ("body", ctypes.c_char_p), ("body_bytes", ctypes.c_size_t),
                 ("body_json", ctypes.c_char_p), ("pipeline", ctypes.c_char_p), ("key", ctypes.c_char_p),
+                ("source", ctypes.c_char_p),
                 ("has_priority", ctypes.c_bool), ("priority", ctypes.c_uint32),
                 ("delay_ms", ctypes.c_uint64), ("ttl_ms", ctypes.c_uint64), ("has_seed", ctypes.c_bool),
                 ("seed", ctypes.c_uint64), ("progress", STEP), ("progress_arg", ctypes.c_void_p)]
