@@ -28,6 +28,7 @@
 #define LIMIT_KEY_BYTES 256u /* idempotency keys */
 #define LIMIT_REASON_BYTES 512u
 #define LIMIT_BATCH_JOBS 1024u /* submitted in one message */
+#define LIMIT_CHILDREN 256u    /* jobs that one stage of a job fans out to */
 #define LIMIT_STAGES 16u       /* a pipeline */
 #define LIMIT_PIPELINES 64u
 #define LIMIT_ATTEMPTS 16u       /* kept in a job's record */

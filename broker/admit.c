@@ -31,12 +31,13 @@ static void count_again(struct broker *b, const struct admission *a) {
     for (uint32_t i = a->n; i > 0; i--) load_take(b, a->out[i - 1]);
 }
 
-/* Of the jobs of the tenant that wait in this level, about the oldest: the first in its queue. */
+/* Of the jobs of the tenant that wait in this level, about the oldest: the first in its queue.
+ * Parts of a job do not count in the level, so none would make room. */
 static struct job *oldest_of_level(const struct tenant *t, uint32_t level) {
     struct job *oldest = NULL;
     for (const struct ready_flow *f = t->flows; f; f = f->also) {
         struct job *j = f->level == level ? f->head : NULL;
-        while (j && !job_waits(j)) j = j->ready_next;
+        while (j && (j->parent || !job_waits(j))) j = j->ready_next;
         if (j && (!oldest || j->id < oldest->id)) oldest = j;
     }
     return oldest;

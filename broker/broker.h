@@ -237,6 +237,26 @@ bool reload_wanted(struct broker *b); /* the file has changed since the last cal
 /* Reads it again; when it is bad the settings stay as they were, and a line in the log says so. */
 void reload(struct broker *b);
 
+/* ---- jobs that a stage fans out to (family.c) ---- */
+struct family { /* children that are not on their way to the disk yet */
+    struct job *child[LIMIT_CHILDREN];
+    struct bytes body[LIMIT_CHILDREN]; /* borrowed from the message or b->payload */
+    uint32_t n;
+    struct bytes keep; /* what the stage wants to see again at the join */
+};
+/* Makes the jobs that the output of j's stage asks for; on failure there are none, and why. */
+enum job_error family_make(struct broker *b, const struct job *j, const struct request *r,
+                           struct family *f, char *why, size_t why_bytes);
+void family_drop(struct broker *b, struct family *f);
+/* They will be written with op, the outcome of their parent's stage. -ENOMEM. */
+int family_attach(struct broker *b, struct job *j, struct commit_op *op, struct family *f);
+void family_born(struct broker *b, struct job *j, const struct commit_op *op); /* on disk */
+void family_lost(struct broker *b, const struct commit_op *op);                /* never will be */
+void family_child_ended(struct broker *b, const struct job *child);            /* on disk */
+void family_join(struct broker *b, struct job *j); /* all have ended: j goes on, or fails */
+void family_ends(struct broker *b, struct job *j); /* j has ended: its children are cancelled */
+void family_recover(struct broker *b);             /* after a restart */
+
 void match(struct broker *b);
 int recover(struct broker *b, char *err, size_t err_bytes);
 int loop_run(struct broker *b, int signal_fd);

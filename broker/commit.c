@@ -54,6 +54,7 @@ struct commit_op **commit_op_end(struct commit_op *op) {
 uint64_t commit_op_bytes(const struct commit_op *op) {
     uint64_t bytes = op->record.body.inlined.len;
     for (uint32_t i = 0; i < op->n_parts; i++) bytes += op->parts[i].len;
+    for (uint32_t i = 0; i < op->n_children; i++) bytes += op->children[i].record.body.bytes;
     return bytes;
 }
 
@@ -118,6 +119,12 @@ static int bury(struct store_write *w, struct commit_op *op) {
         struct job_record r;
         int e = jobs_get(store_write_view(w), op->ids[i], &r, NULL);
         if (e == -ENOENT || (e == 0 && r.state != JOB_FAILED)) continue;
+        if (e == 0 && r.parent) { /* its parent still needs to know of it */
+            struct job_record parent;
+            if (jobs_get(store_write_view(w), r.parent, &parent, NULL) == 0 &&
+                !job_state_terminal(parent.state))
+                continue;
+        }
         if (e == 0) e = jobs_del(w, op->ids[i]);
         if (e) return e;
         op->n_dropped++;
@@ -125,10 +132,25 @@ static int bury(struct store_write *w, struct commit_op *op) {
     return 0;
 }
 
+/* Children go with their parent: not before it, and not after it unless they still live. */
+static int delete_family(struct store_write *w, uint64_t id) {
+    struct job_record r, other;
+    int e = jobs_get(store_write_view(w), id, &r, NULL);
+    if (e == ERR_CORRUPT) return jobs_del(w, id);
+    if (e == 0 && r.parent && jobs_get(store_write_view(w), r.parent, &other, NULL) == 0) return 0;
+    if (e == 0) e = jobs_del(w, id);
+    for (uint32_t i = 0; e == 0 && i < r.n_children; i++) {
+        e = jobs_get(store_write_view(w), r.first_child + i, &other, NULL);
+        if (e == 0 && job_state_terminal(other.state)) e = jobs_del(w, r.first_child + i);
+        if (e == -ENOENT) e = 0;
+    }
+    return e;
+}
+
 static int delete_jobs(struct store_write *w, const struct commit_op *op) {
     int e = 0;
     for (uint32_t i = 0; i < op->n_ids && (e == 0 || e == -ENOENT); i++)
-        e = jobs_del(w, op->ids[i]);
+        e = delete_family(w, op->ids[i]);
     return e == -ENOENT ? 0 : e;
 }
 
@@ -138,6 +160,19 @@ static int count_drop(struct store_write *w, const struct commit_op *op) {
     if (!op->count.name.len) return 0;
     int e = jobs_get(store_write_view(w), op->record.id, &was, NULL);
     if (e == 0 && !job_state_terminal(was.state)) e = sources_add(w, &op->count);
+    return e;
+}
+
+/* The jobs that an outcome asks for, in its own transaction: they are there when it is. */
+static int put_children(struct store_write *w, struct commit_op *op) {
+    int e = 0;
+    for (uint32_t i = 0; e == 0 && i < op->n_children; i++) {
+        struct commit_child *c = &op->children[i];
+        if (c->body.len)
+            e = store_payload_put(w, c->record.id, JOB_SLOT_BODY, &c->body, 1, &op->arena,
+                                  &c->record.body);
+        if (e == 0) e = jobs_put(w, &c->record);
+    }
     return e;
 }
 
@@ -167,7 +202,8 @@ static int apply(struct store_write *w, struct commit_op *op) {
     }
     if (op->type == COMMIT_UPDATE) {
         int e = count_drop(w, op);
-        return e ? e : jobs_put(w, r);
+        if (e == 0) e = jobs_put(w, r);
+        return e ? e : put_children(w, op);
     }
     int e = jobs_add(w, r, &op->existing);
     return e == 0 && r->origin ? name_heir(w, op, false) : e;

@@ -47,6 +47,10 @@ enum commit_type {
     COMMIT_LOOK,   /* is upload.id a job by now? */
     COMMIT_REOPEN
 };
+struct commit_child { /* a new job that is written with the outcome that asked for it */
+    struct job_record record;
+    struct bytes body; /* when it is too long for the record */
+};
 struct commit_op {
     struct commit_op *next; /* in a list of the loop */
     struct commit_op *also; /* written in the same transaction as this one; NULL: no more */
@@ -66,6 +70,8 @@ struct commit_op {
      * the other is not written. Afterwards it says no more than that. */
     struct commit_op *with;
 
+    struct commit_child *children; /* UPDATE: [n_children] */
+    uint32_t n_children;
     uint64_t *ids; /* BURY, DELETE: [n_ids]; BURY says in n_dropped how many were there */
     uint32_t n_ids, n_dropped;
 

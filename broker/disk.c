@@ -127,6 +127,7 @@ static void give_up(struct broker *b, struct commit_op *op) {
     log_error("outcome_lost", "job=%s error=\"%s\" next=\"penstock store check\"", id,
               err_text(op->error));
     j->commits--;
+    family_lost(b, op);
     effects_release(b, op);
     commit_op_free(op);
     if (j->commits == 0) effects_abandon(b, j);

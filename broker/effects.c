@@ -99,6 +99,11 @@ void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_o
     else
         commit_op_free(op);
     if (fx & JOB_FX_READY) enqueue(b, j);
+    if (fx & JOB_FX_TERMINAL && j->n_children) family_ends(b, j);
+    if (fx & JOB_FX_JOIN) {
+        family_join(b, j);
+        return;
+    }
     bool untold = j->n_lines && j->lines[j->n_lines - 1].seq > j->told_seq;
     if ((fx || untold) && !(fx & (JOB_FX_TERMINAL | JOB_FX_STALE))) history_tell(b, j, false);
 }
@@ -162,6 +167,7 @@ static void conclude(struct broker *b, struct job *j) {
         if (w->type == WATCH_WAIT) reply_ended(b, &w->peer, w->req, j);
     }
     history_tell(b, j, true);
+    if (j->parent) family_child_ended(b, j);
     effects_forget(b, j);
 }
 
@@ -175,6 +181,7 @@ void effects_abandon(struct broker *b, struct job *j) {
         if (w->type == WATCH_WAIT) reply_result(b, &w->peer, w->req, j->id);
     }
     history_tell(b, j, true);
+    if (j->parent) family_child_ended(b, j);
     effects_forget(b, j);
 }
 
@@ -249,6 +256,7 @@ static void updated(struct broker *b, struct commit_op *op) {
     struct job *j = job_table_find(&b->jobs, op->job);
     assert(j);
     j->commits--;
+    if (j->state == JOB_WAITING || op->n_children) family_born(b, j, op);
     if (op->answer && op->for_worker)
         reply_stage_ack(b, &op->peer, op->job, op->stage, op->attempt, true);
     else if (op->answer)

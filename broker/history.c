@@ -48,6 +48,8 @@ void history_add(struct broker *b, struct job *j, const struct job_event *e, uin
     case JOB_EV_RETURNED: add(b, j, JOB_NOTE_BACK, JOB_ERROR_NONE, stage, by); break;
     case JOB_EV_COMMITTED:
     case JOB_EV_DUE:
+    case JOB_EV_CHILD:
+    case JOB_EV_JOINED:
     case JOB_EV_CANCEL:
     case JOB_EV_EXPIRE:
     case JOB_EV_KEPT: break;

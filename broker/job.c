@@ -70,7 +70,12 @@ static uint32_t stage_done(struct job *j, const struct job_event *e, int64_t now
     j->tries = j->timeouts = 0;
     if (j->stage + 1 == j->n_stages) return finish(j, JOB_DONE, JOB_ERROR_NONE, now_ms);
     bool checkpoint = j->pipeline->stages[j->stage].checkpoint;
+    bool fans_out = j->pipeline->stages[j->stage].fan_out != NULL;
     j->stages[j->stage++].queued_ms = j->queued_ms;
+    if (fans_out) {
+        j->state = JOB_WAITING;
+        return JOB_FX_UNLEASE | JOB_FX_COMMIT;
+    }
     if (e->more) { /* the same token goes on with the next stage of its span */
         assert(j->span > 1);
         j->span--;
@@ -121,6 +126,7 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms
         j->state = JOB_DELAYED;
         return JOB_FX_DELAY;
     case JOB_EV_DUE:
+        if (j->state == JOB_WAITING) return j->n_expected ? 0 : JOB_FX_JOIN;
         if (j->state != JOB_DELAYED || j->ready_ms > now_ms) return 0;
         return to_ready(j, now_ms);
     case JOB_EV_LEASED:
@@ -136,6 +142,7 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms
         /* `more` beyond the leased span is a lie that would strand the job. */
         if (!holds_token(j, e) || e->stage != j->stage || (e->more && j->span < 2))
             return JOB_FX_STALE;
+        if (e->more && j->pipeline->stages[j->stage].fan_out) return JOB_FX_STALE;
         return stage_done(j, e, now_ms);
     case JOB_EV_FAILED:
         if (!holds_token(j, e)) return JOB_FX_STALE;
@@ -146,6 +153,14 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms
     case JOB_EV_RETURNED:
         if (!holds_token(j, e)) return JOB_FX_STALE;
         return to_ready(j, now_ms) | JOB_FX_UNLEASE;
+    case JOB_EV_CHILD:
+        if (j->state != JOB_WAITING) return 0;
+        assert(j->n_expected > 0);
+        return --j->n_expected ? 0 : JOB_FX_JOIN;
+    case JOB_EV_JOINED:
+        if (j->state != JOB_WAITING || j->n_expected) return 0;
+        if (e->error) return finish(j, JOB_FAILED, e->error, now_ms);
+        return to_ready(j, now_ms) | JOB_FX_COMMIT;
     case JOB_EV_CANCEL: return finish(j, JOB_CANCELLED, JOB_ERROR_CANCELLED, now_ms);
     case JOB_EV_EXPIRE:
         if (!j->expires_ms || j->expires_ms > now_ms) return 0;
@@ -323,7 +338,11 @@ int job_record_make(const struct job *j, struct arena *a, struct job_record *out
         .stages = stages,
         .attempts = tries,
         .origin = j->origin,
-        .source = keep_str(a, j->seat ? j->seat->source->name : NULL, &ok)};
+        .source = keep_str(a, j->seat ? j->seat->source->name : NULL, &ok),
+        .parent = j->parent,
+        .child = j->child,
+        .first_child = j->first_child,
+        .n_children = j->n_children};
     ok = ok && keep_notes(j, a, out);
     if (out->state == JOB_READY && j->ready_ms > j->accepted_ms && j->state == JOB_ACCEPTED)
         out->state = JOB_DELAYED;
@@ -359,7 +378,12 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
     j->id = r->id;
     j->seed = r->seed;
     j->kind = kind;
-    j->state = r->state == JOB_DELAYED ? JOB_DELAYED : JOB_READY;
+    bool timed = r->state == JOB_DELAYED || r->state == JOB_WAITING;
+    j->state = (timed ? r->state : JOB_READY) & 0xFF;
+    j->parent = r->parent;
+    j->child = (uint16_t)r->child;
+    j->first_child = r->first_child;
+    j->n_children = (uint16_t)r->n_children;
     j->priority = r->priority;
     j->stage = r->stage;
     j->durable_stage = (uint8_t)r->stage;

@@ -7,6 +7,9 @@
  *   leased   --FAILED-----> delayed (backoff) | failed (permanent, or tries used up)
  *   leased   --LOST-------> ready, to run alone | failed (quarantine, class worker_died)
  *   leased   --RETURNED---> ready, not counted as a try
+ *   leased   --STAGE_DONE-> waiting, when the stage fans out
+ *   waiting  --CHILD------> (JOIN, when it was the last one)
+ *   waiting  --JOINED-----> ready (the stage that joins) | failed
  *   any live --CANCEL-----> cancelled          any live --EXPIRE--> expired
  *   cancelled --KEPT------> ready, or delayed: it was to make room for a job that was not accepted,
  *                           and its end was never written
@@ -87,10 +90,12 @@ struct job {
     int64_t queued_ms;                                      /* the same: it waits for `stage` */
     char *reason;                                           /* owned, or NULL */
     struct job_payload body, input, result;                 /* `inlined` is owned with the job */
-    struct buf handed; /* output of stage - 1 that is in memory only */
-    uint64_t last_seq; /* of its history and events */
-    uint64_t told_seq; /* the newest line of its history that followers may know */
-    uint64_t origin;   /* the dead letter that it was made of; 0: none */
+    struct buf handed;            /* output of stage - 1 that is in memory only */
+    uint64_t last_seq;            /* of its history and events */
+    uint64_t told_seq;            /* the newest line of its history that followers may know */
+    uint64_t origin;              /* the dead letter that it was made of; 0: none */
+    uint64_t parent, first_child; /* family.h; 0: none */
+    uint16_t child, n_children, n_expected; /* n_expected: children that have not ended */
 
     struct job *ready_prev, *ready_next; /* ready.h */
     struct ready_flow *flow;             /* NULL: not queued */
@@ -115,6 +120,8 @@ enum job_event_type {
     JOB_EV_FAILED,
     JOB_EV_LOST,
     JOB_EV_RETURNED,
+    JOB_EV_CHILD,  /* one of its children has ended */
+    JOB_EV_JOINED, /* their results are its input; or not, with an error */
     JOB_EV_CANCEL,
     JOB_EV_EXPIRE,
     JOB_EV_KEPT
@@ -125,7 +132,7 @@ struct job_event {
     uint32_t stage;       /* STAGE_DONE, FAILED, RETURNED */
     uint32_t span;        /* LEASED */
     bool more;            /* STAGE_DONE: the lease goes on with the next stage */
-    enum job_error error; /* FAILED */
+    enum job_error error; /* FAILED, JOINED */
 };
 
 enum {
@@ -136,7 +143,8 @@ enum {
     JOB_FX_TERMINAL = 16,
     JOB_FX_STALE = 32,   /* the token is not current: nothing was changed */
     JOB_FX_UNQUEUE = 64, /* take it out of its queue and timers */
-    JOB_FX_TRY = 128     /* record the attempt that failed */
+    JOB_FX_TRY = 128,    /* record the attempt that failed */
+    JOB_FX_JOIN = 256    /* all children have ended: put their results together */
 };
 
 /* Returns the effects; 0 when the event means nothing in this state. */

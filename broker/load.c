@@ -66,7 +66,7 @@ void load_take(struct broker *b, struct job *j) {
     gauge_take(&b->load.all, j->body.bytes);
     gauge_take(&j->tenant->live, j->body.bytes);
     if (j->seat) gauge_take(&j->seat->source->live, j->body.bytes);
-    gauge_take(&b->load.level[j->priority], j->body.bytes);
+    if (!j->parent) gauge_take(&b->load.level[j->priority], j->body.bytes);
     if (p) gauge_take(p, j->body.bytes);
     caps_follow(&b->load.caps, j, b->now_ms);
 }
@@ -77,7 +77,7 @@ void load_untake(struct broker *b, struct job *j) {
     gauge_untake(&b->load.all, j->body.bytes);
     gauge_untake(&j->tenant->live, j->body.bytes);
     if (j->seat) gauge_untake(&j->seat->source->live, j->body.bytes);
-    gauge_untake(&b->load.level[j->priority], j->body.bytes);
+    if (!j->parent) gauge_untake(&b->load.level[j->priority], j->body.bytes);
     if (p) gauge_untake(p, j->body.bytes);
     caps_leave(&b->load.caps, j, b->now_ms);
 }
@@ -89,7 +89,7 @@ void load_give(struct broker *b, struct job *j) {
     gauge_give(&b->load.all, j->body.bytes, b->now_ms);
     gauge_give(&j->tenant->live, j->body.bytes, b->now_ms);
     if (j->seat) gauge_give(&j->seat->source->live, j->body.bytes, b->now_ms);
-    gauge_give(&b->load.level[j->priority], j->body.bytes, b->now_ms);
+    if (!j->parent) gauge_give(&b->load.level[j->priority], j->body.bytes, b->now_ms);
     if (p) gauge_give(p, j->body.bytes, b->now_ms);
     caps_leave(&b->load.caps, j, b->now_ms);
 }

@@ -2,7 +2,9 @@
  *
  * A job counts from the moment it is admitted until its end is on disk: in all, for its tenant, in
  * its source, in its pipeline, in its priority level, and at its stage (caps.h). An upload's bytes
- * count for the tenant from its beginning on. The limits are those of the command line, of the
+ * count for the tenant from its beginning on. Jobs that a stage fans out to were accepted with
+ * their parent: they count, but not in the level, and nothing refuses them; whoever submits next
+ * may have to wait for them. The limits are those of the command line, of the
  * pipeline files and of the settings (pipelines/settings.h), which are read again while the broker
  * runs; jobs that are there stay when a limit goes below them.
  *

@@ -318,6 +318,18 @@ void on_stage_done(struct broker *b, const struct request *r) {
         stage_failed(b, r, j, m->stage, JOB_ERROR_TRANSIENT, bytes_str(unsound));
         return;
     }
+    struct family made, *kids = NULL;
+    struct request kept = *r;
+    if (m->stage == j->stage && j->pipeline->stages[j->stage].fan_out && !m->more) {
+        kids = &made;
+        enum job_error error = family_make(b, j, r, kids, unsound, sizeof unsound);
+        if (error) {
+            stage_failed(b, r, j, m->stage, error, bytes_str(unsound));
+            return;
+        }
+        kept.payload = &kids->keep;
+        kept.n = 1;
+    }
     struct job_event e = {.type = JOB_EV_STAGE_DONE,
                           .attempt = m->attempt,
                           .stage = (uint32_t)m->stage,
@@ -326,6 +338,7 @@ void on_stage_done(struct broker *b, const struct request *r) {
     struct worker *w = j->worker;
     uint32_t fx = effects_transition(b, j, &e, w->name, bytes_str(""));
     if (fx & JOB_FX_STALE) {
+        if (kids) family_drop(b, kids);
         reply_stage_ack(b, &r->peer, m->job, m->stage, m->attempt, false);
         return;
     }
@@ -336,8 +349,8 @@ void on_stage_done(struct broker *b, const struct request *r) {
     if (b->handed_bytes + bytes > BROKER_HANDED_BYTES) fx |= JOB_FX_COMMIT;
     struct commit_op *op = NULL;
     if (fx & JOB_FX_COMMIT) {
-        op = output_op(b, j, r);
-        if (!op) {
+        op = output_op(b, j, &kept);
+        if (!op || (kids && family_attach(b, j, op, kids) != 0)) {
             log_error("out_of_memory", "what=\"a stage's output\" bytes=%llu",
                       (unsigned long long)bytes);
             abort(); /* the store has the job as it was; a restart runs the stage again */

@@ -129,7 +129,7 @@ uint32_t worker_span(const struct worker *w, const struct job *j) {
     uint32_t n = 0;
     while (j->stage + n < p->n_stages &&
            worker_can(w, p->stages[j->stage + n].run, p->stages[j->stage + n].model))
-        n++;
+        if (p->stages[j->stage + n++].fan_out) break; /* the broker goes on from there */
     return n;
 }
 

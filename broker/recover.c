@@ -46,7 +46,7 @@ static int revive(void *arg, const struct job_record *r) {
         due_set(&b->expiries, &j->expiry_due, b->now_ms + (j->expires_ms - b->now_wall_ms));
     if (j->state == JOB_DELAYED)
         due_set(&b->delays, &j->delay_due, b->now_ms + (j->ready_ms - b->now_wall_ms));
-    else if ((e = ready_add(&b->ready, j)) != 0)
+    else if (j->state == JOB_READY && (e = ready_add(&b->ready, j)) != 0)
         return err_set(v->err, sizeof v->err, e, "job %s: too many kinds of queue", id);
     tally_place(&b->tally, j);
     v->jobs++;
@@ -84,6 +84,7 @@ int recover(struct broker *b, char *err, size_t err_bytes) {
         b->last_id ? b->now_ms - (b->now_wall_ms - job_id_ms(b->last_id)) : INT64_MIN;
     if (b->last_id && b->load.quiet_ms > b->now_ms) b->load.quiet_ms = b->now_ms;
     b->next_attempt = store_epoch(b->store) << 32;
+    if (e == 0) family_recover(b);
     if (e)
         return err_set(err, err_bytes, e, "%s; run `penstock store check --dir %s`",
                        v.err[0] ? v.err : err_text(e), b->config.dir);

@@ -206,7 +206,7 @@ void on_list(struct broker *b, const struct request *r) {
     enum job_state state = JOB_STATES;
     if (m->state.len && job_state_parse(m->state, &state) != 0) {
         refusal_set(&why, "type", "state",
-                    "accepted|ready|delayed|leased|done|failed|cancelled|expired",
+                    "accepted|ready|delayed|leased|waiting|done|failed|cancelled|expired",
                     "name one of the states", "no state is named %.*s", (int)m->state.len,
                     (const char *)m->state.data);
         reply_refused(b, r->sock, &r->peer, m->req, &why);

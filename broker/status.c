@@ -73,7 +73,7 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
     char version[9];
     if (!pl) pipeline_from_plan(&kept, r->plan, &pl, NULL, 0);
     if (pl && pl->n_stages != r->n_stages) pl = NULL;
-    pack_map(&p, 24);
+    pack_map(&p, 27);
     kv_id(&p, "job", r->id);
     if (r->origin) /* the dead letter that it was made of */
         kv_id(&p, "origin", r->origin);
@@ -83,6 +83,15 @@ void status_job(const struct job_record *r, const struct job *live, struct buf *
         kv_id(&p, "heir", r->heir);
     else
         pack_kv_str(&p, "heir", "");
+    if (r->parent) /* the job whose stage asked for it */
+        kv_id(&p, "parent", r->parent);
+    else
+        pack_kv_str(&p, "parent", "");
+    if (r->n_children)
+        kv_id(&p, "first_child", r->first_child);
+    else
+        pack_kv_str(&p, "first_child", "");
+    pack_kv_u64(&p, "children", r->n_children);
     kv_bytes(&p, "kind", r->kind);
     kv_bytes(&p, "pipeline", r->pipeline);
     pipeline_version_text(crc32c(0, r->plan.data, r->plan.len), version);

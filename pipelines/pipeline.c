@@ -56,6 +56,20 @@ static int name(const struct place *p, const char *field, const char *text) {
                   field, text, LIMIT_NAME_BYTES);
 }
 
+static int check_fan_out(const struct place *p, const struct file_fan_out *in, bool last,
+                         struct pipeline_stage *out) {
+    if (!in) return 0;
+    out->fan_out = in->pipeline;
+    out->partial = in->partial && strcmp(in->partial, "allow") == 0;
+    if (in->partial && !out->partial && strcmp(in->partial, "fail") != 0)
+        return refuse(p, ERR_FIELD, "fan_out: partial is \"%.40s\"; it is allow or fail",
+                      in->partial);
+    if (last)
+        return refuse(p, ERR_FIELD,
+                      "fan_out is set on the last stage; the stage behind it joins the results");
+    return name(p, "fan_out: pipeline", in->pipeline);
+}
+
 static int check_stage(const struct place *p, const struct file_stage *in, uint32_t timeout_ms,
                        struct pipeline_stage *out) {
     *out = (struct pipeline_stage){.name = in->name,
@@ -131,6 +145,8 @@ static int check(const struct pipeline_file *f, const char *path, struct pipelin
     for (uint32_t i = 0; code == 0 && i < f->n_stages; i++) {
         p.stage = f->stages[i].name;
         code = check_stage(&p, &f->stages[i], timeout_ms, &stages[i]);
+        if (code == 0)
+            code = check_fan_out(&p, f->stages[i].fan_out, i + 1 == f->n_stages, &stages[i]);
         for (uint32_t k = 0; code == 0 && k < i; k++)
             if (strcmp(stages[k].name, stages[i].name) == 0)
                 code = refuse(&p, ERR_FIELD, "two stages have this name; rename one");

@@ -34,6 +34,10 @@ struct pipeline_stage {
     uint32_t batch_max;      /* jobs run together, 1 when absent */
     uint32_t batch_delay_ms; /* wait at most this long for more */
     bool checkpoint;         /* commit its output; a lost worker restarts behind it */
+    /* The pipeline of the jobs that its output asks for; the stage behind it joins their results.
+     * NULL: its output is the next stage's input. */
+    const char *fan_out;
+    bool partial; /* the join runs even when some of them are not done */
 };
 struct pipeline {
     const char *name, *kind;

@@ -16,7 +16,7 @@ struct owned {
 };
 
 static void encode_stage(struct packer *p, const struct pipeline_stage *s) {
-    pack_map(p, 6u + (s->model ? 1u : 0u) + (s->adapter ? 1u : 0u));
+    pack_map(p, 6u + (s->model ? 1u : 0u) + (s->adapter ? 1u : 0u) + (s->fan_out ? 2u : 0u));
     pack_kv_str(p, "name", s->name);
     pack_kv_str(p, "run", s->run);
     if (s->model) pack_kv_str(p, "model", s->model);
@@ -25,6 +25,8 @@ static void encode_stage(struct packer *p, const struct pipeline_stage *s) {
     pack_kv_u64(p, "batch_max", s->batch_max);
     pack_kv_u64(p, "batch_delay_ms", s->batch_delay_ms);
     pack_kv_bool(p, "checkpoint", s->checkpoint);
+    if (s->fan_out) pack_kv_str(p, "fan_out", s->fan_out);
+    if (s->fan_out) pack_kv_bool(p, "partial", s->partial);
 }
 
 static int encode(const struct pipeline *in, struct buf *out) {
@@ -69,6 +71,7 @@ int plan_copy(struct pipeline **out, const struct pipeline *p) {
         stages[i].run = copy_text(&o->arena, p->stages[i].run, &failed);
         stages[i].model = copy_text(&o->arena, p->stages[i].model, &failed);
         stages[i].adapter = copy_text(&o->arena, p->stages[i].adapter, &failed);
+        stages[i].fan_out = copy_text(&o->arena, p->stages[i].fan_out, &failed);
     }
     o->pipeline.stages = stages;
     o->pipeline.plan = bytes_of(arena_copy(&o->arena, plan.data, plan.len), plan.len);
@@ -94,7 +97,7 @@ void plan_free(struct pipeline *p) {
 /* ---- reading: a plan was checked when it was made, so what does not fit is damage ---- */
 
 struct plan_reader {
-    char names[2 + 4 * LIMIT_STAGES][LIMIT_NAME_BYTES + 1];
+    char names[2 + 5 * LIMIT_STAGES][LIMIT_NAME_BYTES + 1];
     uint32_t used;
     bool bad;
 };
@@ -133,7 +136,9 @@ static struct pipeline_stage stage(struct plan_reader *r, const struct pack_val 
         .timeout_ms = number(r, v, "timeout_ms", 1, PIPELINE_TIMEOUT_MAX_MS),
         .batch_max = number(r, v, "batch_max", 1, LIMIT_SPAN_JOBS),
         .batch_delay_ms = number(r, v, "batch_delay_ms", 0, PIPELINE_BATCH_DELAY_MAX_MS),
-        .checkpoint = pack_as_bool(pack_get(v, "checkpoint"), false)};
+        .checkpoint = pack_as_bool(pack_get(v, "checkpoint"), false),
+        .fan_out = text(r, v, "fan_out", false),
+        .partial = pack_as_bool(pack_get(v, "partial"), false)};
 }
 
 int plan_decode(struct bytes plan, struct pipeline **out, char *err, size_t err_bytes) {

@@ -2,7 +2,8 @@
  *
  *   { name, kind, tries_max, timeouts_max?, deaths_max, backoff_ms, backoff_max_ms, queue_max,
  *     stages: [
- *     { name, run, model?, adapter?, timeout_ms, batch_max, batch_delay_ms, checkpoint }] }
+ *     { name, run, model?, adapter?, timeout_ms, batch_max, batch_delay_ms, checkpoint,
+ *       fan_out?, partial? }] }
  *
  * Always written in this order, so that equal pipelines have equal bytes and one version.
  *

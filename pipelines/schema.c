@@ -20,6 +20,10 @@
 static const cyaml_schema_field_t batch_fields[] = {
     NUMBER("max", file_batch, max), NUMBER("delay_ms", file_batch, delay_ms), CYAML_FIELD_END};
 
+static const cyaml_schema_field_t fan_out_fields[] = {
+    TEXT("pipeline", file_fan_out, pipeline, REQUIRED),
+    TEXT("partial", file_fan_out, partial, OPTIONAL), CYAML_FIELD_END};
+
 static const cyaml_schema_field_t stage_fields[] = {
     TEXT("name", file_stage, name, REQUIRED),
     TEXT("run", file_stage, run, REQUIRED),
@@ -28,6 +32,8 @@ static const cyaml_schema_field_t stage_fields[] = {
     NUMBER("timeout_ms", file_stage, timeout_ms),
     CYAML_FIELD_MAPPING_PTR("batch", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_stage,
                             batch, batch_fields),
+    CYAML_FIELD_MAPPING_PTR("fan_out", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct file_stage,
+                            fan_out, fan_out_fields),
     CYAML_FIELD_BOOL("checkpoint", CYAML_FLAG_OPTIONAL, struct file_stage, checkpoint),
     CYAML_FIELD_END};
 
@@ -60,7 +66,8 @@ static const char *fix_of(cyaml_err_t e) {
     switch (e) {
     case CYAML_ERR_INVALID_KEY:
         return "; fields are name, kind, stages (name, run, model, adapter, timeout_ms, batch: "
-               "{max, delay_ms}, checkpoint), retry (max, timeouts_max, deaths_max, backoff_ms, "
+               "{max, delay_ms}, checkpoint, fan_out: {pipeline, partial}), retry (max, "
+               "timeouts_max, deaths_max, backoff_ms, "
                "backoff_max_ms), timeout_ms, queue_max";
     case CYAML_ERR_MAPPING_FIELD_MISSING:
         return "; a pipeline needs name, kind and stages, a stage needs name and run";

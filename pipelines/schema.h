@@ -13,8 +13,12 @@
 struct file_batch {
     const int64_t *max, *delay_ms; /* NULL: absent, as everywhere below */
 };
+struct file_fan_out {
+    const char *pipeline, *partial;
+};
 struct file_stage {
     const char *name, *run, *model, *adapter;
+    struct file_fan_out *fan_out;
     const int64_t *timeout_ms;
     struct file_batch *batch;
     bool checkpoint;

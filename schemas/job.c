@@ -7,7 +7,7 @@
 static const char *const state_names[JOB_STATES] = {
     [JOB_ACCEPTED] = "accepted",   [JOB_READY] = "ready",     [JOB_DELAYED] = "delayed",
     [JOB_LEASED] = "leased",       [JOB_DONE] = "done",       [JOB_FAILED] = "failed",
-    [JOB_CANCELLED] = "cancelled", [JOB_EXPIRED] = "expired",
+    [JOB_CANCELLED] = "cancelled", [JOB_EXPIRED] = "expired", [JOB_WAITING] = "waiting",
 };
 
 static const char *const error_names[JOB_ERRORS] = {

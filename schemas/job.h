@@ -25,16 +25,17 @@ enum job_state {
     JOB_READY,    /* waits for a worker */
     JOB_DELAYED,  /* backoff or not-before; holds no lease */
     JOB_LEASED,
-    JOB_DONE, /* the first terminal one */
+    JOB_DONE, /* the first terminal one; JOB_EXPIRED is the last */
     JOB_FAILED,
     JOB_CANCELLED,
     JOB_EXPIRED,
+    JOB_WAITING, /* for the jobs that it became; not terminal, behind the others for old records */
     JOB_STATES
 };
 const char *job_state_name(enum job_state s);
 int job_state_parse(struct bytes name, enum job_state *out); /* -EINVAL */
 static inline bool job_state_terminal(enum job_state s) {
-    return s >= JOB_DONE;
+    return s >= JOB_DONE && s <= JOB_EXPIRED;
 }
 
 /* Why an attempt failed. */

@@ -95,6 +95,10 @@ struct job_record {
     uint64_t origin;                       /* the dead letter that it was made of; 0: none */
     uint64_t heir;                         /* and, in that one, the job that was made of it */
     struct bytes source;                   /* the camera that it came from; empty: none */
+    uint64_t parent;                       /* the job whose stage asked for this one; 0: none */
+    uint32_t child;                        /* its place among the parent's children */
+    uint32_t n_children;                   /* of the last stage that fanned out */
+    uint64_t first_child;                  /* their ids follow one another */
     uint32_t n_notes;
     const struct job_note *notes; /* [n_notes], the newest last */
 };

@@ -63,6 +63,7 @@ static bool fits(const struct job_record *r) {
               r->source.len <= LIMIT_NAME_BYTES && r->state < JOB_STATES &&
               r->state != JOB_LEASED && r->error < JOB_ERRORS && r->n_stages <= LIMIT_STAGES &&
               r->n_attempts <= LIMIT_ATTEMPTS && r->stage <= LIMIT_STAGES &&
+              r->child <= LIMIT_CHILDREN && r->n_children <= LIMIT_CHILDREN &&
               r->n_notes <= LIMIT_NOTES && r->input_stage <= LIMIT_STAGES &&
               payload_fits(&r->body) && payload_fits(&r->input) && payload_fits(&r->result);
     for (uint32_t i = 0; ok && r->stages && i < r->n_stages; i++)
@@ -117,6 +118,10 @@ int record_encode(const struct job_record *r, struct buf *out) {
     for (uint32_t i = 0; i < r->n_notes; i++) put_note(out, &r->notes[i]);
     buf_u32le(out, r->timeouts);
     buf_lenbytes(out, r->source);
+    buf_u64le(out, r->parent);
+    buf_u64le(out, r->first_child);
+    buf_u32le(out, r->child);
+    buf_u32le(out, r->n_children);
     if (out->error != 0) return out->error;
     uint32_t crc = crc32c(0, out->data + start + HEAD_BYTES, out->len - start - HEAD_BYTES);
     for (uint32_t i = 0; i < 4; i++) out->data[start + 4 + i] = (uint8_t)(crc >> (8 * i));
@@ -166,6 +171,13 @@ static void get_note(struct reader *r, struct job_note *n) {
     n->attempt = read_u64le(r);
     n->at_ms = (int64_t)read_u64le(r);
     n->by = read_lenbytes(r);
+}
+
+static void get_family(struct reader *r, struct job_record *out) {
+    out->parent = read_u64le(r);
+    out->first_child = read_u64le(r);
+    out->child = read_u32le(r);
+    out->n_children = read_u32le(r);
 }
 
 /* What version 2 added. */
@@ -242,6 +254,7 @@ int record_decode(struct bytes in, struct job_record *out, struct arena *a) {
     if (code == 0 && version >= 2) code = get_history(&r, out, a);
     if (code == 0 && version >= 3) out->timeouts = read_u32le(&r);
     if (code == 0 && version >= 4) out->source = read_lenbytes(&r);
+    if (code == 0 && version >= 5) get_family(&r, out);
     if (code != 0) return code;
     return r.bad || read_left(&r) > 0 || !fits(out) ? ERR_CORRUPT : 0;
 }

@@ -13,8 +13,8 @@
 
 #include "store/jobs.h"
 
-/* 2: origin, heir and history; 3: timeouts; 4: source */
-#define RECORD_VERSION 4u
+/* 2: origin, heir and history; 3: timeouts; 4: source; 5: parents and children */
+#define RECORD_VERSION 5u
 
 int record_encode(const struct job_record *r, struct buf *out);
 /* With no arena, stages, attempts and notes are checked but left out (their counts are 0). */

@@ -98,7 +98,7 @@ static void offer_kinds(const char *begun) {
 
 /* A word such as JOB, [KIND] or show|cancel, up to a blank. */
 static void offer_meant(const char *meant, const char *begun) {
-    static const char *const states[] = {"accepted", "ready",  "delayed",   "leased",
+    static const char *const states[] = {"accepted", "ready",  "delayed",   "leased", "waiting",
                                          "done",     "failed", "cancelled", "expired"};
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     char word[64];

@@ -17,7 +17,7 @@ static void say(uint32_t conn, enum msg_type type, const void *header) {
 
 /* ---- clients ---- */
 
-static const char *const pipeline_names[] = {"one", "chain", "late"};
+static const char *const pipeline_names[] = {"one", "chain", "late", "fan", "fan.some"};
 
 const char *const sim_source_names[SOURCES] = {"yard", "gate", "belt"};
 
@@ -56,7 +56,7 @@ static void send_submit(struct client *c, struct request_out *o) {
     pack_body(&p, n);
     struct msg_submit m = {.req = o->req,
                            .kind = bytes_str("text.embed"),
-                           .pipeline = bytes_str(pipeline_names[n % 3]),
+                           .pipeline = bytes_str(pipeline_names[n % 5]),
                            .priority = draw(10)};
     if (o->key >= 0) m.key = bytes_str(key);
     if (toss(600)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
@@ -92,7 +92,7 @@ static void send_many(struct client *c) {
     }
     struct msg_submit_many m = {.req = ++c->req,
                                 .kind = bytes_str("text.embed"),
-                                .pipeline = bytes_str(pipeline_names[draw(3)]),
+                                .pipeline = bytes_str(pipeline_names[draw(5)]),
                                 .priority = draw(10),
                                 .ttl_ms = toss(150) ? 1 + draw(1500) : 0};
     if (toss(400)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
@@ -187,17 +187,19 @@ static void client_step(struct client *c) {
 /* ---- workers ---- */
 
 /* What each kind of worker can run; the first one can run everything. */
-static const char *const runs_of[WORKERS][5] = {{"test.one", "test.a", "test.b", "test.c"},
-                                                {"test.a", "test.c"},
-                                                {"test.b"},
-                                                {"test.one", "test.b", "test.c"},
-                                                {"test.one", "test.a", "test.b"}};
+enum { RUNS_MAX = 8 };
+static const char *const runs_of[WORKERS][RUNS_MAX] = {
+    {"test.one", "test.a", "test.b", "test.c", "test.fan", "test.join", "test.part"},
+    {"test.a", "test.c", "test.join"},
+    {"test.b"},
+    {"test.one", "test.b", "test.c", "test.fan"},
+    {"test.one", "test.a", "test.b", "test.part"}};
 
 static void ask_to_register(struct fake_worker *w) {
     struct buf runs = {0}, models = {0};
     struct packer p = packer_of(&runs), q = packer_of(&models);
     uint32_t n = 0;
-    while (n < 5 && runs_of[w->kind][n]) n++;
+    while (n < RUNS_MAX && runs_of[w->kind][n]) n++;
     pack_array(&p, n);
     for (uint32_t i = 0; i < n; i++) pack_str(&p, runs_of[w->kind][i]);
     pack_array(&q, 1);
@@ -244,7 +246,8 @@ static void worker_hears(struct fake_worker *w, const struct packet *p) {
         CHECK(msg_decode(d, p->frame[1], &m, &why) == 0, "%s", why.message);
         uint32_t span = ((const uint8_t *)m.plan.data)[0] & 15u; /* a fixarray */
         if (w->n_held == CREDIT_MAX * 4) drop_held(w, 0);
-        w->held[w->n_held++] = (struct held){m.job, m.attempt, (uint32_t)m.stage, span};
+        bool fans = memmem(m.plan.data, m.plan.len, "test.fan", 8) != NULL;
+        w->held[w->n_held++] = (struct held){m.job, m.attempt, (uint32_t)m.stage, span, fans};
     } else if (d->type == MSG_QUIET) {
         w->quiet = true;
     } else if (d->type == MSG_CANCEL_LEASE) {
@@ -253,6 +256,22 @@ static void worker_hears(struct fake_worker *w, const struct packet *p) {
         for (uint32_t i = 0; i < w->n_held; i++)
             if (w->held[i].attempt == m.attempt && toss(900)) drop_held(w, i--);
     }
+}
+
+/* Some jobs, none, or now and then something that is no job. */
+static void ask_for_children(struct buf *out, struct bytes keep) {
+    struct packer p = packer_of(out);
+    uint32_t n = (uint32_t)draw(5);
+    pack_map(&p, 2);
+    pack_str(&p, "children");
+    pack_array(&p, n);
+    for (uint32_t i = 0; i < n; i++)
+        if (chance(10))
+            pack_u64(&p, i);
+        else
+            pack_body(&p, draw(1000000));
+    pack_str(&p, "keep");
+    pack_raw(&p, keep);
 }
 
 static void send_done(struct fake_worker *w, const struct held *h, bool more, uint64_t stage) {
@@ -264,14 +283,22 @@ static void send_done(struct fake_worker *w, const struct held *h, bool more, ui
     buf_u64le(&out, stage);
     buf_u64le(&out, h->attempt);
     struct bytes part[2] = {buf_bytes(&out), bytes_of(padding, more_bytes)};
+    struct buf asked = {0};
+    if (h->fans) {
+        buf_append(&out, padding, more_bytes);
+        ask_for_children(&asked, buf_bytes(&out));
+        part[0] = buf_bytes(&asked);
+        part[1] = bytes_of(padding, 0);
+    }
     struct msg_stage_done m = {.job = h->job,
                                .stage = stage,
                                .attempt = h->attempt,
                                .more = more,
                                .run_us = 1,
                                .numerics_id = bytes_str("sim")};
-    net_send(w->conn, MSG_STAGE_DONE, &m, part, 2);
-    w->before = (struct held){h->job, h->attempt, (uint32_t)stage, more};
+    net_send(w->conn, MSG_STAGE_DONE, &m, part, h->fans ? 1 : 2);
+    w->before = (struct held){h->job, h->attempt, (uint32_t)stage, more, h->fans};
+    buf_fini(&asked);
     buf_fini(&out);
 }
 

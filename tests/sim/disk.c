@@ -250,14 +250,15 @@ static struct cell *cell_for(uint64_t id) {
     struct disk *d = &W->disk;
     struct cell *c = disk_cell(id);
     if (c) return c;
-    CHECK(d->n == 0 || id > d->cells[d->n - 1]->id, "an id goes back");
     if (d->n == d->cap) {
         d->cap = d->cap ? d->cap * 2 : 256;
         d->cells = realloc(d->cells, d->cap * sizeof *d->cells);
         CHECK(d->cells, "out of memory");
     }
-    c = d->cells[d->n++] = calloc(1, sizeof *c);
-    CHECK(c, "out of memory");
+    CHECK((c = calloc(1, sizeof *c)) != NULL, "out of memory");
+    uint32_t at = d->n++; /* an outcome that waited for room comes with older ids */
+    for (; at > 0 && d->cells[at - 1]->id > id; at--) d->cells[at] = d->cells[at - 1];
+    d->cells[at] = c;
     c->id = id;
     return c;
 }
@@ -281,12 +282,13 @@ int jobs_add(struct store_write *w, const struct job_record *r, uint64_t *existi
 
 int jobs_put(struct store_write *w, const struct job_record *r) {
     (void)w;
-    struct cell *c = disk_cell(r->id);
+    struct cell *c = r->parent ? cell_for(r->id) : disk_cell(r->id);
     struct job_record was;
-    CHECK(disk_record(c, &was, NULL), "an update of a job that is not there");
+    bool there = disk_record(c, &was, NULL);
+    CHECK(there || r->parent, "an update of a job that is not there");
     struct job_record now = *r;
-    if (!now.body.in_blob && !now.body.inlined.len) now.body.inlined = was.body.inlined;
-    oracle_put(c, &now, &was);
+    if (there && !now.body.in_blob && !now.body.inlined.len) now.body.inlined = was.body.inlined;
+    oracle_put(c, &now, there ? &was : NULL);
     put_record(c, &now);
     return 0;
 }

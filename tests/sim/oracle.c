@@ -58,6 +58,46 @@ static void check_history(const struct cell *c, const struct job_record *r) {
           "%s is done, and its history does not know its last stage", name(c->id));
 }
 
+/* ---- parents and children ---- */
+
+static bool fans_out(const struct job_record *r) {
+    return memmem(r->plan.data, r->plan.len, "fan_out", 7) != NULL;
+}
+
+/* A child is on disk only with a parent that knows it. */
+static void check_child(const struct job_record *r) {
+    struct job_record parent;
+    CHECK(disk_record(disk_cell(r->parent), &parent, NULL), "%s has no parent", name(r->id));
+    CHECK(r->child < parent.n_children && r->id == parent.first_child + r->child,
+          "%s is not child %u of its parent", name(r->id), r->child);
+    CHECK(parent.state == JOB_WAITING, "the parent of a new child is %s",
+          job_state_name(parent.state));
+    CHECK(r->priority == parent.priority && bytes_eq(r->tenant, parent.tenant), "another tenant");
+}
+
+/* The input of a join: what was kept, and the end of every child, in order. */
+static void check_join(const struct job_record *r, struct bytes input, struct output *kept) {
+    struct pack_doc *d;
+    char err[256] = "";
+    CHECK(pack_parse(&d, input, err, sizeof err) == 0, "%s: %s", name(r->id), err);
+    const struct pack_val *list = pack_get(pack_root(d), "children");
+    struct bytes keep = pack_as_bytes(pack_get(pack_root(d), "keep"));
+    struct reader at = reader_of(keep);
+    *kept = (struct output){read_u64le(&at), read_u64le(&at), read_u64le(&at)};
+    CHECK(!at.bad && pack_len(list) == r->n_children, "%s joins %u of %u", name(r->id),
+          pack_len(list), r->n_children);
+    for (uint32_t i = 0; i < r->n_children; i++) {
+        struct job_record child;
+        const struct pack_val *v = pack_at(list, i);
+        bool there = disk_record(disk_cell(r->first_child + i), &child, NULL);
+        if (!there) continue; /* a dead letter that was dropped since */
+        CHECK(job_state_terminal(child.state), "%s joins a child that lives", name(r->id));
+        CHECK(bytes_is(pack_as_bytes(pack_get(v, "state")), job_state_name(child.state)),
+              "%s joins a child that ended otherwise", name(r->id));
+    }
+    pack_free(d);
+}
+
 void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was) {
     CHECK(r->state != JOB_LEASED && r->state != JOB_ACCEPTED, "a lease is no thing on disk");
     check_history(c, r);
@@ -70,6 +110,7 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
         c->body_crc = r->body.crc;
         c->not_before_ms = W->mono_ms + (r->ready_ms - r->accepted_ms) - 2500;
         CHECK(!job_state_terminal(r->state), "a new job is at its end");
+        if (r->parent) check_child(r);
         struct job_record dead;
         if (r->origin)
             CHECK(disk_record(disk_cell(r->origin), &dead, NULL) && dead.state == JOB_FAILED &&
@@ -99,6 +140,9 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
           "deaths %u tries %u", r->deaths, r->tries);
     if (job_state_terminal(r->state)) {
         check_end(c, r);
+    } else if (was->state == JOB_WAITING && r->state == JOB_READY) {
+        struct output o;
+        check_join(r, disk_payload(c, r, JOB_SLOT_STAGE + r->input_stage), &o);
     } else if (r->stage > was->stage) {
         struct output o;
         CHECK(r->input_stage == r->stage - 1, "the input is of another stage");
@@ -258,7 +302,10 @@ static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
     for (uint32_t i = 3; i < raw->frames; i++)
         buf_append(&input, raw->frame[i].data, raw->frame[i].len);
     if (m->stage) {
-        CHECK(output_read(buf_bytes(&input), &o), "a stage without its input");
+        if (fans_out(&r))
+            check_join(&r, buf_bytes(&input), &o);
+        else
+            CHECK(output_read(buf_bytes(&input), &o), "a stage without its input");
         CHECK(o.job == m->job && o.stage == m->stage - 1 && o.attempt == c->delivered[m->stage - 1],
               "stage %llu of %s gets the output of stage %llu, attempt %llx, not %llx",
               (unsigned long long)m->stage, name(m->job), (unsigned long long)o.stage,
@@ -340,7 +387,11 @@ static void count_in(struct counts *c, const struct broker *b, const struct job 
     uint32_t to = j->stage + 1 + (j->state == JOB_LEASED ? j->span : 0);
     c->jobs++;
     c->of_jobs += j->body.bytes;
-    c->level[j->priority]++;
+    if (!j->parent) {
+        c->submitted++;
+        c->of_submitted += j->body.bytes;
+        c->level[j->priority]++;
+    }
     if (j->seat) c->of_source[sim_source(bytes_str(j->seat->source->name))]++;
     if (job_state_terminal(j->state) && !j->leaving) return;
     for (uint32_t i = 0; i < b->load.caps.n; i++)
@@ -354,7 +405,8 @@ static void count_in(struct counts *c, const struct broker *b, const struct job 
 /* The tally, counted anew. */
 static void check_tally(struct sums *s, const struct job *j) {
     const char *id = name(j->id);
-    bool waits = !job_state_terminal(j->state) && j->state != JOB_ACCEPTED;
+    bool waits =
+        !job_state_terminal(j->state) && j->state != JOB_ACCEPTED && j->state != JOB_WAITING;
     CHECK(waits == (j->tally_row != 0), "%s: %s and %scounted", id, job_state_name(j->state),
           j->tally_row ? "" : "not ");
     if (!waits) return;
@@ -366,6 +418,22 @@ static void check_tally(struct sums *s, const struct job *j) {
     s->row[i].leased += j->state == JOB_LEASED;
     s->row[i].delayed += j->state == JOB_DELAYED;
     s->row[i].bytes += j->body.bytes;
+}
+
+/* A parent waits for exactly those children that have not ended; none outlives its parent. */
+static void check_family(const struct broker *b, const struct job *j) {
+    const struct job *parent = j->parent ? job_table_find(&b->jobs, j->parent) : NULL;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < j->n_children; i++)
+        n += job_table_find(&b->jobs, j->first_child + i) != NULL;
+    if (j->state == JOB_WAITING)
+        CHECK(n == j->n_expected && (n > 0 || j->commits > 0), "%s waits for %u of %u children",
+              name(j->id), j->n_expected, n);
+    else if (!job_state_terminal(j->state))
+        CHECK(n == 0, "%s goes on before its children have ended", name(j->id));
+    bool over = job_state_terminal(j->state) || j->state == JOB_ACCEPTED;
+    if (j->parent && (!parent || job_state_terminal(parent->state)))
+        CHECK(over, "%s is %s, and its parent has ended", name(j->id), job_state_name(j->state));
 }
 
 static void check_job(void *arg, struct job *j) {
@@ -383,6 +451,7 @@ static void check_job(void *arg, struct job *j) {
     if (job_state_terminal(j->state)) CHECK(!j->expiry_due.slot, "%s: expiry timer", id);
     CHECK(j->stage < j->n_stages && j->durable_stage <= j->stage, "%s: stage %u", id, j->stage);
     if (j->state == JOB_LEASED) CHECK(j->span >= 1, "%s: span", id);
+    check_family(s->b, j);
     if (j->in_memory) CHECK(j->handed.len > 0 && j->stage > 0, "%s: handed", id);
     check_tally(s, j);
     s->handed += j->handed.len;
@@ -408,10 +477,12 @@ static void check_load(const struct broker *b, const struct sums *s) {
     for (const struct tenant *t = b->tenants.first; t; t = t->next) { /* there is but one */
         const struct settings_bounds *most = &t->settings->bounds;
         CHECK(t->live.jobs == all->jobs && t->live.bytes == all->of_jobs, "jobs of %s", t->name);
-        CHECK(!most->jobs_max || now->jobs <= most->jobs_max || now->jobs <= was->jobs,
-              "tenant %s has %u jobs", t->name, now->jobs);
-        CHECK(!most->bytes_max || now->of_jobs <= most->bytes_max || now->of_jobs <= was->of_jobs,
-              "tenant %s has %llu bytes", t->name, (unsigned long long)now->of_jobs);
+        CHECK(!most->jobs_max || now->submitted <= most->jobs_max ||
+                  now->submitted <= was->submitted,
+              "tenant %s has %u jobs", t->name, now->submitted);
+        CHECK(!most->bytes_max || now->of_submitted <= most->bytes_max ||
+                  now->of_submitted <= was->of_submitted,
+              "tenant %s has %llu bytes", t->name, (unsigned long long)now->of_submitted);
         for (const struct source *x = t->sources; x; x = x->next) {
             uint32_t i = sim_source(bytes_str(x->name)), depth = x->settings->depth;
             CHECK(x->live.jobs == all->of_source[i], "jobs of source %s", x->name);

@@ -21,7 +21,20 @@ static const char files[] = "name: one\nkind: text.embed\nstages:\n"
                             "  - {name: a, run: test.a}\n"
                             "  - {name: b, run: test.b, model: m, checkpoint: true}\n"
                             "  - {name: c, run: test.c}\n"
-                            "timeout_ms: 200\n";
+                            "timeout_ms: 200\n"
+                            "|name: fan\nkind: text.embed\nstages:\n"
+                            "  - {name: split, run: test.fan, fan_out: {pipeline: part}}\n"
+                            "  - {name: join, run: test.join}\n"
+                            "retry: {max: 3, backoff_ms: 20, backoff_max_ms: 50}\n"
+                            "timeout_ms: 300\n"
+                            "|name: fan.some\nkind: text.embed\nstages:\n"
+                            "  - {name: split, run: test.fan, fan_out: {pipeline: part, "
+                            "partial: allow}}\n"
+                            "  - {name: join, run: test.join}\ntimeout_ms: 300\n"
+                            "|name: part\nkind: text.embed\nstages:\n"
+                            "  - {name: p, run: test.part}\n"
+                            "retry: {max: 2, backoff_ms: 20, backoff_max_ms: 50}\n"
+                            "timeout_ms: 300\n";
 
 int world_pipelines(struct pipelines *out, const char *dir, char *err, size_t err_bytes) {
     char path[128];

@@ -108,6 +108,7 @@ struct client {
 struct held { /* a lease as the worker sees it */
     uint64_t job, attempt;
     uint32_t stage, left;
+    bool fans; /* its stage asks for further jobs */
 };
 struct fake_worker {
     uint32_t conn, kind;
@@ -123,8 +124,8 @@ struct fake_worker {
 
 /* What counted where when the oracle looked last. */
 struct counts {
-    uint32_t jobs;
-    uint64_t of_jobs; /* bytes */
+    uint32_t jobs, submitted;       /* submitted: without those that a stage asked for */
+    uint64_t of_jobs, of_submitted; /* bytes */
     uint32_t of_source[SOURCES];
     uint32_t level[SETTINGS_LEVELS], at_stage[SETTINGS_STAGES_MAX][STAGES_MAX];
     uint64_t bytes[SETTINGS_STAGES_MAX][STAGES_MAX];
