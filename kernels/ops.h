@@ -150,15 +150,37 @@ struct gather_args { /* out[i] = x[row[i]]: the rows that need logits */
     const void *x;
     void *out; /* act [rows][dim] */
 };
-/* Mask, temperature, top_k, top_p of what top_k left, in this order. Candidates are ranked by
- * logit, equals by lowest id, and the draw walks down that rank; NaN and -infinity are never
- * drawn. */
+/* A token that the text has already: in its prompt, or `count` times in what was written. */
+struct sample_seen {
+    uint32_t id, count;
+};
+struct sample_top {
+    uint32_t id;
+    float logprob;
+};
+/* The logit of a token under the penalties: divided by `repetition` where it is positive and
+ * multiplied where it is negative, then less `presence` and `frequency` for each time it was
+ * written. */
+static inline float sample_penalized(float logit, struct sample_seen s, float repetition,
+                                     float presence, float frequency) {
+    if (repetition > 0) logit = logit < 0 ? logit * repetition : logit / repetition;
+    return s.count ? logit - presence - frequency * (float)s.count : logit;
+}
+/* Mask, penalties, temperature, top_k, top_p of what top_k left, min_p, in this order (that of
+ * Hugging Face transformers). Candidates are ranked by logit, equals by lowest id, and the draw
+ * walks down that rank; NaN and -infinity are never drawn. */
 struct sample_row {
     float temperature;               /* 0: greedy, the lowest id among equals */
     float top_p;                     /* 1: all */
+    float min_p;                     /* of the best one's probability; 0: all */
     uint32_t top_k;                  /* 0: all */
     uint64_t seed, stream, position; /* base/rng.h draws number (seed, stream, position) */
     const uint32_t *mask;            /* one bit a token, 1 legal; NULL: all legal */
+    /* Tokens under penalties, ids ascending and below the vocabulary; none: no penalties. */
+    const struct sample_seen *seen;
+    uint32_t n_seen;
+    float repetition, presence, frequency; /* repetition 0 or 1: none */
+    uint32_t top_n;                        /* how many of the most likely go into sample_args.top */
 };
 struct sample_args {
     uint32_t rows, vocab;
@@ -166,7 +188,12 @@ struct sample_args {
     const struct sample_row *row; /* [rows] */
     void *workspace;              /* ops->sample_bytes(vocab) */
     uint32_t *token;              /* [rows], host-visible after ops->sync */
-    float *logprob; /* [rows] of the chosen token under temperature 1 and no mask, or NULL */
+    /* Under temperature 1, no mask and no penalties: of the chosen token, [rows] or NULL, and of
+     * each row's top_n most likely, [rows][top_stride] or NULL; places beyond the vocabulary have
+     * the id OPS_NO_TOKEN. */
+    float *logprob;
+    struct sample_top *top;
+    uint32_t top_stride;
 };
 
 struct ops {

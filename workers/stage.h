@@ -27,8 +27,9 @@
  *                         no judgement (encode/part_facts.h); seqs: the recipe's described causes
  *                         in its order, then the log's chosen templates; neither without a log
  *   prompt   (encode.prompt -> infer.generate)   { model: str, ids: bin u32le }
- *   tokens out (infer.generate -> post.generate) { model: str, prompt_tokens: u64, ids: bin u32le,
- *                                                  finish: str, text: str }
+ *   tokens out (infer.generate -> post.generate) { model: str, prompt_tokens: u64, texts:
+ *              [{ ids: bin u32le, finish: str, text: str, logprobs: [f64] and top_logprobs:
+ *                 [[[id, f64]]] where asked for }] }
  *
  * Units: in the names.  Owner: the item and everything in it belongs to the worker and lives until
  * the span ends; `self` belongs to the stage between open and close.  Memory: item->arena, capped.

@@ -91,11 +91,21 @@ struct ranking {
 };
 
 static uint32_t collect(struct candidate *c, const float *logits, uint32_t vocab,
-                        const uint32_t *mask) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < vocab; i++) {
-        c[n] = (struct candidate){logits[i], i};
-        n += (!mask || (mask[i / 32] >> (i % 32) & 1)) && logits[i] > -INFINITY;
+                        const struct sample_row *row) {
+    const uint32_t *mask = row->mask;
+    uint32_t n = 0, i = 0;
+    for (uint32_t s = 0; s <= row->n_seen; s++) {
+        bool last = s == row->n_seen;
+        for (uint32_t end = last ? vocab : row->seen[s].id; i < end; i++) {
+            c[n] = (struct candidate){logits[i], i};
+            n += (!mask || (mask[i / 32] >> (i % 32) & 1)) && logits[i] > -INFINITY;
+        }
+        if (last) break;
+        float logit = sample_penalized(logits[i], row->seen[s], row->repetition, row->presence,
+                                       row->frequency);
+        c[n] = (struct candidate){logit, i};
+        n += (!mask || (mask[i / 32] >> (i % 32) & 1)) && logit > -INFINITY;
+        i++;
     }
     return n;
 }
@@ -153,6 +163,18 @@ static double cut(struct ranking *r, double least) {
     return weigh_buckets(r);
 }
 
+/* Drops what is less likely than min_p of the best; returns the mass kept. */
+static double cut_rare(struct ranking *r, double min_p) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+        double below = (double)r->c[i].logit - (double)r->high;
+        if (below == 0 || exp(below / (double)r->temperature) >= min_p)
+            swap(&r->c[i], &r->c[kept++]);
+    }
+    r->n = kept;
+    return weigh_buckets(r);
+}
+
 static struct candidate best_of(const struct candidate *c, uint32_t n) {
     struct candidate best = c[0];
     for (uint32_t i = 1; i < n; i++)
@@ -163,7 +185,7 @@ static struct candidate best_of(const struct candidate *c, uint32_t n) {
 static uint32_t draw(const struct level *level, struct candidate *c, const float *logits,
                      uint32_t vocab, const struct sample_row *row) {
     struct ranking r = {.level = level, .c = c, .temperature = row->temperature};
-    r.n = collect(c, logits, vocab, row->mask);
+    r.n = collect(c, logits, vocab, row);
     if (r.n == 0) return OPS_NO_TOKEN;
     struct candidate best = best_of(c, r.n);
     if (!(row->temperature > 0) || isinf(best.logit)) return best.id;
@@ -174,6 +196,7 @@ static uint32_t draw(const struct level *level, struct candidate *c, const float
     }
     double mass = weigh_buckets(&r);
     if (row->top_p < 1) mass = cut(&r, (double)row->top_p * mass);
+    if (row->min_p > 0) mass = cut_rare(&r, (double)row->min_p);
     double unit = (double)rng_unit(row->seed, row->stream, row->position);
     return walk(&r, unit * mass, true).id;
 }
@@ -186,8 +209,8 @@ static uint32_t greedy(const struct level *level, const float *logits, uint32_t 
     return OPS_NO_TOKEN;
 }
 
-static float logprob_of(const struct level *level, const float *logits, uint32_t vocab,
-                        uint32_t token) {
+/* The logarithm of the mass of all, which a logit has to be less by to be a logprob. */
+static double mass_log(const struct level *level, const float *logits, uint32_t vocab) {
     float weight[STRETCH], high = level->most(logits, vocab);
     double sum = 0;
     for (uint32_t from = 0; from < vocab; from += STRETCH) {
@@ -195,7 +218,18 @@ static float logprob_of(const struct level *level, const float *logits, uint32_t
         level->weights(logits + from, count, high, 1, weight);
         for (uint32_t i = 0; i < count; i++) sum += weight[i] > 0 ? (double)weight[i] : 0;
     }
-    return (float)((double)logits[token] - (double)high - log(sum));
+    return (double)high + log(sum);
+}
+
+static void top_of(struct candidate *c, const float *logits, uint32_t vocab, uint32_t top_n,
+                   double all, struct sample_top *top) {
+    uint32_t n = collect(c, logits, vocab, &(struct sample_row){0});
+    uint32_t kept = n < top_n ? n : top_n;
+    select_first(c, n, kept);
+    sort(c, kept);
+    for (uint32_t i = 0; i < top_n; i++)
+        top[i] = i < kept ? (struct sample_top){c[i].id, (float)((double)c[i].logit - all)}
+                          : (struct sample_top){OPS_NO_TOKEN, 0};
 }
 
 static void sample_part(void *arg, uint32_t part, uint32_t parts) {
@@ -208,12 +242,16 @@ static void sample_part(void *arg, uint32_t part, uint32_t parts) {
     for (uint32_t r = begin; r < end; r++) {
         const float *logits = a->logits + (size_t)r * a->vocab;
         const struct sample_row *row = &a->row[r];
-        bool simple = !row->mask && !(row->temperature > 0);
+        bool simple = !row->mask && row->n_seen == 0 && !(row->temperature > 0);
         uint32_t token =
             simple ? greedy(level, logits, a->vocab) : draw(level, c, logits, a->vocab, row);
         a->token[r] = token;
-        if (!a->logprob) continue;
-        a->logprob[r] = token == OPS_NO_TOKEN ? 0 : logprob_of(level, logits, a->vocab, token);
+        if (!a->logprob && !(a->top && row->top_n)) continue;
+        double all = mass_log(level, logits, a->vocab);
+        if (a->logprob)
+            a->logprob[r] = token == OPS_NO_TOKEN ? 0 : (float)((double)logits[token] - all);
+        if (a->top)
+            top_of(c, logits, a->vocab, row->top_n, all, a->top + (size_t)r * a->top_stride);
     }
 }
 

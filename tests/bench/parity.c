@@ -115,7 +115,7 @@ static uint32_t greedy_equal(struct model *m, const struct golden *g) {
     for (; equal < g->new_n; equal++, ids = g->new_ids + equal - 1, begin[1] = 1) {
         char err[256];
         if (model_step(m, 1, &s, begin, ids, NULL, err, sizeof err) != 0) golden_die(err);
-        model_sample(m, 1, &(struct sample_row){.top_p = 1}, &next);
+        model_sample(m, 1, &(struct sample_row){.top_p = 1}, &next, NULL, NULL);
         if (next != g->new_ids[equal]) break;
     }
     seq_free(s);

@@ -194,11 +194,11 @@ Test(bits, a_sample_depends_on_its_seed_and_position_not_on_its_row) {
         struct sample_row rows[3] = {{.temperature = 1, .seed = 1}, row, {.temperature = 0}};
         struct seq *s = seq_new(m), *three[] = {seq_new(m), seq_new(m), seq_new(m)};
         cr_assert_eq(model_step(m, 1, &s, cut1, prompt, NULL, err, sizeof err), 0, "%s", err);
-        model_sample(m, 1, &row, &token);
+        model_sample(m, 1, &row, &token, NULL, NULL);
         fill(others, 12, 101, &state);
         memcpy(others + 4, prompt, sizeof prompt);
         cr_assert_eq(model_step(m, 3, three, cut3, others, NULL, err, sizeof err), 0, "%s", err);
-        model_sample(m, 3, rows, tokens);
+        model_sample(m, 3, rows, tokens, NULL, NULL);
         cr_assert_eq(tokens[1], token, "seed %lu", (unsigned long)seed);
         seen += token != last;
         last = token;

@@ -231,6 +231,86 @@ Test(generate, the_same_seed_gives_the_same_text_in_any_place_of_any_batch) {
     free(w);
 }
 
+Test(generate, texts_of_one_prompt_share_its_pages_and_are_what_each_is_alone) {
+    struct writing *w = calloc(4, sizeof *w), *alone = calloc(1, sizeof *alone);
+    uint32_t prompt[70];
+    for (uint32_t i = 0; i < 70; i++) prompt[i] = golden[1].ids[i % golden[1].n];
+    for (uint32_t i = 0; i < 4; i++) {
+        writing_set(&w[i], prompt, 70, 20);
+        w[i].gen.temperature = 1;
+        w[i].gen.seed = 11;
+        w[i].gen.stream = i;
+        w[i].gen.same_prompt = i ? &w[0].gen : NULL;
+    }
+    write_all(w, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert_eq(w[i].gen.shared_tokens, i ? 64 : 0, "text %u: %u", i, w[i].gen.shared_tokens);
+        writing_set(alone, prompt, 70, 20);
+        alone->gen.temperature = 1;
+        alone->gen.seed = 11;
+        alone->gen.stream = i;
+        write_all(alone, 1);
+        cr_assert_eq(alone->gen.tokens, w[i].gen.tokens);
+        cr_assert_arr_eq(alone->ids, w[i].ids, alone->gen.tokens * sizeof *alone->ids);
+        gen_fini(&alone->gen);
+    }
+    cr_assert(memcmp(w[0].ids, w[1].ids, sizeof w[0].ids) != 0, "each stream draws its own");
+    for (uint32_t i = 0; i < 4; i++) gen_fini(&w[i].gen);
+    free(alone);
+    free(w);
+}
+
+/* Lets the ids of a list through, one after the other, and is complete with the last. */
+struct rail {
+    const uint32_t *ids;
+    uint32_t n, at, mask[32];
+};
+
+static const uint32_t *rail_mask(void *self, uint32_t left) {
+    struct rail *r = self;
+    cr_assert_eq(left, 30 - r->at);
+    memset(r->mask, 0, sizeof r->mask);
+    r->mask[r->ids[r->at] / 32] = 1u << r->ids[r->at] % 32;
+    return r->mask;
+}
+
+static bool rail_take(void *self, uint32_t id) {
+    struct rail *r = self;
+    cr_assert_eq(id, r->ids[r->at]);
+    return ++r->at < r->n;
+}
+
+Test(generate, a_guide_decides_each_token_and_when_the_text_is_complete) {
+    struct writing *w = calloc(1, sizeof *w);
+    const uint32_t ids[] = {300, 511, 300, 42};
+    struct rail rail = {.ids = ids, .n = 4};
+    struct gen_guide guide = {rail_mask, rail_take, &rail};
+    writing_set(w, golden[0].ids, golden[0].n, 30);
+    w->gen.guide = &guide;
+    write_all(w, 1);
+    cr_assert_eq(w->gen.finish, GEN_EOS, "%s", w->gen.err);
+    cr_assert_eq(w->gen.tokens, 4);
+    cr_assert_arr_eq(w->ids, ids, sizeof ids);
+    said_what_it_streamed(w);
+    gen_fini(&w->gen);
+    free(w);
+}
+
+Test(generate, a_presence_penalty_keeps_tokens_from_coming_twice) {
+    struct writing *w = calloc(2, sizeof *w);
+    for (uint32_t i = 0; i < 2; i++) {
+        writing_set(&w[i], golden[0].ids, golden[0].n, NEW_MAX);
+        w[i].gen.presence = i ? 1000 : 0;
+    }
+    write_all(w, 2);
+    is_golden(&w[0], &golden[0]);
+    cr_assert_gt(w[1].gen.tokens, 2);
+    for (uint32_t a = 0; a < w[1].gen.tokens; a++)
+        for (uint32_t b = 0; b < a; b++) cr_assert_neq(w[1].ids[a], w[1].ids[b]);
+    for (uint32_t i = 0; i < 2; i++) gen_fini(&w[i].gen);
+    free(w);
+}
+
 /* The golden text of prompt 0 under these stop strings. */
 static void stops(struct writing *w, uint32_t n, const char *const *stop) {
     writing_set(w, golden[0].ids, golden[0].n, NEW_MAX);

@@ -90,7 +90,7 @@ static void check_greedy(const char *name, const struct help_backends *b) {
         for (uint32_t i = 0; i < 9; i++) ids[i] = (uint32_t)json_int(json_at(prompt, i), 0);
         for (size_t i = 0; i < json_len(wanted); i++) {
             cr_assert_eq(model_step(m, 1, &s, begin, ids, NULL, err, sizeof err), 0, "%s", err);
-            model_sample(m, 1, &(struct sample_row){.top_p = 1}, &next);
+            model_sample(m, 1, &(struct sample_row){.top_p = 1}, &next, NULL, NULL);
             cr_assert_eq(next, json_int(json_at(wanted, i), -1), "%s on %s: token %zu", name,
                          b->name[k], i);
             ids[0] = next;

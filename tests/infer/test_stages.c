@@ -285,6 +285,11 @@ static void add_prompt(uint64_t seed, double temperature, uint64_t max_tokens, c
     fx.item[fx.n - 1].seed = seed;
 }
 
+/* Member `key` of text i of a job's tokens out. */
+static const struct pack_val *of_text(const struct pack_doc *doc, uint32_t i, const char *key) {
+    return pack_get(pack_at(pack_get(pack_root(doc), "texts"), i), key);
+}
+
 static bool same(struct bytes a, struct bytes b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
@@ -294,14 +299,14 @@ Test(stage_generate, a_text_streams_piece_by_piece_what_its_output_says) {
     add_prompt(0, 0, 30, NULL, false);
     run();
     struct pack_doc *a = done(0), *b = done(1);
-    struct bytes text = pack_as_bytes(pack_get(pack_root(a), "text"));
+    struct bytes text = pack_as_bytes(of_text(a, 0, "text"));
     cr_assert(text.len > 20);
     cr_assert(same(text, buf_bytes(&fx.heard[0])), "the pieces are the text");
-    cr_assert(same(text, pack_as_bytes(pack_get(pack_root(b), "text"))));
+    cr_assert(same(text, pack_as_bytes(of_text(b, 0, "text"))));
     cr_assert_eq(fx.heard[1].len, 0, "stream is off");
     cr_assert_eq(pack_as_u64(pack_get(pack_root(a), "prompt_tokens"), 0), 3);
-    cr_assert_eq(pack_as_bytes(pack_get(pack_root(a), "ids")).len, 30 * 4);
-    cr_assert(bytes_is(pack_as_bytes(pack_get(pack_root(a), "finish")), "length"));
+    cr_assert_eq(pack_as_bytes(of_text(a, 0, "ids")).len, 30 * 4);
+    cr_assert(bytes_is(pack_as_bytes(of_text(a, 0, "finish")), "length"));
     pack_free(a);
     pack_free(b);
 }
@@ -313,7 +318,7 @@ Test(stage_generate, the_jobs_seed_decides_a_sampled_text) {
     struct pack_doc *doc[6];
     for (uint32_t i = 0; i < 6; i++) {
         doc[i] = done(i);
-        ids[i] = pack_as_bytes(pack_get(pack_root(doc[i]), "ids"));
+        ids[i] = pack_as_bytes(of_text(doc[i], 0, "ids"));
     }
     for (uint32_t i = 0; i < 6; i += 2) cr_assert(same(ids[i], ids[i + 1]), "seed %u", i / 2);
     cr_assert(!same(ids[0], ids[2]) || !same(ids[2], ids[4]));
@@ -325,7 +330,7 @@ Test(stage_generate, a_stop_string_of_the_body_ends_the_text) {
     run();
     struct pack_doc *doc = done(0);
     char full[2048], stop[16];
-    struct bytes text = pack_as_bytes(pack_get(pack_root(doc), "text"));
+    struct bytes text = pack_as_bytes(of_text(doc, 0, "text"));
     snprintf(full, sizeof full, "%.*s", (int)text.len, (const char *)text.data);
     pack_free(doc);
     snprintf(stop, sizeof stop, "%.9s", full + 12);
@@ -333,10 +338,54 @@ Test(stage_generate, a_stop_string_of_the_body_ends_the_text) {
     add_prompt(0, 0, 60, stop, true);
     run();
     doc = done(0);
-    text = pack_as_bytes(pack_get(pack_root(doc), "text"));
-    cr_assert(bytes_is(pack_as_bytes(pack_get(pack_root(doc), "finish")), "stop"));
+    text = pack_as_bytes(of_text(doc, 0, "text"));
+    cr_assert(bytes_is(pack_as_bytes(of_text(doc, 0, "finish")), "stop"));
     cr_assert_eq(text.len, (size_t)(strstr(full, stop) - full));
     cr_assert(same(text, buf_bytes(&fx.heard[0])));
+    pack_free(doc);
+}
+
+Test(stage_generate, several_texts_of_a_job_are_drawn_apart_and_the_first_is_the_one_text) {
+    struct pack_doc *doc, *one;
+    add_prompt(7, 1.3, 25, NULL, false);
+    run();
+    one = done(0);
+    struct bytes first = pack_as_bytes(of_text(one, 0, "ids"));
+    char kept[25 * 4];
+    size_t bytes = first.len;
+    cr_assert(bytes > 0 && bytes <= sizeof kept);
+    memcpy(kept, first.data, bytes);
+    pack_free(one);
+    clear();
+    add_prompt(7, 1.3, 25, NULL, false);
+    fx.body[0].len = 0;
+    struct packer p = packer_of(&fx.body[0]);
+    pack_map(&p, 6);
+    pack_kv_str(&p, "prompt", "The press");
+    pack_kv_u64(&p, "max_tokens", 25);
+    pack_kv_f64(&p, "temperature", 1.3);
+    pack_kv_bool(&p, "stream", false);
+    pack_kv_u64(&p, "n", 3);
+    pack_kv_u64(&p, "top_logprobs", 2);
+    run();
+    doc = done(0);
+    cr_assert_eq(pack_len(pack_get(pack_root(doc), "texts")), 3);
+    struct bytes ids = pack_as_bytes(of_text(doc, 0, "ids"));
+    cr_assert(same(ids, bytes_of(kept, bytes)), "the first is what the job alone writes");
+    cr_assert(!same(ids, pack_as_bytes(of_text(doc, 1, "ids"))));
+    cr_assert(!same(pack_as_bytes(of_text(doc, 1, "ids")), pack_as_bytes(of_text(doc, 2, "ids"))));
+    for (uint32_t i = 0; i < 3; i++) {
+        const struct pack_val *logprobs = of_text(doc, i, "logprobs");
+        const struct pack_val *tops = of_text(doc, i, "top_logprobs");
+        uint32_t n = (uint32_t)pack_as_bytes(of_text(doc, i, "ids")).len / 4;
+        cr_assert(pack_len(logprobs) == n && pack_len(tops) == n && n > 0);
+        for (uint32_t k = 0; k < n; k++) {
+            const struct pack_val *best = pack_at(pack_at(tops, k), 0);
+            cr_assert_eq(pack_len(pack_at(tops, k)), 2);
+            cr_assert_leq(pack_as_f64(pack_at(logprobs, k), 1), pack_as_f64(pack_at(best, 1), 1));
+            cr_assert_leq(pack_as_f64(pack_at(best, 1), 1), 0);
+        }
+    }
     pack_free(doc);
 }
 

@@ -11,7 +11,7 @@
 
 #define TINY "examples/models/tiny-llama"
 
-static char *argv_of[16];
+static char *argv_of[32];
 static int argc_of(const char *const *words) {
     int n = 0;
     while (words[n]) {
@@ -51,6 +51,33 @@ Test(verbs, run_prints_the_text_and_json_tells_the_rest) {
     cr_assert_eq(json_int(json_get(j, "prompt_tokens"), 0), 1);
     cr_assert_eq((int64_t)json_len(json_get(j, "ids")), json_int(json_get(j, "tokens"), -1));
     cr_assert(json_str(json_get(j, "numerics_id")));
+    json_free(j);
+}
+
+Test(verbs, run_writes_several_texts_with_the_log_probability_of_each_token) {
+    char out[16384], err[256] = "";
+    cr_assert_eq(verb_run(ARGS("run", TINY, "--prompt", "The press", "--max-tokens", "9", "--n",
+                               "3", "--temperature", "1.2", "--min-p", "0.01", "--presence-penalty",
+                               "0.5", "--logprobs", "2", "--json")),
+                 0);
+    size_t n = printed(out, sizeof out);
+    struct json *j;
+    cr_assert_eq(json_parse(&j, out, n, err, sizeof err), 0, "%s: %s", err, out);
+    cr_assert_eq(json_len(json_get(j, "choices")), 3, "%s", out);
+    for (size_t i = 0; i < 3; i++) {
+        const struct json *choice = json_at(json_get(j, "choices"), i);
+        size_t tokens = json_len(json_get(choice, "ids"));
+        cr_assert_eq(json_len(json_get(choice, "logprobs")), tokens);
+        cr_assert_eq(json_len(json_get(choice, "top_logprobs")), tokens);
+        for (size_t k = 0; k < tokens; k++) {
+            const struct json *top = json_at(json_get(choice, "top_logprobs"), k);
+            cr_assert_eq(json_len(top), 2);
+            cr_assert_leq(json_num(json_at(json_get(choice, "logprobs"), k), 1),
+                          json_num(json_at(json_at(top, 0), 1), 1));
+        }
+    }
+    cr_assert_str_eq(json_str(json_get(j, "text")),
+                     json_str(json_get(json_at(json_get(j, "choices"), 0), "text")));
     json_free(j);
 }
 

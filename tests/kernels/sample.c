@@ -1,8 +1,11 @@
 /* sample.c - the sampler of every backend: masks, ranks, cuts, and the distribution it draws. */
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "base/rng.h"
 #include "tests/kernels/lab.h"
 
@@ -13,7 +16,8 @@ static uint32_t draw(struct ops *o, const float *logits, uint32_t vocab, struct 
     uint32_t token = 0;
     void *workspace = o->alloc(o, o->sample_bytes(o, vocab));
     cr_assert_not_null(workspace);
-    o->sample(o, &(struct sample_args){1, vocab, logits, &row, workspace, &token, logprob});
+    o->sample(o,
+              &(struct sample_args){1, vocab, logits, &row, workspace, &token, logprob, NULL, 0});
     o->free(o, workspace);
     return token;
 }
@@ -125,7 +129,8 @@ static double chi_square(struct ops *o, uint32_t vocab, uint32_t kept, struct sa
     for (uint64_t i = 0; i < DRAWS; i++) {
         uint32_t token;
         row.position = i;
-        o->sample(o, &(struct sample_args){1, vocab, logits, &row, workspace, &token, NULL});
+        o->sample(o,
+                  &(struct sample_args){1, vocab, logits, &row, workspace, &token, NULL, NULL, 0});
         cr_assert(token < kept, "token %u is outside the %u kept", token, kept);
         count[token]++;
     }
@@ -199,8 +204,8 @@ Test(sample, a_row_draws_the_same_in_any_batch_on_any_threads) {
         for (uint32_t threads = 1; threads <= 4; threads++) {
             struct ops *o = lab_open(lab_level[l], threads);
             void *workspace = o->alloc(o, o->sample_bytes(o, VOCAB));
-            o->sample(o,
-                      &(struct sample_args){ROWS, VOCAB, logits, row, workspace, token, logprob});
+            o->sample(o, &(struct sample_args){ROWS, VOCAB, logits, row, workspace, token, logprob,
+                                               NULL, 0});
             for (uint32_t r = 0; r < ROWS; r++) {
                 cr_assert_eq(draw(o, logits + r * VOCAB, VOCAB, row[r], &one), token[r]);
                 cr_assert(lab_same_bits(&one, logprob + r, 1));
@@ -208,4 +213,116 @@ Test(sample, a_row_draws_the_same_in_any_batch_on_any_threads) {
             o->free(o, workspace);
             ops_close(o);
         }
+}
+
+enum { GOLDEN_VOCAB = 97 };
+
+/* What a case of the golden has, as a row of the sampler. */
+struct left {
+    float logits[GOLDEN_VOCAB];
+    struct sample_seen seen[GOLDEN_VOCAB];
+    struct sample_row row;
+    uint32_t id[GOLDEN_VOCAB], n;
+    double share[GOLDEN_VOCAB];
+};
+
+static float setting(const struct json *j, const char *name) {
+    return (float)json_num(json_get(json_get(j, "settings"), name), NAN);
+}
+
+static void read_left(struct left *c, const struct json *j) {
+    int count[GOLDEN_VOCAB];
+    const struct json *written = json_get(j, "written"), *prompt = json_get(j, "prompt");
+    *c = (struct left){.row = {.temperature = setting(j, "temperature"),
+                               .top_p = setting(j, "top_p"),
+                               .min_p = setting(j, "min_p"),
+                               .top_k = (uint32_t)setting(j, "top_k"),
+                               .repetition = setting(j, "repetition_penalty"),
+                               .presence = setting(j, "presence_penalty"),
+                               .frequency = setting(j, "frequency_penalty"),
+                               .seed = 3}};
+    for (uint32_t i = 0; i < GOLDEN_VOCAB; i++) {
+        c->logits[i] = (float)json_int(json_at(json_get(j, "logits"), i), 0) / 1024;
+        count[i] = -1;
+    }
+    for (size_t i = 0; i < json_len(prompt); i++) count[json_int(json_at(prompt, i), 0)] = 0;
+    for (size_t i = 0; i < json_len(written); i++) {
+        int *n = &count[json_int(json_at(written, i), 0)];
+        *n = *n < 0 ? 1 : *n + 1;
+    }
+    for (uint32_t i = 0; i < GOLDEN_VOCAB; i++)
+        if (count[i] >= 0) c->seen[c->row.n_seen++] = (struct sample_seen){i, (uint32_t)count[i]};
+    c->row.seen = c->seen;
+    for (; c->n < json_len(json_get(j, "kept")); c->n++) {
+        const struct json *pair = json_at(json_get(j, "kept"), c->n);
+        c->id[c->n] = (uint32_t)json_int(json_at(pair, 0), 0);
+        c->share[c->n] = json_num(json_at(pair, 1), 0);
+    }
+}
+
+/* The token that a draw ends at; OPS_NO_TOKEN when it is too near to a border to tell. */
+static uint32_t expected(const struct left *c) {
+    double unit = (double)rng_unit(c->row.seed, c->row.stream, c->row.position), sum = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        sum += c->share[i];
+        if (fabs(sum - unit) < 1e-5) return OPS_NO_TOKEN;
+        if (sum > unit) return c->id[i];
+    }
+    return OPS_NO_TOKEN;
+}
+
+Test(sample, draws_are_those_that_the_references_processors_and_warpers_leave) {
+    char err[256] = "", *text, *rest;
+    size_t bytes;
+    uint32_t cases = 0, told = 0;
+    cr_assert_eq(file_read("tests/golden/sampling/cases.jsonl", 1 << 20, (void **)&text, &bytes,
+                           err, sizeof err),
+                 0, "%s", err);
+    struct ops *o[LAB_LEVELS_MAX];
+    for (uint32_t l = 0; l < lab_levels; l++) o[l] = lab_open(lab_level[l], 1);
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        struct left c;
+        struct json *j;
+        cr_assert_eq(json_parse(&j, line, strlen(line), err, sizeof err), 0, "%s", err);
+        read_left(&c, j);
+        json_free(j);
+        cases++;
+        for (c.row.position = 0; c.row.position < 50; c.row.position++) {
+            uint32_t want = expected(&c);
+            told += want != OPS_NO_TOKEN;
+            for (uint32_t l = 0; l < lab_levels && want != OPS_NO_TOKEN; l++)
+                cr_assert_eq(draw(o[l], c.logits, GOLDEN_VOCAB, c.row, NULL), want,
+                             "case %u, draw %u on %s", cases, (uint32_t)c.row.position,
+                             lab_level[l]);
+        }
+    }
+    cr_assert(cases == 120 && told > 5900, "%u draws of %u cases", told, cases);
+    for (uint32_t l = 0; l < lab_levels; l++) ops_close(o[l]);
+    free(text);
+}
+
+Test(sample, the_most_likely_are_told_without_mask_and_penalties) {
+    enum { VOCAB = 5000, TOP = 20 };
+    float *logits = lab_random(VOCAB, 3), logprob;
+    uint32_t mask[VOCAB / 32 + 1] = {2}, token;
+    struct sample_seen seen = {1, 3};
+    struct sample_top ref[TOP], top[TOP];
+    struct sample_row row = {
+        .top_p = 1, .mask = mask, .seen = &seen, .n_seen = 1, .presence = 2, .top_n = TOP};
+    for (uint32_t l = 0; l < lab_levels; l++) {
+        struct ops *o = lab_open(lab_level[l], 1);
+        void *workspace = o->alloc(o, o->sample_bytes(o, VOCAB));
+        o->sample(o, &(struct sample_args){1, VOCAB, logits, &row, workspace, &token, &logprob,
+                                           l ? top : ref, TOP});
+        cr_assert_eq(token, 1, "the only one that is legal");
+        for (uint32_t i = 0; i < TOP; i++) {
+            const struct sample_top *t = &(l ? top : ref)[i];
+            cr_assert_eq(t->id, ref[i].id);
+            cr_assert(fabsf(t->logprob - ref[i].logprob) < 1e-5f);
+            cr_assert(fabsf((logits[1] - logits[t->id]) - (logprob - t->logprob)) < 1e-5f);
+            if (i) cr_assert(logits[t->id] <= logits[ref[i - 1].id]);
+        }
+        o->free(o, workspace);
+        ops_close(o);
+    }
 }

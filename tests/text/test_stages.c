@@ -94,9 +94,12 @@ Test(post, a_generated_text_comes_with_its_tokens_and_seed) {
     struct one o;
     one_begin(&o, "text.generate");
     struct packer p = packer_of(&o.input);
-    pack_map(&p, 5);
+    pack_map(&p, 3);
     pack_kv_str(&p, "model", "m");
     pack_kv_u64(&p, "prompt_tokens", 4);
+    pack_str(&p, "texts");
+    pack_array(&p, 1);
+    pack_map(&p, 3);
     pack_str(&p, "ids");
     pack_bin(&p, bytes_of("\x01\x00\x00\x00\x02\x01\x00\x00", 8));
     pack_kv_str(&p, "finish", "length");

@@ -31,7 +31,9 @@ int decoder_init(struct decoder *d, struct ops *ops, const struct config *c,
         d->logits = ops->alloc(ops, (size_t)seqs_max * c->vocab * sizeof *d->logits);
         d->sample_workspace = ops->alloc(ops, ops->sample_bytes(ops, c->vocab) + 1);
         d->sampled = ops->alloc(ops, seqs_max * sizeof *d->sampled);
-        if (!d->logits || !d->sample_workspace || !d->sampled)
+        d->logprob = ops->alloc(ops, seqs_max * sizeof *d->logprob);
+        d->top = ops->alloc(ops, (size_t)seqs_max * MODEL_TOP_MAX * sizeof *d->top);
+        if (!d->logits || !d->sample_workspace || !d->sampled || !d->logprob || !d->top)
             rc = err_set(err, err_bytes, -ENOMEM, "no memory for the logits of %u sequences",
                          seqs_max);
     }
@@ -42,7 +44,7 @@ int decoder_init(struct decoder *d, struct ops *ops, const struct config *c,
 void decoder_fini(struct decoder *d) {
     struct ops *ops = d->forward.ops ? d->forward.ops : d->pool.ops;
     assert(d->seqs == 0);
-    void *buffers[] = {d->logits, d->sample_workspace, d->sampled};
+    void *buffers[] = {d->logits, d->sample_workspace, d->sampled, d->logprob, d->top};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         if (buffers[i]) ops->free(ops, buffers[i]);
     forward_fini(&d->forward);
@@ -166,7 +168,17 @@ int decoder_step(struct decoder *d, uint32_t n, struct seq **seqs, const uint32_
     return 0;
 }
 
-void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row, uint32_t *tokens) {
+uint32_t decoder_share(struct seq *to, const struct seq *from, uint32_t tokens) {
+    assert(to->len == 0 && to->n_pages == 0 && to->decoder == from->decoder);
+    uint32_t pages = (tokens < from->len ? tokens : from->len) / KVPOOL_PAGE_TOKENS;
+    kvpool_share(&to->decoder->pool, pages, from->pages);
+    memcpy(to->pages, from->pages, pages * sizeof *to->pages);
+    to->n_pages = pages;
+    return to->len = pages * KVPOOL_PAGE_TOKENS;
+}
+
+void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row, uint32_t *tokens,
+                    float *logprob, struct sample_top *top) {
     struct ops *o = d->forward.ops;
     assert(n <= d->forward.seqs_max);
     o->sample(o, &(struct sample_args){.rows = n,
@@ -174,7 +186,12 @@ void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row,
                                        .logits = d->logits,
                                        .row = row,
                                        .workspace = d->sample_workspace,
-                                       .token = d->sampled});
+                                       .token = d->sampled,
+                                       .logprob = logprob ? d->logprob : NULL,
+                                       .top = top ? d->top : NULL,
+                                       .top_stride = MODEL_TOP_MAX});
     o->sync(o);
+    if (logprob) memcpy(logprob, d->logprob, n * sizeof *logprob);
+    if (top) memcpy(top, d->top, (size_t)n * MODEL_TOP_MAX * sizeof *top);
     memcpy(tokens, d->sampled, n * sizeof *tokens);
 }

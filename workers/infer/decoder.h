@@ -17,7 +17,9 @@ struct decoder {
     uint32_t seqs;    /* that live */
     float *logits;    /* [seqs_max][vocab] */
     void *sample_workspace;
-    uint32_t *sampled; /* [seqs_max] */
+    uint32_t *sampled;      /* [seqs_max] */
+    float *logprob;         /* [seqs_max] */
+    struct sample_top *top; /* [seqs_max][MODEL_TOP_MAX] */
 };
 struct seq {
     struct decoder *decoder;
@@ -34,6 +36,9 @@ void decoder_seq_free(struct seq *s);
 /* As model_step and model_sample; ids are below the vocabulary. */
 int decoder_step(struct decoder *d, uint32_t n, struct seq **seqs, const uint32_t *begin,
                  const uint32_t *ids, char *err, size_t err_bytes);
-void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row, uint32_t *tokens);
+void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row, uint32_t *tokens,
+                    float *logprob, struct sample_top *top);
+/* As seq_share. */
+uint32_t decoder_share(struct seq *to, const struct seq *from, uint32_t tokens);
 
 #endif

@@ -6,6 +6,9 @@
  * pushed out. What a text says depends on its prompt, its settings and its seed alone, not on its
  * company.
  *
+ * Texts of one prompt that differ in `stream` alone name the first as `same_prompt`: its prompt is
+ * computed once, and the others begin with the whole pages of its cache.
+ *
  * A text ends at an id of the model's eos list, before a stop string, after tokens_max tokens, or
  * at the end of the context. Pieces are handed out as soon as they can no longer become part of a
  * stop string.
@@ -24,6 +27,18 @@
 
 #define GEN_STOPS_MAX 8u
 
+/* What limits a text to a language, token by token. */
+struct gen_guide {
+    /* One bit a token, 1 legal, valid until the next call; NULL: all are. `left` counts the tokens
+     * that may still be written, the one about to be drawn among them. */
+    const uint32_t *(*mask)(void *self, uint32_t left);
+    /* A token was drawn (never the end token); false: the text is complete, and ends here. */
+    bool (*take)(void *self, uint32_t id);
+    void *self;
+};
+
+struct sample_seen; /* kernels/ops.h */
+struct sample_top;
 struct model;     /* workers/infer/model.h */
 struct tokenizer; /* workers/encode/tokenizer.h */
 
@@ -43,7 +58,11 @@ struct gen {
     uint32_t tokens_max;
     float temperature, top_p; /* as struct sample_row */
     uint32_t top_k;
-    uint64_t seed;
+    float min_p, repetition, presence, frequency;
+    uint64_t seed, stream;         /* which sample of this seed */
+    uint32_t top_n;                /* likely tokens told beside each, at most MODEL_TOP_MAX */
+    const struct gen *same_prompt; /* an earlier one of the same call; NULL: none */
+    const struct gen_guide *guide; /* NULL: any text */
     struct bytes stop[GEN_STOPS_MAX];
     uint32_t n_stop;
     const atomic_bool *cancelled;                       /* NULL: never */
@@ -52,7 +71,10 @@ struct gen {
 
     /* Out. ids has room for tokens_max and is the caller's; it leaves the eos out. */
     uint32_t *ids, tokens;
-    struct buf text; /* detokenized, without special tokens, cut before the stop string */
+    float *logprob; /* [tokens_max] of each token before penalties and mask; NULL: unwanted */
+    struct sample_top *top; /* [tokens_max][top_n], or NULL */
+    uint32_t shared_tokens; /* of the prompt, taken from same_prompt's cache */
+    struct buf text;        /* detokenized, without special tokens, cut before the stop string */
     enum gen_finish finish;
     int error;
     char err[256];

@@ -21,7 +21,8 @@ int kvpool_init(struct kvpool *p, struct ops *ops, const struct kvpool_config *c
     if (pages == 0 || __builtin_mul_overflow(p->page_bytes, (size_t)pages, &bytes))
         return err_set(err, err_bytes, -EINVAL, "a KV pool of %u tokens cannot be", c->tokens);
     p->free = malloc(pages * sizeof *p->free);
-    p->data = p->free ? ops->alloc(ops, bytes) : NULL;
+    p->holders = calloc(pages, sizeof *p->holders);
+    p->data = p->free && p->holders ? ops->alloc(ops, bytes) : NULL;
     if (!p->data) {
         kvpool_fini(p);
         return err_set(err, err_bytes, -ENOMEM, "no memory for a KV pool of %u tokens (%zu bytes)",
@@ -38,18 +39,31 @@ int kvpool_init(struct kvpool *p, struct ops *ops, const struct kvpool_config *c
 void kvpool_fini(struct kvpool *p) {
     if (p->data) p->ops->free(p->ops, p->data);
     free(p->free);
+    free(p->holders);
     *p = (struct kvpool){0};
 }
 
 int kvpool_take(struct kvpool *p, uint32_t n, uint32_t *pages) {
     if (n > p->free_n) return ERR_FULL;
-    for (uint32_t i = 0; i < n; i++) pages[i] = p->free[--p->free_n];
+    for (uint32_t i = 0; i < n; i++) {
+        pages[i] = p->free[--p->free_n];
+        p->holders[pages[i]] = 1;
+    }
     return 0;
 }
 
+void kvpool_share(struct kvpool *p, uint32_t n, const uint32_t *pages) {
+    for (uint32_t i = 0; i < n; i++) {
+        assert(p->holders[pages[i]] > 0 && p->holders[pages[i]] < UINT16_MAX);
+        p->holders[pages[i]]++;
+    }
+}
+
 void kvpool_drop(struct kvpool *p, uint32_t n, const uint32_t *pages) {
-    assert(p->free_n + n <= p->pages);
-    for (uint32_t i = n; i > 0; i--) p->free[p->free_n++] = pages[i - 1];
+    for (uint32_t i = n; i > 0; i--) {
+        assert(p->holders[pages[i - 1]] > 0);
+        if (--p->holders[pages[i - 1]] == 0) p->free[p->free_n++] = pages[i - 1];
+    }
 }
 
 struct ops_kv kvpool_layer(const struct kvpool *p, uint32_t layer) {

@@ -2,7 +2,7 @@
  *
  * One buffer of pages, each [layer][K|V][kv_head][token][head_dim] of KVPOOL_PAGE_TOKENS tokens,
  * and a stack of the free ones. A sequence keeps the numbers of its pages in order: its block
- * table.
+ * table. Sequences that begin alike may hold a page together; it is free when none holds it.
  *
  * Units: tokens, pages.  Owner: kvpool_init allocates what kvpool_fini frees; whoever takes pages
  * drops them.  Memory: all of it at init.  Errors: -ENOMEM, ERR_FULL.  Threads: one caller at a
@@ -16,8 +16,9 @@
 
 struct kvpool {
     struct ops *ops;
-    void *data;     /* [pages][layers][2][kv_heads][KVPOOL_PAGE_TOKENS][head_dim] */
-    uint32_t *free; /* [free_n] page numbers */
+    void *data;        /* [pages][layers][2][kv_heads][KVPOOL_PAGE_TOKENS][head_dim] */
+    uint32_t *free;    /* [free_n] page numbers */
+    uint16_t *holders; /* [pages] */
     uint32_t pages, free_n, kv_heads, head_dim;
     enum dtype dtype;
     size_t layer_bytes, page_bytes;
@@ -40,6 +41,8 @@ static inline uint32_t kvpool_pages_for(uint32_t tokens) {
 }
 /* All n or none (ERR_FULL). */
 int kvpool_take(struct kvpool *p, uint32_t n, uint32_t *pages);
+/* One more holder for each, who drops them too. */
+void kvpool_share(struct kvpool *p, uint32_t n, const uint32_t *pages);
 void kvpool_drop(struct kvpool *p, uint32_t n, const uint32_t *pages);
 /* As the operations see one layer. */
 struct ops_kv kvpool_layer(const struct kvpool *p, uint32_t layer);

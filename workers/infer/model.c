@@ -155,7 +155,12 @@ int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *b
     return rc;
 }
 
-void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens) {
+uint32_t seq_share(struct seq *to, const struct seq *from, uint32_t tokens) {
+    return decoder_share(to, from, tokens);
+}
+
+void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens,
+                  float *logprob, struct sample_top *top) {
     assert(m->config.arch->kind == MODEL_DECODER);
-    decoder_sample(&m->decoder, n, row, tokens);
+    decoder_sample(&m->decoder, n, row, tokens, logprob, top);
 }

@@ -20,6 +20,7 @@
 
 #include "kernels/ops.h"
 
+#define MODEL_TOP_MAX 20u  /* most likely tokens whose logprobs are told */
 #define MODEL_SEQS_MAX 64u /* sequences of one decoder step: as many as a worker holds leases */
 
 struct model;
@@ -78,7 +79,12 @@ uint32_t seq_len(const struct seq *s); /* tokens in the cache */
  * for it; ERR_LIMIT: beyond the context; on any error nothing was changed. */
 int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
                const uint32_t *ids, const float **logits, char *err, size_t err_bytes);
-/* Draws one token for each of the n sequences of the last step. */
-void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens);
+/* Lets an empty sequence hold the whole pages of the first `tokens` of another one too, as far as
+ * that one has them; returns the tokens it then has. */
+uint32_t seq_share(struct seq *to, const struct seq *from, uint32_t tokens);
+/* Draws one token for each of the n sequences of the last step, with logprobs where they are
+ * wanted: logprob [n] or NULL, top [n][MODEL_TOP_MAX] or NULL, of which row[i].top_n are filled. */
+void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens,
+                  float *logprob, struct sample_top *top);
 
 #endif

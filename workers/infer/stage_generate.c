@@ -1,9 +1,10 @@
 /* stage_generate.c - infer.generate: prompts to texts, all jobs of a batch together.
  *
- * Settings come from the job's body, the prompt's ids from the stage before. Pieces of text are
- * streamed as `token` events {text, tokens} when the body asks for it: tokens counts what the
- * model has written so far, and the pieces of one attempt together are exactly the text of its
- * output. */
+ * A job of n texts runs them side by side; the first is its text. Settings come from the job's
+ * body, the prompt's ids from the stage before. Pieces of text are streamed as `token` events
+ * {text, tokens} when the body asks for it, with {index} too when there are several texts: tokens
+ * counts what the model has written of that text so far, and the pieces of one attempt with one
+ * index together are exactly that text of its output. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,17 +39,19 @@ struct job {
     struct tokenizer *tokenizer;
     struct prompt_in in;
     struct kind_text_generate body;
-    struct gen gen;
+    struct gen *gen; /* [n], in the item's arena */
+    uint32_t n;
 };
 
 static void on_text(struct gen *g, struct bytes piece) {
     struct job *j = g->user;
     struct buf data = {0};
     struct packer p = packer_of(&data);
-    pack_map(&p, 2);
+    pack_map(&p, j->n > 1 ? 3 : 2);
     pack_str(&p, "text");
     pack_strn(&p, piece);
     pack_kv_u64(&p, "tokens", g->tokens);
+    if (j->n > 1) pack_kv_u64(&p, "index", g->stream);
     if (!data.error) item_emit(j->item, "token", buf_bytes(&data));
     buf_fini(&data);
 }
@@ -66,18 +69,48 @@ static bool read_settings(struct job *j) {
         item_fail(j->item, JOB_ERROR_PERMANENT, "body: %s: %s", why.field, why.message);
         return false;
     }
-    struct gen *g = &j->gen;
-    g->tokens_max = (uint32_t)j->body.max_tokens;
-    g->temperature = (float)j->body.temperature;
-    g->top_k = (uint32_t)j->body.top_k;
-    g->top_p = (float)j->body.top_p;
-    g->seed = j->item->seed;
-    g->cancelled = j->item->cancelled;
-    g->on_text = j->body.stream ? on_text : NULL;
-    g->user = j;
-    struct field_strs_it it = field_strs_begin(j->body.stop);
-    while (g->n_stop < GEN_STOPS_MAX && field_strs_next(&it, &g->stop[g->n_stop])) g->n_stop++;
     return true;
+}
+
+/* The texts of a job: as its settings say, alike but for their streams. */
+static bool make_texts(struct job *j, const struct gen *prompt) {
+    const struct kind_text_generate *b = &j->body;
+    struct arena *arena = j->item->arena;
+    struct gen *gens = arena_calloc(arena, b->n, sizeof *gens);
+    bool memory = gens != NULL;
+    for (uint32_t i = 0; memory && i < b->n; i++) {
+        struct gen *g = &gens[i];
+        *g = *prompt;
+        g->temperature = (float)b->temperature;
+        g->top_k = (uint32_t)b->top_k;
+        g->top_p = (float)b->top_p;
+        g->min_p = (float)b->min_p;
+        g->repetition = (float)b->repetition_penalty;
+        g->presence = (float)b->presence_penalty;
+        g->frequency = (float)b->frequency_penalty;
+        g->seed = j->item->seed;
+        g->stream = i;
+        g->same_prompt = i > 0 ? gens : NULL;
+        g->cancelled = j->item->cancelled;
+        g->on_text = b->stream ? on_text : NULL;
+        g->user = j;
+        struct field_strs_it it = field_strs_begin(b->stop);
+        while (g->n_stop < GEN_STOPS_MAX && field_strs_next(&it, &g->stop[g->n_stop])) g->n_stop++;
+        g->ids = arena_calloc(arena, g->tokens_max, sizeof *g->ids);
+        memory = g->ids != NULL;
+        if (b->logprobs || b->top_logprobs) {
+            g->logprob = arena_calloc(arena, g->tokens_max, sizeof *g->logprob);
+            memory = memory && g->logprob;
+        }
+        if (b->top_logprobs) {
+            g->top_n = (uint32_t)b->top_logprobs;
+            g->top = arena_calloc(arena, (size_t)g->tokens_max * g->top_n, sizeof *g->top);
+            memory = memory && g->top;
+        }
+    }
+    j->gen = gens;
+    j->n = memory ? (uint32_t)b->n : 0;
+    return memory;
 }
 
 /* Reads and checks an item; its model stays NULL when it has failed. */
@@ -97,39 +130,73 @@ static void job_prepare(struct job *j, struct models *models) {
         item_fail_rc(i, rc, err);
         return;
     }
-    j->gen.prompt = infer_ids(i, m, j->in.ids, "prompt", &j->gen.prompt_tokens);
-    if (!j->gen.prompt) return;
+    struct gen prompt = {.tokens_max = (uint32_t)j->body.max_tokens};
+    prompt.prompt = infer_ids(i, m, j->in.ids, "prompt", &prompt.prompt_tokens);
+    if (!prompt.prompt) return;
     uint32_t context = model_info(m)->context; /* ids never hold more than a context and one */
-    if (j->gen.tokens_max > context) j->gen.tokens_max = context;
-    j->gen.ids = arena_calloc(i->arena, j->gen.tokens_max, sizeof *j->gen.ids);
-    if (j->gen.ids)
+    if (prompt.tokens_max > context) prompt.tokens_max = context;
+    if (make_texts(j, &prompt))
         j->model = m;
     else
-        item_fail(i, JOB_ERROR_TRANSIENT, "no memory for %u tokens", j->gen.tokens_max);
+        item_fail(i, JOB_ERROR_TRANSIENT, "no memory for %u texts of %u tokens",
+                  (unsigned)j->body.n, prompt.tokens_max);
+}
+
+static void pack_tops(struct packer *p, const struct gen *g) {
+    pack_array(p, g->tokens);
+    for (uint32_t k = 0; k < g->tokens; k++) {
+        const struct sample_top *top = g->top + (size_t)k * g->top_n;
+        uint32_t n = 0;
+        while (n < g->top_n && top[n].id != OPS_NO_TOKEN) n++;
+        pack_array(p, n);
+        for (uint32_t i = 0; i < n; i++) {
+            pack_array(p, 2);
+            pack_u64(p, top[i].id);
+            pack_f64(p, (double)top[i].logprob);
+        }
+    }
+}
+
+/* {ids, finish, text (, logprobs) (, top_logprobs)} */
+static void pack_text(struct packer *p, const struct gen *g) {
+    struct buf ids = {0};
+    for (uint32_t k = 0; k < g->tokens; k++) buf_u32le(&ids, g->ids[k]);
+    pack_map(p, 3u + (g->logprob != NULL) + (g->top != NULL));
+    pack_str(p, "ids");
+    pack_bin(p, buf_bytes(&ids));
+    pack_kv_str(p, "finish", gen_finish_name(g->finish));
+    pack_str(p, "text");
+    pack_strn(p, buf_bytes(&g->text));
+    if (g->logprob) {
+        pack_str(p, "logprobs");
+        pack_array(p, g->tokens);
+        for (uint32_t k = 0; k < g->tokens; k++) pack_f64(p, (double)g->logprob[k]);
+    }
+    if (g->top) {
+        pack_str(p, "top_logprobs");
+        pack_tops(p, g);
+    }
+    if (ids.error && !p->out->error) p->out->error = ids.error;
+    buf_fini(&ids);
 }
 
 static void job_finish(struct job *j) {
-    struct gen *g = &j->gen;
-    struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES}, ids = {0};
+    struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
     struct packer p = packer_of(&out);
-    if (g->finish == GEN_FAILED) {
-        item_fail_rc(j->item, g->error, g->err);
-        return;
-    }
-    for (uint32_t k = 0; k < g->tokens; k++) buf_u32le(&ids, g->ids[k]);
-    pack_map(&p, 5);
+    for (uint32_t i = 0; i < j->n; i++)
+        if (j->gen[i].finish == GEN_FAILED) {
+            item_fail_rc(j->item, j->gen[i].error, j->gen[i].err);
+            return;
+        }
+    pack_map(&p, 3);
     pack_str(&p, "model");
     pack_strn(&p, j->in.model);
-    pack_kv_u64(&p, "prompt_tokens", g->prompt_tokens);
-    pack_str(&p, "ids");
-    pack_bin(&p, buf_bytes(&ids));
-    pack_kv_str(&p, "finish", gen_finish_name(g->finish));
-    pack_str(&p, "text");
-    pack_strn(&p, buf_bytes(&g->text));
-    if (ids.error && !out.error) out.error = ids.error;
+    pack_kv_u64(&p, "prompt_tokens", j->gen->prompt_tokens);
+    pack_str(&p, "texts");
+    pack_array(&p, j->n);
+    for (uint32_t i = 0; i < j->n; i++) pack_text(&p, &j->gen[i]);
     item_done_buf(j->item, &out);
     buf_fini(&out);
-    buf_fini(&ids);
 }
 
 /* Runs every job of the batch that uses the model of the first. */
@@ -137,7 +204,7 @@ static void run_model(struct job *jobs, uint32_t n, struct gen **gens) {
     struct model *m = jobs[0].model;
     uint32_t k = 0;
     for (uint32_t i = 0; i < n; i++)
-        if (jobs[i].model == m) gens[k++] = &jobs[i].gen;
+        for (uint32_t t = 0; jobs[i].model == m && t < jobs[i].n; t++) gens[k++] = &jobs[i].gen[t];
     generate(m, jobs[0].tokenizer, gens, k);
     for (uint32_t i = 0; i < n; i++) {
         if (jobs[i].model != m) continue;
@@ -148,8 +215,9 @@ static void run_model(struct job *jobs, uint32_t n, struct gen **gens) {
 
 static void run_batch(void *self, struct stage_item **items, uint32_t n) {
     struct job *jobs = calloc(n, sizeof *jobs);
-    struct gen **gens = calloc(n, sizeof(struct gen *));
-    bool memory = jobs && gens;
+    struct gen **gens = NULL;
+    bool memory = jobs != NULL;
+    size_t texts = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (!memory) {
             item_fail(items[i], JOB_ERROR_TRANSIENT, "no memory for a batch of %u", n);
@@ -157,10 +225,18 @@ static void run_batch(void *self, struct stage_item **items, uint32_t n) {
         }
         jobs[i].item = items[i];
         job_prepare(&jobs[i], self);
+        texts += jobs[i].n;
+    }
+    if (memory && texts > 0 && !(gens = calloc(texts, sizeof(struct gen *)))) {
+        for (uint32_t i = 0; i < n; i++)
+            if (jobs[i].model)
+                item_fail(items[i], JOB_ERROR_TRANSIENT, "no memory for %zu texts", texts);
+        memory = false;
     }
     for (uint32_t i = 0; memory && i < n; i++)
         if (jobs[i].model) run_model(jobs + i, n - i, gens);
-    for (uint32_t i = 0; memory && i < n; i++) gen_fini(&jobs[i].gen);
+    for (uint32_t i = 0; memory && i < n; i++)
+        for (uint32_t t = 0; t < jobs[i].n; t++) gen_fini(&jobs[i].gen[t]);
     free(gens);
     free(jobs);
 }

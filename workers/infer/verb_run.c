@@ -1,4 +1,4 @@
-/* verb_run.c - `penstock-worker run`: one text by one decoder, in this process. */
+/* verb_run.c - `penstock-worker run`: texts by one decoder, in this process. */
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -21,12 +21,28 @@
 struct options {
     const char *dir, *prompt, *device;
     uint64_t max_tokens, seed, top_k, threads;
-    double temperature, top_p;
+    uint64_t n, top_logprobs;
+    double temperature, top_p, min_p, repetition, presence, frequency;
     struct bytes stop[GEN_STOPS_MAX];
     uint32_t n_stop;
-    bool json;
+    bool json, logprobs;
 };
-enum { OPT_SEED = 256, OPT_TOP_K, OPT_TOP_P, OPT_DEVICE, OPT_THREADS, OPT_JSON, OPT_STOP };
+#define TEXTS_MAX 16u
+enum {
+    OPT_SEED = 256,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_REPETITION,
+    OPT_PRESENCE,
+    OPT_FREQUENCY,
+    OPT_TEXTS,
+    OPT_LOGPROBS,
+    OPT_DEVICE,
+    OPT_THREADS,
+    OPT_JSON,
+    OPT_STOP
+};
 
 static const struct argp_option options[] = {
     {"prompt", 'p', "TEXT", 0, "the text to continue", 0},
@@ -34,6 +50,17 @@ static const struct argp_option options[] = {
     {"temperature", 't', "T", 0, "0 is greedy (the default), else seeded sampling", 0},
     {"top-k", OPT_TOP_K, "K", 0, "sample among the K most likely", 0},
     {"top-p", OPT_TOP_P, "P", 0, "sample among the most likely that together reach P", 0},
+    {"min-p", OPT_MIN_P, "P", 0, "sample among those at least P times as likely as the likeliest",
+     0},
+    {"repetition-penalty", OPT_REPETITION, "FACTOR", 0,
+     "divide positive logits of tokens that are there by it, multiply negative ones (1)", 0},
+    {"presence-penalty", OPT_PRESENCE, "P", 0,
+     "take P off the logits of tokens that were written, -2 to 2", 0},
+    {"frequency-penalty", OPT_FREQUENCY, "P", 0,
+     "take P off for each time that a token was written, -2 to 2", 0},
+    {"n", OPT_TEXTS, "N", 0, "write N texts of the prompt, each drawn by itself; up to 16", 0},
+    {"logprobs", OPT_LOGPROBS, "N", 0,
+     "with --json: the log probability of each token, and of the N most likely, 0 to 20", 0},
     {"seed", OPT_SEED, "S", 0, "of the sampling (0)", 0},
     {"stop", OPT_STOP, "TEXT", 0, "end before this text; up to 8 times", 0},
     {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
@@ -51,11 +78,12 @@ static uint64_t number(struct argp_state *state, const char *name, const char *t
     return v;
 }
 
-static double real(struct argp_state *state, const char *name, const char *text, double max) {
+static double real(struct argp_state *state, const char *name, const char *text, double min,
+                   double max) {
     char *end;
     double v = strtod(text, &end);
-    if (end == text || *end || !(v >= 0 && v <= max))
-        argp_error(state, "--%s %s: not a number from 0 to %g", name, text, max);
+    if (end == text || *end || !(v >= min && v <= max))
+        argp_error(state, "--%s %s: not a number from %g to %g", name, text, min, max);
     return v;
 }
 
@@ -64,9 +92,21 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case 'p': o->prompt = arg; break;
     case 'n': o->max_tokens = number(state, "max-tokens", arg, 1u << 20); break;
-    case 't': o->temperature = real(state, "temperature", arg, 2); break;
+    case 't': o->temperature = real(state, "temperature", arg, 0, 2); break;
     case OPT_TOP_K: o->top_k = number(state, "top-k", arg, 1u << 20); break;
-    case OPT_TOP_P: o->top_p = real(state, "top-p", arg, 1); break;
+    case OPT_TOP_P: o->top_p = real(state, "top-p", arg, 0, 1); break;
+    case OPT_MIN_P: o->min_p = real(state, "min-p", arg, 0, 1); break;
+    case OPT_REPETITION: o->repetition = real(state, "repetition-penalty", arg, 0.01, 10); break;
+    case OPT_PRESENCE: o->presence = real(state, "presence-penalty", arg, -2, 2); break;
+    case OPT_FREQUENCY: o->frequency = real(state, "frequency-penalty", arg, -2, 2); break;
+    case OPT_TEXTS:
+        o->n = number(state, "n", arg, TEXTS_MAX);
+        if (o->n == 0) argp_error(state, "--n 0: write at least one text");
+        break;
+    case OPT_LOGPROBS:
+        o->logprobs = true;
+        o->top_logprobs = number(state, "logprobs", arg, MODEL_TOP_MAX);
+        break;
     case OPT_SEED: o->seed = number(state, "seed", arg, UINT64_MAX); break;
     case OPT_DEVICE: o->device = arg; break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 1024); break;
@@ -101,27 +141,114 @@ static void stream_text(struct gen *g, struct bytes piece) {
     fflush(stdout);
 }
 
+static void set_text(struct json *j, const char *key, const char *text) {
+    json_set(j, key, json_new_str(text, strlen(text)));
+}
+
+static struct json *tops_of(const struct gen *g, uint32_t k) {
+    struct json *list = json_new_array();
+    for (uint32_t i = 0; i < g->top_n; i++) {
+        const struct sample_top *top = &g->top[(size_t)k * g->top_n + i];
+        struct json *pair = json_new_array();
+        if (top->id == OPS_NO_TOKEN) {
+            json_free(pair);
+            break;
+        }
+        json_push(pair, json_new_int(top->id));
+        json_push(pair, json_new_real((double)top->logprob));
+        json_push(list, pair);
+    }
+    return list;
+}
+
+/* What each text has. */
+static void set_written(struct json *j, const struct gen *g) {
+    struct json *ids = json_new_array(), *logprobs = json_new_array(), *tops = json_new_array();
+    for (uint32_t i = 0; i < g->tokens; i++) {
+        json_push(ids, json_new_int(g->ids[i]));
+        if (g->logprob) json_push(logprobs, json_new_real((double)g->logprob[i]));
+        if (g->top) json_push(tops, tops_of(g, i));
+    }
+    json_set(j, "tokens", json_new_int(g->tokens));
+    json_set(j, "ids", ids);
+    set_text(j, "finish_reason", gen_finish_name(g->finish));
+    json_set(j, "text", json_new_str(g->text.data ? (const char *)g->text.data : "", g->text.len));
+    if (g->logprob)
+        json_set(j, "logprobs", logprobs);
+    else
+        json_free(logprobs);
+    if (g->top)
+        json_set(j, "top_logprobs", tops);
+    else
+        json_free(tops);
+}
+
 static int print_json(const struct session *s, const struct options *o, const struct gen *g) {
-    struct json *root = json_new_object(), *ids = json_new_array();
-    for (uint32_t i = 0; i < g->tokens; i++) json_push(ids, json_new_int(g->ids[i]));
-    json_set(root, "model", json_new_str(o->dir, strlen(o->dir)));
-    json_set(root, "architecture",
-             json_new_str(model_info(s->model)->architecture,
-                          strlen(model_info(s->model)->architecture)));
+    struct json *root = json_new_object(), *choices = json_new_array();
+    set_text(root, "model", o->dir);
+    set_text(root, "architecture", model_info(s->model)->architecture);
     json_set(root, "prompt_tokens", json_new_int(g->prompt_tokens));
-    json_set(root, "tokens", json_new_int(g->tokens));
-    json_set(root, "ids", ids);
-    json_set(root, "finish_reason",
-             json_new_str(gen_finish_name(g->finish), strlen(gen_finish_name(g->finish))));
-    json_set(root, "text",
-             json_new_str(g->text.data ? (const char *)g->text.data : "", g->text.len));
-    json_set(root, "numerics_id",
-             json_new_str(model_numerics_id(s->model), strlen(model_numerics_id(s->model))));
+    set_written(root, g);
+    set_text(root, "numerics_id", model_numerics_id(s->model));
+    for (uint64_t i = 0; o->n > 1 && i < o->n; i++) {
+        struct json *choice = json_new_object();
+        set_written(choice, &g[i]);
+        json_push(choices, choice);
+    }
+    if (o->n > 1)
+        json_set(root, "choices", choices);
+    else
+        json_free(choices);
     char *text = json_text(root, 0);
     json_free(root);
     if (!text) return err_set(NULL, 0, -ENOMEM, "no memory");
     puts(text);
     free(text);
+    return 0;
+}
+
+/* The texts that the options ask for; NULL without memory. */
+static struct gen *make_texts(struct session *s, const struct options *o,
+                              const struct gen *prompt) {
+    struct gen *gens = arena_calloc(&s->arena, o->n, sizeof *gens);
+    for (uint32_t i = 0; gens && i < o->n; i++) {
+        struct gen *g = &gens[i];
+        *g = *prompt;
+        g->tokens_max = (uint32_t)o->max_tokens;
+        g->temperature = (float)o->temperature;
+        g->top_p = (float)o->top_p;
+        g->top_k = (uint32_t)o->top_k;
+        g->min_p = (float)o->min_p;
+        g->repetition = (float)o->repetition;
+        g->presence = (float)o->presence;
+        g->frequency = (float)o->frequency;
+        g->seed = o->seed;
+        g->stream = i;
+        g->same_prompt = i > 0 ? gens : NULL;
+        g->n_stop = o->n_stop;
+        g->on_text = o->json || o->n > 1 ? NULL : stream_text;
+        memcpy(g->stop, o->stop, sizeof g->stop);
+        g->ids = arena_calloc(&s->arena, o->max_tokens + 1, sizeof *g->ids);
+        if (o->logprobs) g->logprob = arena_calloc(&s->arena, o->max_tokens + 1, sizeof(float));
+        g->top_n = (uint32_t)o->top_logprobs;
+        if (g->top_n)
+            g->top = arena_calloc(&s->arena, (o->max_tokens + 1) * g->top_n, sizeof *g->top);
+        if (!g->ids || (o->logprobs && !g->logprob) || (g->top_n && !g->top)) return NULL;
+    }
+    return gens;
+}
+
+static int tell(const struct session *s, const struct options *o, const struct gen *g, char *err,
+                size_t err_bytes) {
+    for (uint64_t i = 0; i < o->n; i++)
+        if (g[i].finish == GEN_FAILED) return err_set(err, err_bytes, g[i].error, "%s", g[i].err);
+    if (o->json)
+        return print_json(s, o, g) == 0 ? 0 : err_set(err, err_bytes, -ENOMEM, "no memory");
+    if (o->n == 1) putchar('\n');
+    for (uint64_t i = 0; o->n > 1 && i < o->n; i++) {
+        fwrite(g[i].text.data, 1, g[i].text.len, stdout);
+        putchar('\n');
+    }
     return 0;
 }
 
@@ -140,35 +267,24 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
     if (info->kind != MODEL_DECODER)
         return err_set(err, err_bytes, -EINVAL, "%s: a %s does not write text; run needs a decoder",
                        o->dir, info->architecture);
-    struct gen g = {.prompt = prompt.ids,
-                    .prompt_tokens = prompt.n,
-                    .tokens_max = (uint32_t)o->max_tokens,
-                    .temperature = (float)o->temperature,
-                    .top_p = (float)o->top_p,
-                    .top_k = (uint32_t)o->top_k,
-                    .seed = o->seed,
-                    .n_stop = o->n_stop,
-                    .on_text = o->json ? NULL : stream_text};
-    memcpy(g.stop, o->stop, sizeof g.stop);
-    g.ids = arena_calloc(&s->arena, o->max_tokens + 1, sizeof *g.ids);
-    if (!g.ids)
-        return err_set(err, err_bytes, -ENOMEM, "no memory for %" PRIu64 " tokens", o->max_tokens);
+    struct gen of_prompt = {.prompt = prompt.ids, .prompt_tokens = prompt.n};
+    struct gen *g = make_texts(s, o, &of_prompt), *list[TEXTS_MAX];
+    if (!g)
+        return err_set(err, err_bytes, -ENOMEM,
+                       "no memory for %" PRIu64 " texts of %" PRIu64 " tokens", o->n,
+                       o->max_tokens);
+    for (uint64_t i = 0; i < o->n; i++) list[i] = &g[i];
     int64_t began = clock_mono_ns();
-    generate(s->model, s->tokenizer, (struct gen *[]){&g}, 1);
+    generate(s->model, s->tokenizer, list, (uint32_t)o->n);
     double seconds = (double)(clock_mono_ns() - began) / 1e9;
-    if (g.finish == GEN_FAILED) {
-        rc = err_set(err, err_bytes, g.error, "%s", g.err);
-    } else if (o->json) {
-        rc = print_json(s, o, &g);
-        if (rc != 0) err_set(err, err_bytes, rc, "no memory for the result");
-    } else {
-        putchar('\n');
-    }
+    uint32_t tokens = 0;
+    for (uint64_t i = 0; i < o->n; i++) tokens += g[i].tokens;
+    rc = tell(s, o, g, err, err_bytes);
     if (rc == 0)
         fprintf(stderr, "%u prompt tokens, %u tokens in %.2f s (%.1f a second), ended by %s, %s\n",
-                g.prompt_tokens, g.tokens, seconds, g.tokens / seconds, gen_finish_name(g.finish),
+                g->prompt_tokens, tokens, seconds, tokens / seconds, gen_finish_name(g->finish),
                 model_numerics_id(s->model));
-    gen_fini(&g);
+    for (uint64_t i = 0; i < o->n; i++) gen_fini(&g[i]);
     return rc;
 }
 
@@ -180,7 +296,7 @@ int verb_run(int argc, char **argv) {
                                      NULL,
                                      NULL,
                                      NULL};
-    struct options o = {.device = "auto", .max_tokens = 128, .top_p = 1};
+    struct options o = {.device = "auto", .max_tokens = 128, .top_p = 1, .repetition = 1, .n = 1};
     struct session s = {0};
     char err[512] = "";
     argp_err_exit_status = 2;

@@ -22,8 +22,16 @@ class Embeddings(TypedDict):
     truncated: list[bool]
 
 
-class Generation(TypedDict):
-    """The result of text.generate."""
+class GenerationAsked(TypedDict, total=False):
+    """What the result of text.generate has where it was asked for."""
+
+    logprobs: list[float]
+    top_logprobs: list[list[tuple[int, float]]]
+    choices: list[dict[str, Any]]
+
+
+class Generation(GenerationAsked):
+    """The result of text.generate; with n beyond 1, choices holds all texts and the rest is the first."""
 
     model: str
     text: str
