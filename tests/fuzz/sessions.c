@@ -57,8 +57,8 @@ static void hear(struct peer *p, const struct packet *m) {
     if (d->type == MSG_ACCEPTED) f.job[f.n_jobs++ % KNOWN] = h.accepted.job;
     if (d->type == MSG_REGISTERED) p->epoch = h.registered.epoch;
     if (d->type == MSG_LEASE)
-        f.lease[f.n_leases++ % KNOWN] =
-            (struct held){h.lease.job, h.lease.attempt, (uint32_t)h.lease.stage, 0};
+        f.lease[f.n_leases++ % KNOWN] = (struct held){
+            .job = h.lease.job, .attempt = h.lease.attempt, .stage = (uint32_t)h.lease.stage};
     if (d->type == MSG_UPLOAD_STATE) {
         bytes_to_cstr(h.upload.upload, f.upload, sizeof f.upload);
         f.upload_have = h.upload.have;
