@@ -186,7 +186,7 @@ static int work(int argc, char **argv) {
                                      parse,
                                      NULL,
                                      "Leases jobs from a penstock broker and runs their stages.\v"
-                                     "Verbs: penstock-worker run|tokenize --help.\n"
+                                     "Verbs: penstock-worker run|tokenize|model --help.\n"
                                      "Exit codes: 0 drained (SIGTERM), 1 could not start, 2 usage.",
                                      NULL,
                                      NULL,
@@ -228,7 +228,7 @@ int main(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } verbs[] = {{"run", verb_run}, {"tokenize", verb_tokenize}};
+    } verbs[] = {{"run", verb_run}, {"tokenize", verb_tokenize}, {"model", verb_model}};
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(argv[1], verbs[i].name) != 0) continue;
         char full[64];

@@ -66,7 +66,7 @@ int cli_verb_results(int argc, char **argv);
 int cli_verb_queue(int argc, char **argv);
 int cli_verb_ping(int argc, char **argv);
 int cli_verb_version(int argc, char **argv);
-int cli_verb_exec_worker(int argc, char **argv); /* run, tokenize */
+int cli_verb_exec_worker(int argc, char **argv); /* run, tokenize, model */
 int cli_verb_store(int argc, char **argv);
 
 /* The folder of this program with a slash behind, where the other programs are too. */

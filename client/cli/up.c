@@ -19,6 +19,7 @@
 #include "client/cli/cli.h"
 #include "client/cli/supervise.h"
 #include "schemas/endpoint.h"
+#include "schemas/model_dir.h"
 
 #define WORKERS_MAX 64
 #define DIRS_MAX 16
@@ -58,7 +59,7 @@ struct up {
     int64_t drain_ms;
     const char *worker_endpoint;
     char clients_url[PATH_BYTES], workers_url[PATH_BYTES];
-    char dir_path[PATH_BYTES], models_path[PATH_BYTES];
+    char dir_path[PATH_BYTES], models_path[MODEL_DIR_BYTES];
     struct child child[1 + WORKERS_MAX + DIRS_MAX]; /* the broker first */
     enum phase phase;
     int64_t since_ms; /* of the phase */
@@ -131,15 +132,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* The cache, where what was fetched lies, is always one of the folders of models. */
 static void add_cache(struct up *in) {
-    const char *cache = getenv("PENSTOCK_CACHE"), *user = getenv("XDG_CACHE_HOME");
-    const char *home = getenv("HOME");
     if (in->n_models == DIRS_MAX) return;
-    if (cache && cache[0])
-        snprintf(in->models_path, PATH_BYTES, "%s/models", cache);
-    else if (user && user[0])
-        snprintf(in->models_path, PATH_BYTES, "%s/penstock/models", user);
-    else
-        snprintf(in->models_path, PATH_BYTES, "%s/.cache/penstock/models", home ? home : "");
+    model_dir_root(in->models_path);
     if (file_is_folder(in->models_path)) in->models[in->n_models++] = in->models_path;
 }
 

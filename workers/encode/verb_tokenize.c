@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "schemas/model_dir.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/verbs.h"
 
@@ -12,6 +13,7 @@
 
 struct options {
     const char *dir;
+    char room[MODEL_DIR_BYTES];
     uint32_t max;
     bool special;
 };
@@ -35,7 +37,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case 's': o->special = false; break;
     case ARGP_KEY_ARG:
         if (o->dir) argp_usage(state);
-        o->dir = arg;
+        o->dir = model_dir_find(arg, o->room);
         break;
     case ARGP_KEY_END:
         if (!o->dir) argp_error(state, "a MODEL_DIR is needed");

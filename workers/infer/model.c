@@ -9,6 +9,7 @@
 #include "workers/infer/config.h"
 #include "workers/infer/decoder.h"
 #include "workers/infer/encoder.h"
+#include "workers/infer/manifest.h"
 #include "workers/infer/safetensors.h"
 #include "workers/infer/weights.h"
 
@@ -56,7 +57,8 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     struct model *m = calloc(1, sizeof *m);
     *out = NULL;
     if (!m) return err_set(err, err_bytes, -ENOMEM, "no memory for a model");
-    int rc = config_load(&m->config, dir, err, err_bytes);
+    int rc = manifest_check_dir(dir, err, err_bytes);
+    if (rc == 0) rc = config_load(&m->config, dir, err, err_bytes);
     if (rc == 0) rc = safetensors_open(&m->tensors, dir, err, err_bytes);
     if (rc == 0)
         rc = weights_load(&m->weights, ops, m->tensors, &m->config, c.weights, err, err_bytes);

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "kernels/ops.h"
+#include "schemas/model_dir.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/generate.h"
 #include "workers/infer/model.h"
@@ -20,6 +21,7 @@
 
 struct options {
     const char *dir, *prompt, *device;
+    char room[MODEL_DIR_BYTES];
     uint64_t max_tokens, seed, top_k, threads;
     uint64_t n, top_logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency;
@@ -117,7 +119,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case ARGP_KEY_ARG:
         if (o->dir) argp_usage(state);
-        o->dir = arg;
+        o->dir = model_dir_find(arg, o->room);
         break;
     case ARGP_KEY_END:
         if (!o->dir || !o->prompt) argp_error(state, "a MODEL_DIR and --prompt are needed");

@@ -1,0 +1,263 @@
+"""penstock model: import, verify, ls, show, rm; what a crash leaves; models by name."""
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("PENSTOCK_BIN", ROOT / "build/bin"))
+TINY = ROOT / "examples/models/tiny-llama"
+BERT = ROOT / "tests/golden/models/bert"
+GOLDENS = ROOT / "tests/golden/model-golden"
+
+
+@pytest.fixture(name="cache")
+def make_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "models"
+
+
+def model(*words, code=0):
+    done = subprocess.run([BIN / "penstock", "model", *map(str, words)], capture_output=True,
+                          text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr + done.stdout
+    return done
+
+
+def refused(*words):
+    return model(*words, code=1).stderr
+
+
+def rows():
+    return {row["model"]: row for row in json.loads(model("ls", "--json").stdout)}
+
+
+def writable_copy(tmp_path, source=TINY):
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    return copy
+
+
+def header(path):
+    data = path.read_bytes()
+    size, = struct.unpack("<Q", data[:8])
+    return json.loads(data[8:8 + size]), 8 + size
+
+
+def patch(path, at, content):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def nothing_is_left(cache):
+    """No model, no blob, no staging directory."""
+    assert [p.name for p in cache.iterdir() if p.name not in (".lock", ".blobs")] == []
+    assert list((cache / ".blobs").iterdir()) == []
+
+
+def test_an_import_is_a_directory_of_read_only_links_and_says_what_it_is(cache):
+    said = model("import", TINY, "--verify", GOLDENS / "tiny-llama.jsonl")
+    name, digest = said.stdout.split()
+    assert name == "tiny-llama" and "160 tokens equal" in said.stderr
+    manifest = json.loads((cache / name / "penstock-manifest.json").read_text())
+    lines = "".join(f"{row['sha256']}  {path}\n" for path, row in sorted(manifest["files"].items()))
+    assert hashlib.sha256(lines.encode()).hexdigest() == digest == manifest["digest"]
+    for path, row in manifest["files"].items():
+        file = cache / name / path
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == row["sha256"]
+        assert file.samefile(cache / ".blobs" / row["sha256"])
+        assert file.stat().st_mode & 0o222 == 0
+    shown = json.loads(model("show", name, "--json").stdout)
+    assert shown["architecture"] == "LlamaForCausalLM" and shown["kind"] == "decoder"
+    assert shown["memory_bytes"] == {"f32": 4 * shown["parameters"], "bf16": 2 * shown["parameters"]}
+    assert shown["context"] == 1024 and shown["tokenizer"].startswith("BPE") and shown["stored"] == "BF16"
+    assert rows()[name]["digest"] == digest
+    assert digest in model("verify", name).stdout
+
+
+def test_the_same_content_is_kept_once_and_goes_with_its_last_model(cache):
+    model("import", TINY, "--name", "one")
+    model("import", TINY, "--name", "two")
+    weights = cache / "one/model.safetensors"
+    assert weights.samefile(cache / "two/model.safetensors") and weights.stat().st_nlink == 3
+    model("rm", "one")
+    model("verify", "two")
+    assert set(rows()) == {"two"}
+    model("rm", "two")
+    nothing_is_left(cache)
+    assert "is not here" in refused("rm", "two")
+
+
+def test_the_same_model_again_is_done_and_another_of_its_name_is_refused_until_replaced(cache, tmp_path):
+    first = model("import", TINY).stdout
+    assert model("import", TINY).stdout == first
+    other = writable_copy(tmp_path)
+    (other / "README.md").write_text("---\nlicense: mit\n---\n")
+    said = refused("import", other, "--name", "tiny-llama")
+    assert "another model of that name" in said and "--replace" in said
+    assert model("verify", "tiny-llama").stdout.split()[1].rstrip(":") == first.split()[1]
+    model("import", other, "--name", "tiny-llama", "--replace")
+    assert json.loads(model("show", "tiny-llama", "--json").stdout)["licence"] == "mit"
+    assert [p for p in cache.iterdir() if p.name.startswith(".staging")] == []
+
+
+def test_a_weight_that_differs_is_named_before_the_tokens_that_it_spoils(cache, tmp_path):
+    copy = writable_copy(tmp_path)
+    tensors, data = header(copy / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    patch(copy / "model.safetensors", data + tensors[name]["data_offsets"][0], b"\x80\x3f")
+    said = refused("import", copy, "--verify", GOLDENS / "tiny-llama.jsonl")
+    assert f"{copy}/model.safetensors: tensor {name} differs" in said
+    nothing_is_left(cache)
+
+
+def test_the_first_token_and_the_first_logit_that_differ_are_named(cache, tmp_path):
+    lines = [json.loads(line) for line in (GOLDENS / "tiny-llama.jsonl").read_text().splitlines()]
+    texts = [line for line in lines if "ids" in line]
+    golden = tmp_path / "golden.jsonl"
+
+    def write():
+        golden.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    right, texts[2]["new_ids"][5] = texts[2]["new_ids"][5], 3
+    write()
+    assert f"token 5 that the model writes is {right}, expected 3" in refused(
+        "import", TINY, "--verify", golden)
+    texts[2]["new_ids"][5] = right
+    texts[1]["logits"]["value"][7] += 0.5
+    write()
+    assert f"the logit of token {texts[1]['logits']['at'][7]} is" in refused(
+        "import", TINY, "--verify", golden)
+    texts[0]["ids"][1] += 1
+    write()
+    assert "the tokenizer differs at token 1" in refused("import", TINY, "--verify", golden)
+    golden.write_text('{"golden": 2}\n')
+    assert "golden.jsonl:1" in refused("import", TINY, "--verify", golden)
+    assert "is of a BertModel" in refused("import", TINY, "--verify", GOLDENS / "bert.jsonl")
+    nothing_is_left(cache)
+
+
+def test_an_encoder_is_compared_by_its_vectors(cache, tmp_path):
+    assert "cosine 1.00000" in model("import", BERT, "--verify", GOLDENS / "bert.jsonl").stderr
+    lines = [json.loads(line) for line in (GOLDENS / "bert.jsonl").read_text().splitlines()]
+    lines[-1]["embedding"][0] += 0.5
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "cosine" in refused("verify", "bert", "--verify", golden)
+    assert set(rows()) == {"bert"} and cache.exists()
+
+
+def damage_nan(copy):
+    tensors, data = header(copy / "model.safetensors")
+    at = tensors["model.norm.weight"]["data_offsets"][0]
+    patch(copy / "model.safetensors", data + at + 6, b"\xc0\x7f")
+
+
+def damage_cut(copy):
+    os.truncate(copy / "model.safetensors", 900000)
+
+
+def damage_architecture(copy):
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(text.replace("LlamaForCausalLM", "MambaForCausalLM"))
+
+
+def damage_dtype(copy):
+    data = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(data.replace(b'"BF16"', b'"XF16"', 1))
+
+
+def damage_tokenizer(copy):
+    text = json.loads((copy / "tokenizer.json").read_text())
+    text["pre_tokenizer"] = {"type": "Ghost"}
+    (copy / "tokenizer.json").write_text(json.dumps(text))
+
+
+def damage_nesting(copy):
+    (copy / "tokenizer.json").write_text('{"pre_tokenizer":' * 100000 + "1" + "}" * 100000)
+
+
+@pytest.mark.parametrize("damage, words", [
+    (damage_nan, ("model.safetensors", "model.norm.weight", "element 3 is a NaN or an infinity")),
+    (damage_cut, ("model.safetensors", "truncated")),
+    (damage_architecture, ("config.json", "MambaForCausalLM")),
+    (damage_dtype, ("model.safetensors", "dtype XF16")),
+    (damage_tokenizer, ("tokenizer.json", "Ghost")),
+    (damage_nesting, ("tokenizer.json",)),
+])
+def test_a_bad_model_is_refused_with_its_file_and_reason_and_leaves_nothing(cache, tmp_path, damage, words):
+    copy = writable_copy(tmp_path)
+    damage(copy)
+    said = refused("import", copy)
+    assert str(copy) in said and all(word in said for word in words), said
+    assert not cache.exists() or not rows()
+    if cache.exists():
+        nothing_is_left(cache)
+
+
+def test_what_was_changed_behind_the_manifest_is_found(cache):
+    model("import", TINY)
+    blob = (cache / "tiny-llama/model.safetensors").resolve()
+    blob.chmod(0o644)
+    patch(blob, 1000000, b"\x01\x02")
+    said = refused("verify", "tiny-llama")
+    assert "model.safetensors: SHA-256 is" in said and "import it again" in said
+    model("verify", "tiny-llama", "--quick")
+    os.truncate(blob, 1700000)
+    assert "has 1700000 bytes" in refused("verify", "tiny-llama", "--quick")
+    done = subprocess.run([BIN / "penstock", "run", "tiny-llama", "-p", "The"], capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "was imported with" in done.stderr
+    model("import", TINY, "--replace")
+    model("verify", "tiny-llama")
+
+
+def test_an_import_killed_anywhere_leaves_all_or_nothing_and_can_be_repeated(cache):
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    dice = random.Random(seed)
+    began = time.monotonic()
+    whole = model("import", TINY).stdout
+    took = time.monotonic() - began
+    model("rm", "tiny-llama")
+    for _ in range(20):
+        child = subprocess.Popen([BIN / "penstock", "model", "import", TINY], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        time.sleep(dice.random() * took * 1.2)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        if (cache / "tiny-llama").exists():
+            model("verify", "tiny-llama")
+            model("rm", "tiny-llama")
+    assert model("import", TINY).stdout == whole
+    model("rm", "tiny-llama")
+    nothing_is_left(cache)
+
+
+def test_a_model_is_run_and_tokenized_by_its_name(cache):
+    model("import", TINY, "--name", "little")
+    said = [subprocess.run([BIN / "penstock", "run", name, "-p", "The", "-n", "8"], capture_output=True,
+                           text=True, timeout=60, check=True).stdout for name in ("little", TINY)]
+    assert said[0] == said[1] != "" and (cache / "little").is_dir()
+    done = subprocess.run([BIN / "penstock", "tokenize", "little"], input="The press\n",
+                          capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[1022,267,958]\n"
+
+
+def test_names_that_are_paths_and_models_that_are_not_there_are_refused(cache):
+    assert "cannot be a model's name" in refused("import", TINY, "--name", "../x")
+    assert "is not here" in refused("verify", "..")
+    assert "config.json" in refused("import", ROOT / "tests/golden")
+    assert "none" in refused("import", ROOT / "none")
+    model("frobnicate", "x", code=2)
+    model(code=2)
+    assert not cache.exists()

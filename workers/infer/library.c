@@ -1,0 +1,281 @@
+#include "workers/infer/library.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "schemas/model_dir.h"
+
+#define SPARE_BYTES (64u << 20) /* left free on the disk by an import */
+#define COPY_BYTES (1u << 20)
+
+struct library {
+    char root[PATH_MAX / 4], staging[PATH_MAX / 2], name[MODEL_DIR_BYTES / 16];
+    struct manifest manifest; /* of what is staged */
+    int lock;
+};
+
+static int fail(const char *verb, const char *path, char *err, size_t err_bytes) {
+    int code = -errno;
+    return err_set(err, err_bytes, code, "cannot %s %s: %s", verb, path, err_text(code));
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
+static int remove_tree(const char *path) {
+    return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int sync_folder(const char *path, char *err, size_t err_bytes) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd >= 0 && fsync(fd) == 0 ? 0 : fail("flush", path, err, err_bytes);
+    if (fd >= 0) close(fd);
+    return rc;
+}
+
+/* Blobs that no model links, and those that were not finished. */
+static void sweep_blobs(const struct library *l) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/.blobs", l->root);
+    DIR *d = opendir(path);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        struct stat st;
+        snprintf(path, sizeof path, "%s/.blobs/%s", l->root, e->d_name);
+        if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1) unlink(path);
+    }
+    if (d) closedir(d);
+}
+
+/* What a process that died with the lock left behind. */
+static void sweep(const struct library *l) {
+    char path[PATH_MAX];
+    DIR *d = opendir(l->root);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strncmp(e->d_name, ".staging-", 9) != 0) continue;
+        snprintf(path, sizeof path, "%s/%s", l->root, e->d_name);
+        remove_tree(path);
+    }
+    if (d) closedir(d);
+    sweep_blobs(l);
+}
+
+int library_open(struct library **out, const char *root, char *err, size_t err_bytes) {
+    char path[PATH_MAX];
+    struct library *l = calloc(1, sizeof *l);
+    *out = NULL;
+    if (!l) return err_set(err, err_bytes, -ENOMEM, "no memory for a library of models");
+    int len = snprintf(l->root, sizeof l->root, "%s", root), rc;
+    l->lock = -1;
+    if (len < 0 || (size_t)len >= sizeof l->root) {
+        free(l);
+        return err_set(err, err_bytes, -ENAMETOOLONG, "%.100s...: the path is too long", root);
+    }
+    snprintf(path, sizeof path, "%s/.blobs", root);
+    rc = file_mkdirs(path);
+    if (rc != 0) err_set(err, err_bytes, rc, "cannot make %s: %s", path, err_text(rc));
+    snprintf(path, sizeof path, "%s/.lock", root);
+    if (rc == 0 && ((l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)) < 0 ||
+                    flock(l->lock, LOCK_EX) != 0))
+        rc = fail("lock", path, err, err_bytes);
+    if (rc != 0) {
+        library_close(l);
+        return rc;
+    }
+    sweep(l);
+    *out = l;
+    return 0;
+}
+
+void library_close(struct library *l) {
+    if (!l) return;
+    if (*l->staging) {
+        remove_tree(l->staging);
+        sweep_blobs(l);
+    }
+    manifest_fini(&l->manifest);
+    if (l->lock >= 0) close(l->lock);
+    free(l);
+}
+
+/* ---- staging ---- */
+
+static int list_folder(struct manifest *m, const char *from, const char *inside, char *err,
+                       size_t err_bytes) {
+    char path[PATH_MAX], name[2 * NAME_MAX + 2];
+    snprintf(path, sizeof path, "%.3000s/%s", from, inside);
+    DIR *d = opendir(path);
+    if (!d) return fail("read", path, err, err_bytes);
+    int rc = 0;
+    for (struct dirent *e; rc == 0 && (e = readdir(d));) {
+        struct stat st;
+        snprintf(name, sizeof name, "%s%s%s", inside, *inside ? "/" : "", e->d_name);
+        snprintf(path, sizeof path, "%.3000s/%s", from, name);
+        if (e->d_name[0] == '.' || stat(path, &st) != 0) continue;
+        if (S_ISDIR(st.st_mode) && !*inside)
+            rc = list_folder(m, from, name, err, err_bytes);
+        else if (S_ISREG(st.st_mode) && model_dir_wants(name) &&
+                 (rc = manifest_add(m, name, err, err_bytes)) == 0)
+            m->file[m->n - 1].bytes = (uint64_t)st.st_size;
+    }
+    closedir(d);
+    return rc;
+}
+
+static int check_space(const struct library *l, uint64_t bytes, char *err, size_t err_bytes) {
+    struct statvfs fs;
+    if (statvfs(l->root, &fs) != 0) return fail("look at", l->root, err, err_bytes);
+    uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
+    if (room >= bytes + SPARE_BYTES) return 0;
+    return err_set(err, err_bytes, -ENOSPC,
+                   "%s: needs %" PRIu64 " MB, the disk has %" PRIu64
+                   " MB free; make room, or move the cache with PENSTOCK_CACHE",
+                   l->root, (bytes + SPARE_BYTES) / 1000000, room / 1000000);
+}
+
+/* Shares the extents where the file system can, else copies. */
+static int copy_content(int from, int to) {
+    if (ioctl(to, FICLONE, from) == 0) return 0;
+    for (;;) {
+        ssize_t n = copy_file_range(from, NULL, to, NULL, COPY_BYTES * 64, 0);
+        if (n == 0) return 0;
+        if (n > 0 || errno == EINTR) continue;
+        if (errno != EXDEV && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
+            return -errno;
+        break;
+    }
+    char *room = malloc(COPY_BYTES);
+    int rc = room ? 0 : -ENOMEM;
+    while (rc == 0) {
+        ssize_t n = read(from, room, COPY_BYTES);
+        if (n == 0) break;
+        if (n < 0 || write(to, room, (size_t)n) != n) rc = errno ? -errno : -EIO;
+    }
+    free(room);
+    return rc;
+}
+
+/* One file of `from` as a blob and a link to it at `to`. Fills the row. */
+static int take_file(struct library *l, const char *from, const char *to, struct manifest_file *row,
+                     char *err, size_t err_bytes) {
+    char temp[PATH_MAX], blob[PATH_MAX], there[DIGEST_SHA256_CHARS];
+    snprintf(temp, sizeof temp, "%s/.blobs/new-XXXXXX", l->root);
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = -1, rc = 0;
+    if (in < 0) return fail("open", from, err, err_bytes);
+    if ((out = mkostemp(temp, O_CLOEXEC)) < 0) rc = fail("create", temp, err, err_bytes);
+    if (rc == 0 && (rc = copy_content(in, out)) != 0)
+        err_set(err, err_bytes, rc, "cannot copy %s: %s", from, err_text(rc));
+    if (rc == 0 && (fchmod(out, 0444) != 0 || fsync(out) != 0))
+        rc = fail("flush", temp, err, err_bytes);
+    close(in);
+    if (out >= 0) close(out);
+    if (rc == 0) rc = digest_file_sha256(temp, row->sha256, &row->bytes, err, err_bytes);
+    snprintf(blob, sizeof blob, "%s/.blobs/%s", l->root, row->sha256);
+    bool whole = rc == 0 && access(blob, F_OK) == 0 &&
+                 digest_file_sha256(blob, there, NULL, err, err_bytes) == 0 &&
+                 strcmp(there, row->sha256) == 0; /* else it is damaged, and replaced */
+    if (rc == 0 && !whole && rename(temp, blob) != 0)
+        rc = fail("rename into", blob, err, err_bytes);
+    if (out >= 0) unlink(temp); /* gone already where it became the blob */
+    if (rc == 0 && link(blob, to) != 0) rc = fail("link", to, err, err_bytes);
+    return rc;
+}
+
+static int take_all(struct library *l, const char *from, char *err, size_t err_bytes) {
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < l->manifest.n; i++) {
+        struct manifest_file *row = &l->manifest.file[i];
+        char in[PATH_MAX], to[PATH_MAX];
+        const char *slash = strrchr(row->path, '/');
+        snprintf(to, sizeof to, "%s/%.*s", l->staging, slash ? (int)(slash - row->path) : 0,
+                 row->path);
+        if (slash && mkdir(to, 0755) != 0 && errno != EEXIST)
+            return fail("make", to, err, err_bytes);
+        int n = snprintf(in, sizeof in, "%s/%s", from, row->path);
+        snprintf(to, sizeof to, "%s/%.1500s", l->staging, row->path);
+        if (n < 0 || (size_t)n >= sizeof in)
+            return err_set(err, err_bytes, -ENAMETOOLONG, "%s: the path is too long", from);
+        rc = take_file(l, in, to, row, err, err_bytes);
+        *strrchr(to, '/') = '\0';
+        if (rc == 0 && slash) rc = sync_folder(to, err, err_bytes);
+    }
+    return rc;
+}
+
+int library_stage(struct library *l, const char *from, const char *name, const char *origin,
+                  const char *extra, const char *extra_name, const char **dir, char *err,
+                  size_t err_bytes) {
+    struct manifest *m = &l->manifest;
+    char path[PATH_MAX];
+    *dir = l->staging;
+    m->model = strdup(name);
+    m->origin = strdup(origin);
+    snprintf(l->name, sizeof l->name, "%s", name);
+    snprintf(l->staging, sizeof l->staging, "%s/.staging-XXXXXX", l->root);
+    if (!m->model || !m->origin) return err_set(err, err_bytes, -ENOMEM, "no memory for a name");
+    int rc = list_folder(m, from, "", err, err_bytes);
+    if (rc == 0) rc = check_space(l, manifest_bytes(m), err, err_bytes);
+    if (rc != 0 || !mkdtemp(l->staging)) {
+        if (rc == 0) rc = fail("create", l->staging, err, err_bytes);
+        *l->staging = '\0';
+        return rc;
+    }
+    if (chmod(l->staging, 0755) != 0) return fail("open to all", l->staging, err, err_bytes);
+    rc = take_all(l, from, err, err_bytes);
+    if (rc == 0 && extra && (rc = manifest_add(m, extra_name, err, err_bytes)) == 0) {
+        snprintf(path, sizeof path, "%s/%s", l->staging, extra_name);
+        rc = take_file(l, extra, path, &m->file[m->n - 1], err, err_bytes);
+    }
+    snprintf(path, sizeof path, "%s/.blobs", l->root);
+    if (rc == 0) rc = sync_folder(path, err, err_bytes);
+    return rc ? rc : manifest_write(m, l->staging, err, err_bytes);
+}
+
+const struct manifest *library_staged(const struct library *l) {
+    return &l->manifest;
+}
+
+int library_keep(struct library *l, bool replace, char *err, size_t err_bytes) {
+    char place[PATH_MAX];
+    snprintf(place, sizeof place, "%s/%s", l->root, l->name);
+    int rc = sync_folder(l->staging, err, err_bytes);
+    if (rc != 0) return rc;
+    if (renameat2(AT_FDCWD, l->staging, AT_FDCWD, place, RENAME_NOREPLACE) == 0)
+        *l->staging = '\0';
+    else if (errno != EEXIST)
+        return fail("rename into", place, err, err_bytes);
+    else if (!replace)
+        return err_set(err, err_bytes, -EEXIST,
+                       "%s: there is another model of that name; choose one with --name, or "
+                       "--replace it",
+                       place);
+    else if (renameat2(AT_FDCWD, l->staging, AT_FDCWD, place, RENAME_EXCHANGE) != 0)
+        return fail("replace", place, err, err_bytes);
+    return sync_folder(l->root, err, err_bytes); /* what was replaced goes with library_close */
+}
+
+int library_remove(struct library *l, const char *name, char *err, size_t err_bytes) {
+    char place[PATH_MAX], gone[PATH_MAX];
+    snprintf(place, sizeof place, "%s/%s", l->root, name);
+    snprintf(gone, sizeof gone, "%s/.staging-gone", l->root);
+    if (rename(place, gone) != 0) return fail("remove", place, err, err_bytes);
+    int rc = sync_folder(l->root, err, err_bytes);
+    remove_tree(gone);
+    sweep_blobs(l);
+    return rc;
+}

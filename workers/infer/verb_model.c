@@ -1,0 +1,261 @@
+/* verb_model.c - `penstock-worker model`: the models of this user, imported and looked after. */
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "schemas/model_dir.h"
+#include "workers/encode/tokenizer.h"
+#include "workers/infer/config.h"
+#include "workers/infer/golden.h"
+#include "workers/infer/library.h"
+#include "workers/infer/model.h"
+#include "workers/infer/model_facts.h"
+#include "workers/infer/safetensors.h"
+#include "workers/verbs.h"
+
+#define GOLDEN_NAME "penstock-golden.jsonl"
+
+struct options {
+    const char *action, *word, *name, *golden, *origin;
+    char root[MODEL_DIR_BYTES];
+    bool replace, json, quick;
+};
+enum { OPT_VERIFY = 256, OPT_NAME, OPT_REPLACE, OPT_JSON, OPT_ORIGIN, OPT_QUICK };
+
+static const struct argp_option options[] = {
+    {"verify", OPT_VERIFY, "FILE", 0,
+     "import, verify: a golden.jsonl that the model must give again, or it is refused", 0},
+    {"name", OPT_NAME, "NAME", 0, "import: its name (default: that of the folder)", 0},
+    {"replace", OPT_REPLACE, NULL, 0, "import: another model of that name goes", 0},
+    {"origin", OPT_ORIGIN, "TEXT", 0, "import: where it came from (default: the folder)", 0},
+    {"quick", OPT_QUICK, NULL, 0, "verify: sizes only, no hashes and no golden", 0},
+    {"json", OPT_JSON, NULL, 0, "print JSON", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state) {
+    struct options *o = state->input;
+    switch (key) {
+    case OPT_VERIFY: o->golden = arg; return 0;
+    case OPT_NAME: o->name = arg; return 0;
+    case OPT_ORIGIN: o->origin = arg; return 0;
+    case OPT_REPLACE: o->replace = true; return 0;
+    case OPT_QUICK: o->quick = true; return 0;
+    case OPT_JSON: o->json = true; return 0;
+    case ARGP_KEY_ARG:
+        if (o->word) argp_usage(state);
+        *(o->action ? &o->word : &o->action) = arg;
+        return 0;
+    case ARGP_KEY_END:
+        if (!o->action) argp_error(state, "say import, verify, ls, show or rm");
+        if (strcmp(o->action, "ls") != 0 && !o->word)
+            argp_error(state, "%s: which model?", o->action);
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* ---- what a model must pass ---- */
+
+/* Opens all of it, which checks files, shapes, types and every weight; then the golden one. */
+static int examine(const char *dir, const char *golden, struct golden_report *report, char *err,
+                   size_t err_bytes) {
+    struct ops_config c = {.backend = "auto", .level = "auto"};
+    struct golden_model m = {0};
+    struct safetensors *tensors = NULL;
+    struct tokenizer *tokenizer = NULL;
+    int rc = ops_open(&m.ops, &c, err, err_bytes);
+    if (rc == 0) rc = model_open(&m.model, dir, m.ops, NULL, err, err_bytes);
+    /* Without a tokenizer a model runs on ids alone; one that is there must be read. */
+    if (rc == 0 && model_facts_has_tokenizer(dir))
+        rc = tokenizer_open(&tokenizer, dir, err, err_bytes);
+    if (rc == 0 && golden) {
+        rc = safetensors_open(&tensors, dir, err, err_bytes);
+        m.tokenizer = tokenizer;
+        m.tensors = tensors;
+        if (rc == 0) rc = golden_check(golden, &m, report, err, err_bytes);
+    }
+    if (rc != 0 && err && !*err) snprintf(err, err_bytes, "%s: %s", dir, err_text(rc));
+    safetensors_close(tensors);
+    tokenizer_close(tokenizer);
+    model_close(m.model);
+    ops_close(m.ops);
+    return rc;
+}
+
+/* What can be said without reading a weight, so that nothing is copied for it. */
+static int glance(const char *dir, char *err, size_t err_bytes) {
+    struct config c;
+    struct safetensors *tensors = NULL;
+    int rc = config_load(&c, dir, err, err_bytes);
+    if (rc == 0) rc = safetensors_open(&tensors, dir, err, err_bytes);
+    safetensors_close(tensors);
+    return rc;
+}
+
+/* A message about the staged copy speaks of what the user named. */
+static void speak_of(const char *staged, const char *dir, char *err, size_t err_bytes) {
+    char *at = strstr(err, staged), *text;
+    if (!at) return;
+    if (asprintf(&text, "%.*s%s%s", (int)(at - err), err, dir, at + strlen(staged)) < 0) return;
+    snprintf(err, err_bytes, "%s", text);
+    free(text);
+}
+
+static void tell_golden(const struct golden_report *r, bool decoder) {
+    fprintf(stderr, "golden: %u tensors, %u texts", r->tensors, r->texts);
+    if (decoder)
+        fprintf(stderr, ", %u tokens equal, error %.1e\n", r->tokens, r->error);
+    else
+        fprintf(stderr, ", cosine %.7f\n", r->cosine);
+}
+
+/* ---- the actions ---- */
+
+static int stage(struct library *l, const struct options *o, const char *from, const char *name,
+                 char *err, size_t err_bytes) {
+    struct golden_report report;
+    struct config c;
+    const char *dir;
+    int rc = library_stage(l, from, name, o->origin ? o->origin : from, o->golden, GOLDEN_NAME,
+                           &dir, err, err_bytes);
+    if (rc == 0) rc = examine(dir, o->golden, &report, err, err_bytes);
+    if (rc != 0) {
+        speak_of(dir, from, err, err_bytes);
+        return rc;
+    }
+    if (o->golden && config_load(&c, dir, err, err_bytes) == 0)
+        tell_golden(&report, c.arch->kind == MODEL_DECODER);
+    return 0;
+}
+
+static int import(const struct options *o, char *err, size_t err_bytes) {
+    char from[MODEL_DIR_BYTES], place[2 * MODEL_DIR_BYTES];
+    struct library *l = NULL;
+    struct manifest there = {0};
+    if (!realpath(o->word, from))
+        return err_set(err, err_bytes, -errno, "%s: %s", o->word, err_text(-errno));
+    const char *name = o->name ? o->name : strrchr(from, '/') + 1;
+    if (!model_dir_is_name(name))
+        return err_set(err, err_bytes, ERR_FIELD,
+                       "\"%s\" cannot be a model's name; choose one of letters, digits, - _ . "
+                       "with --name",
+                       name);
+    int rc = glance(from, err, err_bytes);
+    if (rc == 0) rc = library_open(&l, o->root, err, err_bytes);
+    if (rc == 0) rc = stage(l, o, from, name, err, err_bytes);
+    snprintf(place, sizeof place, "%s/%s", o->root, name);
+    if (rc == 0) {
+        const char *digest = library_staged(l)->digest;
+        bool same = manifest_load(&there, place, err, err_bytes) == 0 &&
+                    strcmp(there.digest, digest) == 0 &&
+                    manifest_check(&there, place, false, err, err_bytes) == 0;
+        if (!same) rc = library_keep(l, o->replace, err, err_bytes);
+        if (rc == 0 && o->json)
+            printf("{\"model\": \"%s\", \"digest\": \"%s\", \"dir\": \"%s\"}\n", name, digest,
+                   place);
+        else if (rc == 0)
+            printf("%s %s\n", name, digest);
+    }
+    manifest_fini(&there);
+    library_close(l);
+    return rc;
+}
+
+/* The directory of a model by its name. */
+static int find(const struct options *o, char dir[MODEL_DIR_BYTES], char *err, size_t err_bytes) {
+    int n = snprintf(dir, MODEL_DIR_BYTES, "%s/%s", o->root, o->word);
+    if (model_dir_is_name(o->word) && n > 0 && (size_t)n < MODEL_DIR_BYTES && file_is_folder(dir))
+        return 0;
+    return err_set(err, err_bytes, ERR_UNKNOWN,
+                   "model %s is not here; `penstock model ls` lists those that are", o->word);
+}
+
+static int verify(const struct options *o, char *err, size_t err_bytes) {
+    char dir[MODEL_DIR_BYTES], kept[MODEL_DIR_BYTES + 64];
+    const char *golden = o->golden;
+    struct golden_report report;
+    struct manifest m = {0};
+    int rc = find(o, dir, err, err_bytes);
+    if (rc != 0) return rc;
+    rc = manifest_load(&m, dir, err, err_bytes);
+    if (rc == -ENOENT)
+        return err_set(err, err_bytes, ERR_UNKNOWN,
+                       "%s: has no manifest; import it to have it verified", dir);
+    if (rc == 0) rc = manifest_check(&m, dir, !o->quick, err, err_bytes);
+    snprintf(kept, sizeof kept, "%s/" GOLDEN_NAME, dir);
+    for (uint32_t i = 0; !golden && i < m.n; i++)
+        if (strcmp(m.file[i].path, GOLDEN_NAME) == 0) golden = kept;
+    if (rc == 0 && !o->quick) rc = examine(dir, golden, &report, err, err_bytes);
+    if (rc == 0 && o->json)
+        printf("{\"model\": \"%s\", \"digest\": \"%s\", \"files\": %u}\n", o->word, m.digest, m.n);
+    else if (rc == 0)
+        printf("%s %s: %u files as imported\n", o->word, m.digest, m.n);
+    if (rc == 0 && golden && !o->quick) {
+        struct config c;
+        if (config_load(&c, dir, err, err_bytes) == 0)
+            tell_golden(&report, c.arch->kind == MODEL_DECODER);
+    }
+    manifest_fini(&m);
+    return rc;
+}
+
+static int show(const struct options *o, char *err, size_t err_bytes) {
+    char room[MODEL_DIR_BYTES];
+    struct model_facts f;
+    int rc = model_facts_read(&f, model_dir_find(o->word, room), err, err_bytes);
+    if (rc == 0) rc = model_facts_show(&f, o->json);
+    model_facts_fini(&f);
+    return rc;
+}
+
+static int rm(const struct options *o, char *err, size_t err_bytes) {
+    char dir[MODEL_DIR_BYTES];
+    struct library *l = NULL;
+    int rc = find(o, dir, err, err_bytes);
+    if (rc == 0) rc = library_open(&l, o->root, err, err_bytes);
+    if (rc == 0) rc = library_remove(l, o->word, err, err_bytes);
+    library_close(l);
+    return rc;
+}
+
+static int ls(const struct options *o, char *err, size_t err_bytes) {
+    return model_facts_list(o->root, o->json, err, err_bytes);
+}
+
+int verb_model(int argc, char **argv) {
+    static const struct {
+        const char *name;
+        int (*run)(const struct options *o, char *err, size_t err_bytes);
+    } actions[] = {{"import", import}, {"verify", verify}, {"ls", ls}, {"show", show}, {"rm", rm}};
+    static const struct argp argp = {
+        options,
+        parse,
+        "import DIR\nverify NAME\nls\nshow NAME|DIR\nrm NAME",
+        "The models of this user, in $PENSTOCK_CACHE/models or ~/.cache/penstock/models.\n\n"
+        "import copies a Hugging Face directory there after all of it was checked, and prints its "
+        "name and digest. verify hashes the files of a model again and repeats what it was "
+        "imported with. show says what a model is and takes. What is imported can be named "
+        "wherever a model is asked for.",
+        NULL,
+        NULL,
+        NULL};
+    struct options o = {0};
+    char err[1024] = "";
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    model_dir_root(o.root);
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        if (strcmp(o.action, actions[i].name) != 0) continue;
+        int rc = actions[i].run(&o, err, sizeof err);
+        if (rc != 0) fprintf(stderr, "%s: %s\n", argv[0], *err ? err : err_text(rc));
+        return rc == 0 ? 0 : 1;
+    }
+    fprintf(stderr, "%s: there is no \"%s\"; say import, verify, ls, show or rm\n", argv[0],
+            o.action);
+    return 2;
+}
