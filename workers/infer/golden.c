@@ -155,7 +155,7 @@ static int check_decoder(struct check *c, const struct json *j, const uint32_t *
     if (rc == 0) rc = model_step(c->m->model, 1, &s, begin, ids, &logits, c->err, c->err_bytes);
     if (rc == 0 && json_kind(golden) == JSON_OBJECT) rc = check_logits(c, golden, logits);
     for (uint32_t i = 0; rc == 0 && i < n_new; i++) {
-        model_sample(c->m->model, 1, &(struct sample_row){.top_p = 1}, &next);
+        model_sample(c->m->model, 1, &(struct sample_row){.top_p = 1}, &next, NULL, NULL);
         if (next != new_ids[i])
             rc = err_set(c->err, c->err_bytes, ERR_CORRUPT,
                          "%s:%u: token %u that the model writes is %u, expected %u", c->path,
