@@ -286,15 +286,15 @@ static void play(void) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
-    static struct pipelines pipelines;
-    if (pipelines.n == 0) {
+    static struct pipelines folders[FOLDERS + 1];
+    if (folders[0].n == 0) {
         char dir[] = "/tmp/penstock-fuzz-XXXXXX", err[256];
-        if (!mkdtemp(dir) || world_pipelines(&pipelines, dir, err, sizeof err) != 0) abort();
+        if (!mkdtemp(dir) || world_pipelines(folders, dir, err, sizeof err) != 0) abort();
         rmdir(dir);
     }
     memset(&f, 0, sizeof f);
     f.in = reader_of(bytes_of(data, bytes < INPUT_MAX ? bytes : INPUT_MAX));
     f.upload_n = 8;
-    world_play(&pipelines, play);
+    world_play(&folders[0], play);
     return 0;
 }

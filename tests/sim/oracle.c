@@ -108,6 +108,7 @@ void oracle_put(struct cell *c, const struct job_record *r, const struct job_rec
         CHECK(!c->upload.len, "%s is a job and an upload", name(c->id));
         c->seed = r->seed;
         c->body_crc = r->body.crc;
+        c->version = crc32c(0, r->plan.data, r->plan.len);
         c->not_before_ms = W->mono_ms + (r->ready_ms - r->accepted_ms) - 2500;
         CHECK(!job_state_terminal(r->state), "a new job is at its end");
         if (r->parent) check_child(r);
@@ -269,7 +270,10 @@ void oracle_delivered(const struct sock_msg *raw) {
 static void check_plan(const struct msg_lease *m, const struct job_record *r) {
     struct pack_doc *leased, *kept;
     char err[256] = "";
-    if (W->steps % 4) return;
+    const struct pipeline *now = pipeline_find(&W->b->pipelines, r->pipeline);
+    bool outlived = !now || now->retired || !bytes_eq(now->plan, r->plan);
+    W->outlived += outlived;
+    if (W->steps % 4 && !outlived) return;
     CHECK(pack_parse(&leased, m->plan, err, sizeof err) == 0, "%s", err);
     CHECK(pack_parse(&kept, r->plan, err, sizeof err) == 0, "%s", err);
     const struct pack_val *stages = pack_get(pack_root(kept), "stages");
@@ -436,6 +440,24 @@ static void check_family(const struct broker *b, const struct job *j) {
         CHECK(over, "%s is %s, and its parent has ended", name(j->id), job_state_name(j->state));
 }
 
+/* A job runs what it was accepted with; who came after the files changed runs what they say now,
+ * and so does a part unless its pipeline is gone. */
+static void check_version(const struct broker *b, const struct job *j) {
+    const struct cell *c = disk_cell(j->id);
+    uint32_t i = 0;
+    if (c && c->record.len)
+        CHECK(j->pipeline->version == c->version, "%s runs another version of %s", name(j->id),
+              j->pipeline->name);
+    while (i < b->pipelines.n && b->pipelines.items[i] != j->pipeline) i++;
+    CHECK(i < b->pipelines.n, "%s runs what is not there any more", name(j->id));
+    if (j->id <= W->edited_id || i < b->n_loaded) return;
+    bool gone = true;
+    for (uint32_t k = 0; k < b->n_loaded; k++)
+        gone &= strcmp(b->pipelines.items[k]->name, j->pipeline->name) != 0;
+    CHECK(j->parent && gone, "%s was accepted with a version of %s that was retired", name(j->id),
+          j->pipeline->name);
+}
+
 static void check_job(void *arg, struct job *j) {
     struct sums *s = arg;
     const char *id = name(j->id);
@@ -452,6 +474,7 @@ static void check_job(void *arg, struct job *j) {
     CHECK(j->stage < j->n_stages && j->durable_stage <= j->stage, "%s: stage %u", id, j->stage);
     if (j->state == JOB_LEASED) CHECK(j->span >= 1, "%s: span", id);
     check_family(s->b, j);
+    check_version(s->b, j);
     if (j->in_memory) CHECK(j->handed.len > 0 && j->stage > 0, "%s: handed", id);
     check_tally(s, j);
     s->handed += j->handed.len;

@@ -47,7 +47,31 @@ static void settle(void) {
     memset(&W->counts, 0xFF, sizeof W->counts); /* what is there may be more than is allowed now */
 }
 
-static void broker_start(const struct pipelines *pipelines) {
+/* The pipeline files of one folder or another, as if somebody had edited them. */
+static void edit_pipelines(void) {
+    struct pipelines fresh = {0};
+    const struct pipeline *p;
+    char err[256];
+    uint32_t n = 0;
+    while (W->folders[n].n) n++;
+    const struct pipelines *from = &W->folders[toss(700) ? 0 : draw(n)];
+    for (uint32_t i = 0; i < from->n; i++) {
+        int e = pipeline_from_plan(&fresh, from->items[i]->plan, &p, err, sizeof err);
+        CHECK(e == 0 && fresh.n == i + 1, "a plan is not the pipeline that it came from");
+        fresh.items[i]->retired = false;
+    }
+    CHECK(versions_settle(W->b, &fresh) == 0, "out of memory");
+    W->edited_id = W->b->last_id;
+}
+
+static bool was_a_file(const struct pipeline *p) {
+    for (const struct pipelines *f = W->folders; f->n; f++)
+        for (uint32_t i = 0; i < f->n; i++)
+            if (bytes_eq(f->items[i]->plan, p->plan)) return true;
+    return false;
+}
+
+static void broker_start(void) {
     struct broker *b = W->b = calloc(1, sizeof *b);
     char err[256];
     CHECK(b, "out of memory");
@@ -69,10 +93,11 @@ static void broker_start(const struct pipelines *pipelines) {
     CHECK(job_table_init(&b->jobs, LIMIT_JOBS_QUEUED) == 0, "out of memory");
     b->settings_fd = b->versions.fd = -1;
     settle();
-    b->pipelines = *pipelines;
-    b->n_loaded = pipelines->n;
+    edit_pipelines();
     CHECK(recover(b, err, sizeof err) == 0, "%s", err);
-    CHECK(b->pipelines.n == pipelines->n, "a plan is not the pipeline that it came from");
+    W->edited_id = b->last_id;
+    for (uint32_t i = b->n_loaded; i < b->pipelines.n; i++)
+        CHECK(was_a_file(b->pipelines.items[i]), "a version that never was");
     CHECK(committer_start(&b->committer, NULL) == 0, "the store thread");
     b->clients = &W->clients_sock;
     b->workers = &W->workers_sock;
@@ -99,6 +124,7 @@ static void broker_drop(void) {
     ready_fini(&b->ready);
     job_table_fini(&b->jobs);
     load_fini(&b->load);
+    versions_close(b);
     tenants_fini(&b->tenants);
     workers_fini(&b->peers);
     due_fini(&b->leases);
@@ -123,6 +149,7 @@ void world_fate(void) {
         W->signalled = true;
     }
     if (chance(4)) settle();
+    if (chance(4)) edit_pipelines();
     if (W->faults && W->submitted >= W->jobs_wanted && toss(5)) {
         W->faults = false;
         actors_heal();
@@ -163,17 +190,19 @@ static void world_fini(void) {
     W = NULL;
 }
 
-void world_play(const struct pipelines *pipelines, void (*play)(void)) {
+void world_play(const struct pipelines *folder, void (*play)(void)) {
     static const char *const settings[] = {NULL};
+    struct pipelines folders[] = {*folder, {.n = 0}};
     W = calloc(1, sizeof *W);
     if (!W) abort();
     W->settings = settings;
+    W->folders = folders;
     W->play = play;
     W->workers_sock.to_workers = true;
     W->wall_ms = INT64_C(1800000000000);
     volatile bool over = false;
     while (!over) {
-        broker_start(pipelines);
+        broker_start();
         int fate = setjmp(W->crash);
         if (fate == 0) loop_run(W->b, -1);
         over = fate == ENDED;
@@ -182,7 +211,7 @@ void world_play(const struct pipelines *pipelines, void (*play)(void)) {
     world_fini();
 }
 
-void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
+void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
                const char *const *settings, struct totals *sum) {
     struct world *w = W = calloc(1, sizeof *w);
     if (!w) abort();
@@ -190,12 +219,13 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
     w->faults = true;
     w->jobs_wanted = jobs;
     w->settings = settings;
+    w->folders = folders;
     w->workers_sock.to_workers = true;
     w->wall_ms = INT64_C(1800000000000);
     for (uint32_t i = 0; i < CLIENTS; i++) w->clients[i].conn = UINT32_MAX;
     volatile bool over = false;
     while (!over) {
-        broker_start(pipelines);
+        broker_start();
         int fate = setjmp(w->crash);
         if (fate == 0) loop_run(w->b, -1); /* returns when it has drained */
         if (fate == ENDED) {
@@ -214,5 +244,6 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
     sum->dropped += w->dropped;
     sum->sampled += w->sampled;
     sum->uploads += w->uploads;
+    sum->outlived += w->outlived;
     world_fini();
 }

@@ -19,6 +19,7 @@
 
 enum {
     STAGES_MAX = 3,
+    FOLDERS = 2, /* what the pipeline files may be */
     CLIENTS = 3,
     WORKERS = 5,
     CREDIT_MAX = 4,
@@ -59,9 +60,9 @@ struct cell { /* one job: what is on disk, and what the oracle remembers of it *
     bool dropped;        /* a dead letter that was deleted on demand */
     bool unsure;         /* its last commit failed, and yet it is there: nobody was told */
     uint64_t seed;
-    uint32_t body_crc, end_acks;
-    int64_t not_before_ms;   /* monotonic */
-    uint64_t leased_attempt; /* the newest */
+    uint32_t body_crc, version, end_acks; /* version: of the pipeline that it was accepted with */
+    int64_t not_before_ms;                /* monotonic */
+    uint64_t leased_attempt;              /* the newest */
     uint32_t leased_from;
     uint64_t delivered[STAGES_MAX]; /* the attempt whose output came while it was the current one */
 };
@@ -137,6 +138,8 @@ struct world {
     bool faults, signalled, commit_fails; /* commit_fails: the next one */
     void (*play)(void);                   /* in place of fate and actors; NULL: theirs */
     uint32_t jobs_wanted, submitted;
+    const struct pipelines *folders; /* an empty one ends them */
+    uint64_t edited_id;              /* of the newest job when the files last changed */
     jmp_buf crash;
     struct broker *b;
     struct sock clients_sock, workers_sock;
@@ -149,6 +152,7 @@ struct world {
     struct fake_worker workers[WORKERS];
     uint64_t told_sampled; /* refusals that left the broker */
     uint64_t kills, drains, disk_failures, stale, uploads, dropped, sampled, ends[JOB_STATES];
+    uint64_t outlived; /* leases of a version that was no file any more */
 
     void *(*store_main)(void *arg); /* the broker's store thread, run a batch at a time */
     void *store_arg;
@@ -159,19 +163,21 @@ extern struct world *W;
 
 struct totals {
     uint64_t jobs, steps, kills, drains, disk_failures, stale, uploads;
-    uint64_t dropped, sampled, ends[JOB_STATES];
+    uint64_t dropped, sampled, outlived, ends[JOB_STATES];
 };
 /* One history: some hundred jobs, then the faults stop and everything must end. */
-void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *pipelines,
+void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
                const char *const *settings, struct totals *sum);
 
 /* A history without fate or actors: while the broker sleeps `play` is called, until it calls
  * world_end. Messages that no real peer would send are no broken promise. */
-void world_play(const struct pipelines *pipelines, void (*play)(void));
+void world_play(const struct pipelines *folder, void (*play)(void));
 void world_kill(void) __attribute__((noreturn)); /* kill -9; the broker starts again */
 void world_end(void) __attribute__((noreturn));
-/* Loads those of this world, by way of files in dir. */
-int world_pipelines(struct pipelines *out, const char *dir, char *err, size_t err_bytes);
+/* Loads those of this world, by way of files in dir; the last one stays empty. */
+int world_pipelines(struct pipelines folders[FOLDERS + 1], const char *dir, char *err,
+                    size_t err_bytes);
+void world_pipelines_free(struct pipelines folders[FOLDERS + 1]);
 
 void world_fate(void); /* while the broker sleeps: is it killed, drained, or is this the end? */
 
