@@ -305,3 +305,22 @@ int detokenizer_flush(const struct detokenizer *d, struct detokenize_state *s, s
     if (d->kind == DETOKENIZE_BYTELEVEL) return show_bytes(&s->held, true, out);
     return d->kind == DETOKENIZE_PIECES ? put_run(d, s, out) : 0;
 }
+
+int detokenizer_piece(const struct detokenizer *d, struct bytes token, struct buf *out,
+                      bool *differs) {
+    struct detokenize_state s = {.begun = true}, first = {0};
+    struct buf other = {0};
+    size_t before = out->len;
+    if (d->kind == DETOKENIZE_JOIN || d->kind == DETOKENIZE_WORDPIECE) return ERR_FIELD;
+    s.stripped = d->strip_start;
+    int rc = detokenizer_next(d, &s, token, out);
+    if (rc == 0) rc = detokenizer_next(d, &first, token, &other);
+    if (rc == 0) rc = buf_append(out, s.held.data, s.held.len);
+    if (rc == 0) rc = buf_append(&other, first.held.data, first.held.len);
+    if (rc == 0)
+        *differs = !bytes_eq(bytes_of(out->data + before, out->len - before), buf_bytes(&other));
+    detokenize_state_fini(&s);
+    detokenize_state_fini(&first);
+    buf_fini(&other);
+    return rc ? rc : out->len > before;
+}

@@ -53,6 +53,9 @@ void detokenizer_fini(struct detokenizer *d); /* accepts zeroed memory */
 int detokenizer_next(const struct detokenizer *d, struct detokenize_state *s, struct bytes token,
                      struct buf *out);
 int detokenizer_flush(const struct detokenizer *d, struct detokenize_state *s, struct buf *out);
+/* As tokenizer_piece: the bytes of one token, those of an unfinished character too. */
+int detokenizer_piece(const struct detokenizer *d, struct bytes token, struct buf *out,
+                      bool *differs);
 void detokenize_state_fini(struct detokenize_state *s); /* ready for another text */
 
 #endif

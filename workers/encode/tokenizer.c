@@ -330,3 +330,12 @@ int tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, uint32_t n,
     detokenize_state_fini(&s.state);
     return rc;
 }
+
+int tokenizer_piece(const struct tokenizer *t, uint32_t id, struct buf *out, bool *differs) {
+    struct bytes token = vocab_token(&t->extra, id);
+    *differs = false;
+    if (id < t->special.len && t->special.data[id]) return 0;
+    if (!token.data) token = vocab_token(&t->vocab, id);
+    if (!token.data) return 0;
+    return detokenizer_piece(&t->detokenizer, token, out, differs);
+}

@@ -1,0 +1,138 @@
+/* test_schema.c - texts written under a mask by random choice, with tokenizers of each family.
+ *
+ * With SCHEMA_TEXTS=FILE they are written there too, as lines {schema, text}, for validate.py. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/rng.h"
+#include "workers/encode/tokenizer.h"
+#include "workers/schema/compile.h"
+#include "workers/schema/writer.h"
+
+#define TOKENS_MAX 160u
+
+static const char *const families[] = {"gpt2",  "llama2", "llama3", "mistral",
+                                       "o200k", "gemma",  "qwen2"};
+
+static uint32_t chosen(uint64_t *random, const uint32_t *bits, uint32_t vocab) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < vocab; i++) n += bits[i / 32] >> (i % 32) & 1;
+    if (n == 0) return UINT32_MAX;
+    uint32_t k = (uint32_t)(rng_next(random) % n);
+    for (uint32_t i = 0;; i++)
+        if ((bits[i / 32] >> (i % 32) & 1) && k-- == 0) return i;
+}
+
+/* Writes one text with at most `most` tokens; it must end as an instance. */
+static void write_text(const struct grammar *g, const struct lexicon *l, const struct tokenizer *t,
+                       uint32_t most, uint64_t *random, const char *schema, FILE *out) {
+    struct writer w;
+    struct buf text = {0};
+    char err[256] = "";
+    uint32_t ids[TOKENS_MAX + 1], n = 0, *bits = calloc(l->vocab / 32 + 1, sizeof *bits);
+    cr_assert_eq(writer_init(&w, g, l, most, err, sizeof err), 0, "%s: %s", schema, err);
+    while (!writer_must_end(&w)) {
+        if (writer_may_end(&w) && (n == most || rng_next(random) % 4 == 0)) break;
+        cr_assert_eq(writer_mask(&w, bits), 0);
+        uint32_t id = chosen(random, bits, l->vocab);
+        if (id == UINT32_MAX && writer_may_end(&w)) break;
+        cr_assert_neq(id, UINT32_MAX, "%s: nothing is legal after %u of %u tokens", schema, n,
+                      most);
+        cr_assert_lt(n, most, "%s", schema);
+        ids[n++] = id;
+        cr_assert_eq(writer_take(&w, id), 0, "%s", schema);
+    }
+    cr_assert(writer_may_end(&w), "%s", schema);
+    cr_assert_eq(tokenizer_decode(t, ids, n, true, &text), 0);
+    struct json *j;
+    cr_assert_eq(json_parse(&j, text.data, text.len, err, sizeof err), 0, "%s: %s: %.*s", schema,
+                 err, (int)text.len, (const char *)text.data);
+    json_free(j);
+    if (out) {
+        struct json *line = json_new_array();
+        json_push(line, json_new_str(schema, strlen(schema)));
+        json_push(line, json_new_str((const char *)text.data, text.len));
+        char *printed = json_text(line, 0);
+        fprintf(out, "%s\n", printed);
+        free(printed);
+        json_free(line);
+    }
+    buf_fini(&text);
+    free(bits);
+    writer_fini(&w);
+}
+
+static void schema_with(const char *schema, const struct lexicon *l, const struct tokenizer *t,
+                        uint64_t *random, FILE *out) {
+    struct grammar g;
+    char err[400] = "";
+    cr_assert_eq(schema_compile(&g, bytes_str(schema), err, sizeof err), 0, "%s", err);
+    cr_assert_eq(writer_prepare(&g, l, err, sizeof err), 0, "%s: %s", schema, err);
+    uint32_t least = writer_shortest(&g);
+    struct writer w;
+    if (least > 0) {
+        cr_assert_eq(writer_init(&w, &g, l, least - 1, err, sizeof err), ERR_LIMIT);
+        char number[16];
+        snprintf(number, sizeof number, " %u,", least);
+        cr_assert(strstr(err, number), "%s", err);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        write_text(&g, l, t, least, random, schema, out);
+        write_text(&g, l, t, least + 10 < TOKENS_MAX ? least + 10 : least, random, schema, out);
+        write_text(&g, l, t, TOKENS_MAX, random, schema, out);
+    }
+    grammar_fini(&g);
+}
+
+Test(schema, what_is_written_under_a_mask_is_json_within_its_tokens, .timeout = 300) {
+    const char *to = getenv("SCHEMA_TEXTS");
+    FILE *out = to ? fopen(to, "w") : NULL;
+    uint64_t random = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 1;
+    for (uint32_t f = 0; f < sizeof families / sizeof *families; f++) {
+        char dir[128], err[256] = "", *line = NULL;
+        size_t room = 0;
+        struct tokenizer *t;
+        struct lexicon l;
+        snprintf(dir, sizeof dir, "tests/golden/tokenizers/%s", families[f]);
+        cr_assert_eq(tokenizer_open(&t, dir, err, sizeof err), 0, "%s", err);
+        cr_assert_eq(lexicon_init(&l, t, tokenizer_vocab(t), err, sizeof err), 0, "%s", err);
+        FILE *in = fopen("tests/schema/schemas.jsonl", "r");
+        cr_assert_not_null(in);
+        for (ssize_t got; (got = getline(&line, &room, in)) > 0;) {
+            line[got - 1] = 0;
+            schema_with(line, &l, t, &random, out);
+        }
+        free(line);
+        fclose(in);
+        lexicon_fini(&l);
+        tokenizer_close(t);
+    }
+    if (out) fclose(out);
+}
+
+static void refused(const char *schema, const char *says) {
+    struct grammar g;
+    char err[400] = "";
+    cr_assert_lt(schema_compile(&g, bytes_str(schema), err, sizeof err), 0, "%s", schema);
+    cr_assert(strstr(err, says), "%s: %s", schema, err);
+}
+
+Test(schema, what_is_not_supported_is_refused_with_its_name_and_place) {
+    refused("{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}}}", "#/properties/a: not");
+    refused("{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", "back reference");
+    refused("{\"type\":\"string\",\"pattern\":\"a(?=b)\"}", "looks around");
+    refused("{\"type\":\"string\",\"format\":\"uri\"}", "format");
+    refused("{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf");
+    refused("{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "oneOf");
+    refused("{\"$ref\":\"#\"}", "leads back to itself");
+    refused("{}", "any value");
+    refused("false", "no value");
+    refused("{\"type\":\"integer\",\"exclusiveMinimum\":1,\"exclusiveMaximum\":2}", "no value");
+    refused("{\"type\":\"array\",\"minItems\":1,\"items\":{\"$ref\":\"#\"}}", "no value");
+    refused("{\"type\":\"string\",\"pattern\":\"((((a{1000}){1000}){1000}))\"}", "too large");
+    refused("[1", "not valid JSON");
+}
