@@ -37,8 +37,8 @@ int tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, uint32_t n,
                      struct buf *out);
 
 /* The bytes that an id adds to a text, alone and behind its first token: 1 with them appended to
- * out, 0 when it has none (special, not in the vocabulary); ERR_FIELD when the decoder's text depends
- * on a token's neighbours. *differs: as the first token it gives other bytes. */
+ * out, 0 when it has none (special, not in the vocabulary); ERR_FIELD when the decoder's text
+ * depends on a token's neighbours. *differs: as the first token it gives other bytes. */
 int tokenizer_piece(const struct tokenizer *t, uint32_t id, struct buf *out, bool *differs);
 
 /* Streaming: each id gives the bytes that became certain (whole UTF-8 characters). The
