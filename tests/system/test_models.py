@@ -108,6 +108,8 @@ def test_the_same_model_again_is_done_and_another_of_its_name_is_refused_until_r
     model("import", other, "--name", "tiny-llama", "--replace")
     assert json.loads(model("show", "tiny-llama", "--json").stdout)["licence"] == "mit"
     assert [p for p in cache.iterdir() if p.name.startswith(".staging")] == []
+    told = json.loads(model("import", other, "--name", "tiny-llama", "--json").stdout)
+    assert told["dir"] == str(cache / "tiny-llama") and told["digest"] == rows()["tiny-llama"]["digest"]
 
 
 def test_a_weight_that_differs_is_named_before_the_tokens_that_it_spoils(cache, tmp_path):
@@ -212,13 +214,25 @@ def test_what_was_changed_behind_the_manifest_is_found(cache):
     said = refused("verify", "tiny-llama")
     assert "model.safetensors: SHA-256 is" in said and "import it again" in said
     model("verify", "tiny-llama", "--quick")
+    model("import", TINY)
+    model("verify", "tiny-llama")
+    blob = (cache / "tiny-llama/model.safetensors").resolve()
     os.truncate(blob, 1700000)
     assert "has 1700000 bytes" in refused("verify", "tiny-llama", "--quick")
     done = subprocess.run([BIN / "penstock", "run", "tiny-llama", "-p", "The"], capture_output=True,
                           text=True, timeout=60, check=False)
     assert done.returncode == 1 and "was imported with" in done.stderr
-    model("import", TINY, "--replace")
+    model("import", TINY)
     model("verify", "tiny-llama")
+
+
+def test_a_disk_without_room_is_told_before_anything_is_copied(cache, tmp_path):
+    copy = writable_copy(tmp_path)
+    with open(copy / "huge.safetensors", "wb") as file:
+        file.truncate(1 << 43)      # a hole: it takes no room here
+    said = refused("import", copy)
+    assert said.startswith(f"penstock-worker model: {cache}: needs 87") and "MB free" in said, said
+    nothing_is_left(cache)
 
 
 def test_an_import_killed_anywhere_leaves_all_or_nothing_and_can_be_repeated(cache):

@@ -161,10 +161,12 @@ static int copy_content(int from, int to) {
     }
     char *room = malloc(COPY_BYTES);
     int rc = room ? 0 : -ENOMEM;
-    while (rc == 0) {
-        ssize_t n = read(from, room, COPY_BYTES);
-        if (n == 0) break;
-        if (n < 0 || write(to, room, (size_t)n) != n) rc = errno ? -errno : -EIO;
+    for (ssize_t n; rc == 0 && (n = read(from, room, COPY_BYTES)) != 0;) {
+        if (n < 0 && errno != EINTR) rc = -errno;
+        for (ssize_t at = 0, wrote; rc == 0 && at<n; at += wrote> 0 ? wrote : 0) {
+            wrote = write(to, room + at, (size_t)(n - at));
+            if (wrote < 0 && errno != EINTR) rc = -errno;
+        }
     }
     free(room);
     return rc;
@@ -187,7 +189,7 @@ static int take_file(struct library *l, const char *from, const char *to, struct
     if (rc == 0) rc = digest_file_sha256(temp, row->sha256, &row->bytes, err, err_bytes);
     snprintf(blob, sizeof blob, "%s/.blobs/%s", l->root, row->sha256);
     bool whole = rc == 0 && access(blob, F_OK) == 0 &&
-                 digest_file_sha256(blob, there, NULL, err, err_bytes) == 0 &&
+                 digest_file_sha256(blob, there, NULL, NULL, 0) == 0 &&
                  strcmp(there, row->sha256) == 0; /* else it is damaged, and replaced */
     if (rc == 0 && !whole && rename(temp, blob) != 0)
         rc = fail("rename into", blob, err, err_bytes);

@@ -24,7 +24,8 @@ static bool there(const char *dir, const char *file, char path[PATH_MAX]) {
 
 bool model_facts_has_tokenizer(const char *dir) {
     char path[PATH_MAX];
-    return there(dir, "tokenizer.json", path) || there(dir, "vocab.json", path);
+    return there(dir, "tokenizer.json", path) || there(dir, "vocab.json", path) ||
+           there(dir, "vocab.txt", path);
 }
 
 static void read_tokenizer(struct model_facts *f) {

@@ -99,7 +99,7 @@ static int glance(const char *dir, char *err, size_t err_bytes) {
 
 /* A message about the staged copy speaks of what the user named. */
 static void speak_of(const char *staged, const char *dir, char *err, size_t err_bytes) {
-    char *at = strstr(err, staged), *text;
+    char *at = *staged ? strstr(err, staged) : NULL, *text;
     if (!at) return;
     if (asprintf(&text, "%.*s%s%s", (int)(at - err), err, dir, at + strlen(staged)) < 0) return;
     snprintf(err, err_bytes, "%s", text);
@@ -112,6 +112,26 @@ static void tell_golden(const struct golden_report *r, bool decoder) {
         fprintf(stderr, ", %u tokens equal, error %.1e\n", r->tokens, r->error);
     else
         fprintf(stderr, ", cosine %.7f\n", r->cosine);
+}
+
+static void print_json(struct json *j) {
+    char *text = json_text(j, 0);
+    puts(text ? text : "{}");
+    free(text);
+    json_free(j);
+}
+
+static void tell_model(const struct options *o, const char *name, const char *digest,
+                       const char *place) {
+    if (!o->json) {
+        printf("%s %s\n", name, digest);
+        return;
+    }
+    struct json *j = json_new_object();
+    json_set(j, "model", json_new_str(name, strlen(name)));
+    json_set(j, "digest", json_new_str(digest, strlen(digest)));
+    json_set(j, "dir", json_new_str(place, strlen(place)));
+    print_json(j);
 }
 
 /* ---- the actions ---- */
@@ -150,16 +170,12 @@ static int import(const struct options *o, char *err, size_t err_bytes) {
     if (rc == 0) rc = stage(l, o, from, name, err, err_bytes);
     snprintf(place, sizeof place, "%s/%s", o->root, name);
     if (rc == 0) {
+        /* The same again replaces what is there, which may have been damaged since. */
         const char *digest = library_staged(l)->digest;
-        bool same = manifest_load(&there, place, err, err_bytes) == 0 &&
-                    strcmp(there.digest, digest) == 0 &&
-                    manifest_check(&there, place, false, err, err_bytes) == 0;
-        if (!same) rc = library_keep(l, o->replace, err, err_bytes);
-        if (rc == 0 && o->json)
-            printf("{\"model\": \"%s\", \"digest\": \"%s\", \"dir\": \"%s\"}\n", name, digest,
-                   place);
-        else if (rc == 0)
-            printf("%s %s\n", name, digest);
+        bool same =
+            manifest_load(&there, place, err, err_bytes) == 0 && strcmp(there.digest, digest) == 0;
+        rc = library_keep(l, o->replace || same, err, err_bytes);
+        if (rc == 0) tell_model(o, name, digest, place);
     }
     manifest_fini(&there);
     library_close(l);
