@@ -129,7 +129,7 @@ countdown: all $(FAULTS) ## the N-th write, flush, allocation, send fails: CASES
 	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/countdown/countdown.py --cases $(or $(CASES),100) \
 	  $(if $(SEED),--seed $(SEED))
 
-soak: all ## load without kills: memory and files stay flat; MINUTES=N (10)
+soak: all ## 70 % load without kills: memory and files stay flat; MINUTES=N (10)
 	@PENSTOCK_BIN=$(abspath $(B)/bin) tests/endure/endure.py soak --minutes $(MINUTES)
 
 bench-%: $(B)/bench/% all ## run one benchmark of tests/bench: a table, and build/bench/NAME.json

@@ -41,6 +41,9 @@ enum {
     OPT_LOG,
     OPT_LEASE,
     OPT_HEARTBEAT,
+    OPT_RETAIN,
+    OPT_RETAIN_FAILED,
+    OPT_RETAIN_BYTES,
     OPT_DRAIN,
     OPT_WORKER_ENDPOINT,
     OPT_HTTP,
@@ -49,10 +52,15 @@ enum {
 
 enum phase { STARTING, JOINING, READY, DRAINING, STOPPING, OVER };
 
+struct args { /* of a child's command line */
+    char *v[96];
+    uint32_t n;
+};
+
 struct up {
     struct cli c;
-    char *dir, *pipelines, *settings, *recipes, *threads, *stages, *log_level, *lease_ms,
-        *heartbeat_ms, *http, *log_format;
+    char *dir, *pipelines, *settings, *recipes, *threads, *stages, *log_level, *log_format;
+    struct args broker;                       /* what the broker alone is told */
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
     char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
     uint32_t n_models, n_model, n_python, n_workers;
@@ -88,9 +96,28 @@ static const struct argp_option options[] = {
     {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "logfmt (the default) or json", 2},
     {"lease-ms", OPT_LEASE, "MS", 0, "A worker unheard for so long loses its leases", 2},
     {"heartbeat-ms", OPT_HEARTBEAT, "MS", 0, "Workers beat this often", 2},
+    {"retain-ms", OPT_RETAIN, "MS", 0, "Ended jobs are kept so long (default a week)", 2},
+    {"retain-failed-ms", OPT_RETAIN_FAILED, "MS", 0, "And failed ones (default 30 days)", 2},
+    {"retain-bytes", OPT_RETAIN_BYTES, "BYTES", 0,
+     "Ended jobs are deleted when the store is larger", 2},
     {"drain", OPT_DRAIN, "SECONDS", 0, "Time for running stages when stopping (default 30)", 2},
     {"worker-endpoint", OPT_WORKER_ENDPOINT, "URL", 0, "The broker's socket for workers", 2},
     {0}};
+
+static void add(struct args *a, const char *option, const char *value) {
+    if (!value || a->n + 3 > sizeof a->v / sizeof *a->v) return;
+    if (option) a->v[a->n++] = strdup(option);
+    a->v[a->n++] = strdup(value);
+}
+
+/* An option that the broker has under the same name. */
+static void pass_on(struct args *a, int key, const char *value) {
+    char name[32];
+    const struct argp_option *o = options;
+    while (o->key != key) o++;
+    snprintf(name, sizeof name, "--%s", o->name);
+    add(a, name, value);
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct up *in = state->input;
@@ -108,7 +135,6 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         in->model[in->n_model++] = arg;
         return 0;
     case OPT_PIPELINES: in->pipelines = arg; return 0;
-    case OPT_SETTINGS: in->settings = arg; return 0;
     case OPT_RECIPES: in->recipes = arg; return 0;
     case OPT_PYTHON:
         if (in->n_python == DIRS_MAX) argp_error(state, "more than %d --python", DIRS_MAX);
@@ -116,11 +142,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         return 0;
     case OPT_THREADS: in->threads = arg; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
-    case OPT_HTTP: in->http = arg; return 0;
     case OPT_LOG_FORMAT: in->log_format = arg; return 0;
     case OPT_LOG: in->log_level = arg; return 0;
-    case OPT_LEASE: in->lease_ms = arg; return 0;
-    case OPT_HEARTBEAT: in->heartbeat_ms = arg; return 0;
+    case OPT_SETTINGS: in->settings = arg; /* fall through */
+    case OPT_HTTP:
+    case OPT_LEASE:
+    case OPT_HEARTBEAT:
+    case OPT_RETAIN:
+    case OPT_RETAIN_FAILED:
+    case OPT_RETAIN_BYTES: pass_on(&in->broker, key, arg); return 0;
     case OPT_DRAIN: in->drain_ms = cli_seconds_ms(state, "--drain", arg); return 0;
     case OPT_WORKER_ENDPOINT: in->worker_endpoint = arg; return 0;
     case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
@@ -197,17 +227,6 @@ static int find_places(struct up *in) {
 
 /* ---- children ---- */
 
-struct args {
-    char *v[96];
-    uint32_t n;
-};
-
-static void add(struct args *a, const char *option, const char *value) {
-    if (!value || a->n + 3 > sizeof a->v / sizeof *a->v) return;
-    if (option) a->v[a->n++] = strdup(option);
-    a->v[a->n++] = strdup(value);
-}
-
 /* The command line of a child; it lives as long as this process. Takes the path. */
 static int set_argv(struct child *c, char *path, const struct args *a) {
     c->argv = calloc(a->n + 2u, sizeof *c->argv);
@@ -252,19 +271,15 @@ static int set_python(struct up *in, struct child *c, const char *file) {
 }
 
 static int set_commands(struct up *in) {
-    struct args broker = {0};
-    add(&broker, "--dir", in->dir_path);
-    add(&broker, "--clients", in->clients_url);
-    add(&broker, "--workers", in->workers_url);
-    add(&broker, "--pipelines", in->pipelines);
-    add(&broker, "--settings", in->settings);
-    add(&broker, "--http", in->http);
-    add(&broker, "--log-level", in->log_level);
-    add(&broker, "--log-format", in->log_format);
-    add(&broker, "--lease-ms", in->lease_ms);
-    add(&broker, "--heartbeat-ms", in->heartbeat_ms);
+    struct args *broker = &in->broker;
+    add(broker, "--dir", in->dir_path);
+    add(broker, "--clients", in->clients_url);
+    add(broker, "--workers", in->workers_url);
+    add(broker, "--pipelines", in->pipelines);
+    add(broker, "--log-level", in->log_level);
+    add(broker, "--log-format", in->log_format);
     snprintf(in->child[0].name, sizeof in->child[0].name, "broker");
-    int code = set_command(&in->child[0], "penstock-broker", &broker);
+    int code = set_command(&in->child[0], "penstock-broker", broker);
     for (uint32_t i = 1; code == CLI_OK && i <= in->n_workers; i++) {
         struct args worker = {0};
         snprintf(in->child[i].name, sizeof in->child[i].name, "worker-%u", i);

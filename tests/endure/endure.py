@@ -3,7 +3,8 @@
 every job.
 
 usage: endure.py crash [--minutes N] [--seed N]      kill -9 of anything, at random
-       endure.py soak  [--minutes N]                 no kills: memory and files stay flat
+       endure.py soak  [--minutes N]                 no kills, 70 % of what the engine can do:
+                                                     memory and files stay flat
        endure.py mixed --jobs contract=2000,qc=2000  a given number of jobs of each kind
                        [--kill broker,worker,extract]
 
@@ -30,8 +31,11 @@ import penstock  # noqa: E402
 from engine import Engine, ROLES  # noqa: E402
 
 SETTLE_S = 180     # for the last jobs to end after the load has stopped
-FLAT = 0.05        # of memory between the third quarter of a run and the last
-FLAT_MIN_S = 120   # a shorter run is still warming up
+FLAT = 0.05        # of memory and files between the third quarter of a run and the last
+FLAT_MIN_S = 240   # a shorter run is still warming up
+SHARE = 0.7        # of the greatest load, a soak's
+MEASURE_S = 20     # for what that is
+RETAIN_S = 30      # a soak's ended jobs stay in the store: what comes and what goes are in balance
 
 
 def samples():
@@ -95,10 +99,12 @@ class Ledger:
 
 
 class Load:
-    """Threads that submit a job, wait for its end and take the next, until told to stop."""
+    """Threads that submit a job, wait for its end and take the next, until told to stop. A rate, once
+    it is set, is jobs a second of all of them; else each takes the next job at once."""
 
-    def __init__(self, engine, ledger, inputs, quota, threads, pause_s):
-        self.engine, self.ledger, self.inputs, self.pause_s = engine, ledger, inputs, pause_s
+    def __init__(self, engine, ledger, inputs, quota, threads):
+        self.engine, self.ledger, self.inputs = engine, ledger, inputs
+        self.rate, self.due = 0.0, 0.0
         self.left = dict(quota)  # of each kind; empty: no end
         self.ends, self.lock, self.n = threading.Event(), threading.Lock(), 0
         self.threads = [threading.Thread(target=self._run, args=(i,), daemon=True) for i in range(threads)]
@@ -120,10 +126,17 @@ class Load:
     def _run(self, number):
         rng = random.Random(number)
         with penstock.Client(self.engine.endpoint) as client:
-            while not self.ends.is_set() and (job := self._next(rng)):
+            while not self.ends.wait(self._pause_s()) and (job := self._next(rng)):
                 self._one(client, *job)
-                if self.pause_s:
-                    time.sleep(self.pause_s * rng.random() * 2)
+
+    def _pause_s(self):
+        """Until this thread may send the next job. Who is late by more than a second forgets it."""
+        if not self.rate:
+            return 0.0
+        with self.lock:
+            now = time.monotonic()
+            self.due = max(self.due + 1 / self.rate, now - 1)
+            return max(0.0, self.due - now)
 
     def _one(self, client, key, what, job):
         kind, body = job
@@ -147,6 +160,13 @@ class Load:
             if time.monotonic() > end:
                 raise TimeoutError(f"no answer in {SETTLE_S} s")
 
+    def measure(self, seconds):
+        """The greatest rate, for so long; from then on SHARE of it."""
+        before = len(self.ledger.states)
+        time.sleep(seconds)
+        self.due = time.monotonic()
+        self.rate = SHARE * max(1, len(self.ledger.states) - before) / seconds
+
     def running(self):
         return any(t.is_alive() for t in self.threads)
 
@@ -159,12 +179,15 @@ class Load:
             self.ledger.broken.append("some jobs have not ended")
 
 
-def audit(engine, ledger):
-    """The broker's own account against the ledger."""
+def audit(engine, ledger, retained):
+    """The broker's own account against the ledger; unless all ended jobs are retained, those whose end
+    the client has seen may be gone."""
     with penstock.Client(engine.endpoint) as client:
         known = {str(row.job): row.state for row in client.list()}
     for key, job in ledger.jobs.items():
         state = known.get(job)
+        if state is None and not retained and job in ledger.states:
+            continue
         if state is None:
             ledger.broken.append(f"job {job} (key {key}) is lost")
         elif state not in ("done", "failed", "cancelled", "expired"):
@@ -210,17 +233,22 @@ def endure(a, folder):
     if a.quota and not set(a.quota) <= set(inputs):
         print(f"{a.mode}: all-MiniLM-L6-v2 is not there; `make run` fetches it")
         return 1
-    engine = Engine(folder / "engine", a.workers)
-    load = Load(engine, ledger, inputs, a.quota, a.threads, 0.3 if a.mode == "soak" else 0)
+    soak = a.mode == "soak"
+    retain = ("--retain-ms", str(RETAIN_S * 1000), "--retain-failed-ms", str(RETAIN_S * 1000))
+    engine = Engine(folder / "engine", a.workers, retain if soak else ())
+    load = Load(engine, ledger, inputs, a.quota, a.threads)
+    if soak:
+        time.sleep(MEASURE_S / 2)  # models are being loaded
+        load.measure(MEASURE_S)
     began, kills = time.monotonic(), dict.fromkeys(a.roles, 0)
     end = began + a.minutes * 60 if not a.quota else float("inf")
-    memory = {"broker": [], "worker": []}
+    sizes = {"broker": [], "worker": [], "store": []}
     next_kill, next_line = began + 2, began + 30
     while load.running() and time.monotonic() < end:
         time.sleep(0.2)
         now = time.monotonic()
-        for role, series in memory.items():
-            series.append(engine.memory(role))
+        for what, series in sizes.items():
+            series.append(engine.store_bytes() if what == "store" else engine.memory(what))
         if a.roles and now >= next_kill:
             role = rng.choice(a.roles)
             kills[role] += engine.kill(role, rng)
@@ -228,23 +256,26 @@ def endure(a, folder):
         if now >= next_line:
             next_line = now + 30
             print(f"{now - began:6.0f} s  {ledger.line()}; MiB " +
-                  ", ".join(f"{r} {s[-1] / 2**20:.1f}" for r, s in memory.items()), flush=True)
+                  ", ".join(f"{w} {s[-1] / 2**20:.1f}" for w, s in sizes.items()), flush=True)
     load.stop()
     minutes = (time.monotonic() - began) / 60
-    audit(engine, ledger)
-    drifts = {role: drift(series) for role, series in memory.items()}
+    audit(engine, ledger, retained=not soak)
+    if not soak:
+        del sizes["store"]  # without retention it has to grow
+    drifts = {what: drift(series) for what, series in sizes.items()}
     if not a.roles and minutes * 60 >= FLAT_MIN_S:
-        for role, share in drifts.items():
+        for what, share in drifts.items():
             if share > FLAT:
-                ledger.broken.append(f"the {role}'s memory grew by {share:.1%}")
+                ledger.broken.append(f"the {what} grew by {share:.1%}")
     engine.stop()
     for line in ledger.broken[:20]:
         print("  " + line)
     killed = ", ".join(f"{r} {n}" for r, n in kills.items()) or "none"
-    drifted = ", ".join(f"{r} {share:+.1%}" for r, share in drifts.items())
+    drifted = ", ".join(f"{w} {share:+.1%}" for w, share in drifts.items())
+    pace = f"{load.rate:.1f} jobs/s, {SHARE:.0%} of the greatest; " if soak else ""
     lost = sum("lost" in b or "not terminal" in b for b in ledger.broken)
-    print(f"{a.mode}: {minutes:.1f} min, seed {a.seed}, {ledger.line()}; killed: {killed}; "
-          f"memory: {drifted}; {lost} lost, {len(ledger.broken)} broken promises")
+    print(f"{a.mode}: {minutes:.1f} min, seed {a.seed}, {pace}{ledger.line()}; killed: {killed}; "
+          f"memory and files: {drifted}; {lost} lost, {len(ledger.broken)} broken promises")
     return 1 if ledger.broken or not ledger.jobs else 0
 
 

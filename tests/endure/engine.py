@@ -75,6 +75,10 @@ class Engine:
             total += int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
         return total
 
+    def store_bytes(self):
+        """What the store's files take on the disk."""
+        return sum(f.stat().st_blocks * 512 for f in self.dir.rglob("*.mdb"))
+
     def kill(self, role, rng=random):
         """kill -9 one process of a role; False when there is none now."""
         pids = self.pids(role)
