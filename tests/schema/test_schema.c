@@ -28,16 +28,20 @@ static uint32_t chosen(uint64_t *random, const uint32_t *bits, uint32_t vocab) {
 }
 
 /* Writes one text with at most `most` tokens; it must end as an instance. */
-static void write_text(const struct grammar *g, const struct lexicon *l, const struct tokenizer *t,
-                       uint32_t most, uint64_t *random, const char *schema, FILE *out) {
+static void write_text(const struct masks *m, const struct tokenizer *t, uint32_t most,
+                       uint64_t *random, const char *schema, FILE *out) {
+    const struct lexicon *l = m->l;
     struct writer w;
     struct buf text = {0};
     char err[256] = "";
     uint32_t ids[TOKENS_MAX + 1], n = 0, *bits = calloc(l->vocab / 32 + 1, sizeof *bits);
-    cr_assert_eq(writer_init(&w, g, l, most, err, sizeof err), 0, "%s: %s", schema, err);
+    cr_assert_eq(writer_init(&w, m, most, err, sizeof err), 0, "%s: %s", schema, err);
     while (!writer_must_end(&w)) {
         if (writer_may_end(&w) && (n == most || rng_next(random) % 4 == 0)) break;
         cr_assert_eq(writer_mask(&w, bits), 0);
+        for (uint32_t i = (uint32_t)rng_next(random) % 61; i < l->vocab; i += 61)
+            cr_assert_eq(writer_allows(&w, i), bits[i / 32] >> (i % 32) & 1,
+                         "%s: token %u behind %u", schema, i, n);
         uint32_t id = chosen(random, bits, l->vocab);
         if (id == UINT32_MAX && writer_may_end(&w)) break;
         cr_assert_neq(id, UINT32_MAX, "%s: nothing is legal after %u of %u tokens", schema, n,
@@ -71,20 +75,22 @@ static void schema_with(const char *schema, const struct lexicon *l, const struc
     struct grammar g;
     char err[400] = "";
     cr_assert_eq(schema_compile(&g, bytes_str(schema), err, sizeof err), 0, "%s", err);
-    cr_assert_eq(writer_prepare(&g, l, err, sizeof err), 0, "%s: %s", schema, err);
-    uint32_t least = writer_shortest(&g);
+    struct masks m;
+    cr_assert_eq(masks_init(&m, &g, l, err, sizeof err), 0, "%s: %s", schema, err);
+    uint32_t least = writer_shortest(&m);
     struct writer w;
     if (least > 0) {
-        cr_assert_eq(writer_init(&w, &g, l, least - 1, err, sizeof err), ERR_LIMIT);
+        cr_assert_eq(writer_init(&w, &m, least - 1, err, sizeof err), ERR_LIMIT);
         char number[16];
         snprintf(number, sizeof number, " %u,", least);
         cr_assert(strstr(err, number), "%s", err);
     }
     for (uint32_t i = 0; i < 3; i++) {
-        write_text(&g, l, t, least, random, schema, out);
-        write_text(&g, l, t, least + 10 < TOKENS_MAX ? least + 10 : least, random, schema, out);
-        write_text(&g, l, t, TOKENS_MAX, random, schema, out);
+        write_text(&m, t, least, random, schema, out);
+        write_text(&m, t, least + 10 < TOKENS_MAX ? least + 10 : least, random, schema, out);
+        write_text(&m, t, TOKENS_MAX, random, schema, out);
     }
+    masks_fini(&m);
     grammar_fini(&g);
 }
 

@@ -36,6 +36,7 @@ static int read_words(struct lexicon *l, const struct tokenizer *t) {
         if (w->bytes == 1 && !w->differs) l->single[l->text.data[begin]] = true;
         if (w->bytes > l->longest) l->longest = w->bytes;
         l->n_ids += w->bytes > 0;
+        if (w->differs) l->differs[id / 32] |= 1u << (id % 32);
     }
     return 0;
 }
@@ -57,12 +58,17 @@ static void lay_out(struct lexicon *l, const struct sorted *s, uint32_t *open) {
         if (l->node[open[depth - 1]].tokens < UINT16_MAX) l->node[open[depth - 1]].tokens++;
     }
     while (depth > 0) l->node[open[--depth]].end = l->nodes;
+    for (uint32_t i = 0, b = 0; b <= 256; b++) {
+        while (i < l->nodes && l->node[i].byte < b) i = l->node[i].end;
+        l->begin[b] = i;
+    }
 }
 
 int lexicon_init(struct lexicon *l, const struct tokenizer *t, uint32_t vocab, char *err,
                  size_t err_bytes) {
     *l = (struct lexicon){.vocab = vocab, .word = calloc(vocab + 1, sizeof *l->word)};
-    int rc = l->word ? read_words(l, t) : -ENOMEM;
+    l->differs = calloc(vocab / 32 + 1, sizeof *l->differs);
+    int rc = l->word && l->differs ? read_words(l, t) : -ENOMEM;
     struct sorted *s = calloc((size_t)l->n_ids + 1, sizeof *s);
     uint32_t *open = calloc(TOKEN_BYTES_MAX, sizeof *open), n = 0;
     l->ids = calloc((size_t)l->n_ids + 1, sizeof *l->ids);
@@ -88,5 +94,6 @@ void lexicon_fini(struct lexicon *l) {
     free(l->word);
     free(l->node);
     free(l->ids);
+    free(l->differs);
     *l = (struct lexicon){0};
 }

@@ -24,12 +24,14 @@ struct lexicon {
     struct lexicon_word *word;             /* [vocab]; bytes 0: never written */
     struct lexicon_node *node;             /* [nodes] */
     uint32_t *ids;                         /* by bytes */
+    uint32_t *differs;                     /* a bit a token: not to be the first of a text */
+    uint32_t begin[257];                   /* node where the first byte becomes b or more */
     uint32_t vocab, nodes, n_ids, longest; /* longest: bytes */
     bool single[256];                      /* bytes that are a token */
 };
 struct lexicon_word {
     uint32_t begin, bytes, id;
-    bool differs; /* not to be the first of a text */
+    bool differs;
 };
 /* vocab: of the model, at least the tokenizer's. */
 int lexicon_init(struct lexicon *l, const struct tokenizer *t, uint32_t vocab, char *err,
