@@ -94,20 +94,24 @@ struct norm_args { /* s = x (+ delta); sum = s; out = norm(s) * gamma (+ beta) *
     void *sum, *out;           /* act [rows][dim]; sum may be NULL or x; out may be x */
     const float *gamma, *beta; /* [dim]; beta may be NULL */
 };
-struct linear_args { /* y = act(x w^T + bias) (+ residual) */
+struct linear_args { /* y = act(x w^T + bias (+ add)) (+ residual) */
     uint32_t rows;
     const void *x; /* act [rows][w->k]; never y */
     const struct weight *w;
     const float *bias; /* [w->n] or NULL */
+    const void *add;   /* act [rows - add_from][w->n], of the rows from add_from on; or NULL */
+    uint32_t add_from;
     enum ops_act act;
     const void *residual; /* act [rows][w->n] or NULL; may be y */
     void *y;              /* act [rows][w->n]; y_f32 instead when that is set */
     float *y_f32;         /* logits: [rows][w->n] in float on every backend, or NULL */
 };
-struct gated_args { /* y = act(x gate^T) * (x up^T) */
+struct gated_args { /* y = act(x gate^T (+ add)) * (x up^T (+ add)) */
     uint32_t rows;
     const void *x;                /* act [rows][k] */
     const struct weight *gate_up; /* from weight_pack_pair: n is the width of y */
+    const void *add; /* act [rows - add_from][2 n], gate before up; or NULL, as in linear_args */
+    uint32_t add_from;
     enum ops_act act;
     void *y; /* act [rows][n] */
 };

@@ -193,10 +193,17 @@ V_INLINE v16 activate(enum ops_act act, v16 x) {
 V_INLINE void finish_panel(const struct gemm *g, uint32_t row, uint32_t panel, const float *sums) {
     uint32_t column = panel * PANEL, count = g->n - column < PANEL ? g->n - column : PANEL;
     size_t at = (size_t)row * g->n + column;
+    const float *add = NULL;
+    if (g->add && row >= g->add_from)
+        add = g->add + (size_t)(row - g->add_from) * g->n * (g->gated ? 2 : 1) + column;
     v16 y = v_load(sums);
     if (g->bias) y = v_add(y, v_load_part(g->bias + column, count));
+    if (add) y = v_add(y, v_load_part(add, count));
     y = activate(g->act, y);
-    if (g->gated) y = v_mul(y, v_load(sums + PANEL));
+    if (g->gated) {
+        v16 up = v_load(sums + PANEL);
+        y = v_mul(y, add ? v_add(up, v_load_part(add + g->n, count)) : up);
+    }
     if (g->residual) y = v_add(y, v_load_part(g->residual + at, count));
     v_store_part(g->y + at, y, count);
 }

@@ -53,7 +53,7 @@ struct scratch {
     } attend;
 } __attribute__((aligned(64)));
 
-/* y = act(x w^T + bias) + residual, or act(x gate^T) * (x up^T) when gated. */
+/* y = act(x w^T + bias + add) + residual, or act(x gate^T + add) * (x up^T + add) when gated. */
 struct gemm {
     uint32_t rows, n, k;
     const float *x;
@@ -61,7 +61,8 @@ struct gemm {
     enum dtype dtype;
     bool gated;
     enum ops_act act;
-    const float *bias, *residual;
+    const float *bias, *residual, *add; /* add: [rows - add_from][n], gated: [..][2 n] */
+    uint32_t add_from;
     float *y;
 };
 

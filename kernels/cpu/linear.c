@@ -43,6 +43,8 @@ void cpu_linear(struct ops *o, const struct linear_args *a) {
         .dtype = a->w->dtype,
         .act = a->act,
         .bias = a->bias,
+        .add = a->add,
+        .add_from = a->add_from,
         .residual = a->residual,
         .y = a->y_f32 ? a->y_f32 : a->y,
     };
@@ -59,6 +61,8 @@ void cpu_gated(struct ops *o, const struct gated_args *a) {
         .w = a->gate_up->data,
         .dtype = a->gate_up->dtype,
         .gated = true,
+        .add = a->add,
+        .add_from = a->add_from,
         .act = a->act,
         .y = a->y,
     };

@@ -38,7 +38,7 @@ static void dots(double *sum, const float *x, uint32_t rows, const struct weight
 
 void ref_linear(struct ops *o, const struct linear_args *a) {
     (void)o;
-    const float *x = a->x, *residual = a->residual;
+    const float *x = a->x, *residual = a->residual, *add = a->add;
     float *y = a->y_f32 ? a->y_f32 : a->y;
     uint32_t n = a->w->n, k = a->w->k;
     assert((const float *)y != x);
@@ -49,7 +49,10 @@ void ref_linear(struct ops *o, const struct linear_args *a) {
             dots(sum, x + (size_t)m * k, rows, a->w, i);
             for (uint32_t r = 0; r < rows; r++) {
                 size_t at = (size_t)(m + r) * n + i;
-                double value = activate(a->act, sum[r] + (a->bias ? (double)a->bias[i] : 0));
+                double value = sum[r] + (a->bias ? (double)a->bias[i] : 0);
+                if (add && m + r >= a->add_from)
+                    value += (double)add[(size_t)(m + r - a->add_from) * n + i];
+                value = activate(a->act, value);
                 y[at] = (float)(value + (residual ? (double)residual[at] : 0));
             }
         }
@@ -58,7 +61,7 @@ void ref_linear(struct ops *o, const struct linear_args *a) {
 
 void ref_gated(struct ops *o, const struct gated_args *a) {
     (void)o;
-    const float *x = a->x;
+    const float *x = a->x, *add = a->add;
     float *y = a->y;
     uint32_t n = a->gate_up->n, k = a->gate_up->k;
     assert((const float *)y != x);
@@ -68,8 +71,14 @@ void ref_gated(struct ops *o, const struct gated_args *a) {
             double gate[ROWS_AT_ONCE], up[ROWS_AT_ONCE];
             dots(gate, x + (size_t)m * k, rows, a->gate_up, i);
             dots(up, x + (size_t)m * k, rows, a->gate_up, (size_t)n + i);
-            for (uint32_t r = 0; r < rows; r++)
+            for (uint32_t r = 0; r < rows; r++) {
+                if (add && m + r >= a->add_from) {
+                    size_t at = (size_t)(m + r - a->add_from) * 2 * n + i;
+                    gate[r] += (double)add[at];
+                    up[r] += (double)add[at + n];
+                }
                 y[(size_t)(m + r) * n + i] = (float)(activate(a->act, gate[r]) * up[r]);
+            }
         }
     }
 }

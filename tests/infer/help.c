@@ -125,20 +125,22 @@ static void read_in(const struct scratch *s, const char *file, char **data, size
     cr_assert_eq(file_read(path, 1 << 24, (void **)data, bytes, err, sizeof err), 0, "%s", err);
 }
 
+void scratch_copy(const struct scratch *s, const char *dir, const char *file) {
+    struct scratch from;
+    char *data;
+    size_t bytes;
+    snprintf(from.dir, sizeof from.dir, "%s", dir);
+    read_in(&from, file, &data, &bytes);
+    scratch_write(s, file, data, bytes);
+    free(data);
+}
+
 void scratch_begin(struct scratch *s, const char *copy_of) {
     const char *tmp = getenv("TMPDIR");
     static const char *const files[] = {"config.json", "model.safetensors"};
     snprintf(s->dir, sizeof s->dir, "%s/penstock-infer-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     cr_assert(mkdtemp(s->dir));
-    for (size_t i = 0; copy_of && i < 2; i++) {
-        struct scratch from;
-        char *data;
-        size_t bytes;
-        snprintf(from.dir, sizeof from.dir, "%s", copy_of);
-        read_in(&from, files[i], &data, &bytes);
-        scratch_write(s, files[i], data, bytes);
-        free(data);
-    }
+    for (size_t i = 0; copy_of && i < 2; i++) scratch_copy(s, copy_of, files[i]);
 }
 
 static void remove_tree(const char *dir) {

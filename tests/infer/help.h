@@ -57,6 +57,7 @@ struct scratch {
 };
 void scratch_begin(struct scratch *s, const char *copy_of);
 void scratch_end(struct scratch *s);
+void scratch_copy(const struct scratch *s, const char *dir, const char *file);
 void scratch_write(const struct scratch *s, const char *file, const void *data, size_t bytes);
 void scratch_text(const struct scratch *s, const char *file, const char *text);
 /* Replaces the first occurrence of a text in a file by another of any length. */

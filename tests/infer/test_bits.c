@@ -14,6 +14,7 @@
 #define BF16 "tests/golden/models/llama-bf16"
 #define GEMMA "tests/golden/models/gemma3"
 #define WINDOW "tests/golden/models/mistral"
+#define ADAPTERS "tests/golden/lora/"
 #define VOCAB_MAX 131
 #define ROUNDS (HELP_SLOW ? 3 : 20)
 
@@ -87,6 +88,7 @@ Test(bits, the_number_of_threads_does_not_change_a_bit) {
 struct text {
     uint32_t ids[120], n, fed;
     struct seq *seq;
+    const struct adapter *adapter;
     float want[120][VOCAB_MAX]; /* logits after each token, computed one token at a time, alone */
     bool known[120];
 };
@@ -108,6 +110,7 @@ static void random_history(struct model *m, struct ops *ops, struct text *texts,
     for (uint32_t i = 0; i < TEXTS; i++) {
         texts[i].fed = 0;
         texts[i].seq = seq_new(m);
+        seq_adapt(texts[i].seq, texts[i].adapter);
     }
     for (;;) {
         struct seq *seqs[TEXTS];
@@ -142,7 +145,9 @@ static void random_history(struct model *m, struct ops *ops, struct text *texts,
     for (uint32_t i = 0; i < TEXTS; i++) seq_free(texts[i].seq);
 }
 
-static void check_steps(const char *dir, struct ops *ops, enum dtype weights) {
+/* adapter: of every second text in turn, or NULL. */
+static void check_steps(const char *dir, struct ops *ops, enum dtype weights,
+                        const char *const adapter[2]) {
     /* 19 rows a pass: longer chunks run as several, and passes end in the middle of a text. */
     struct model *m =
         model_must_open(dir, ops, &(struct model_config){.rows_max = 19, .weights = weights});
@@ -153,6 +158,11 @@ static void check_steps(const char *dir, struct ops *ops, enum dtype weights) {
         t->n = 20 + 25 * i;
         fill(t->ids, t->n, model_info(m)->vocab, &state);
         t->seq = seq_new(m);
+        char err[256] = "";
+        if (adapter && i % 2)
+            cr_assert_eq(model_adapter(m, adapter[i / 2], &t->adapter, err, sizeof err), 0, "%s",
+                         err);
+        seq_adapt(t->seq, t->adapter);
         while (t->fed < t->n) step_one(m, ops, t, t->want[t->fed]);
         seq_free(t->seq);
     }
@@ -165,8 +175,8 @@ Test(bits, logits_are_the_same_for_any_chunking_and_any_company) {
     struct help_backends b;
     backends_open(&b);
     for (uint32_t k = 0; k < b.n; k++) {
-        check_steps(TIED, b.ops[k], DTYPE_F32);
-        check_steps(BF16, b.ops[k], DTYPE_BF16);
+        check_steps(TIED, b.ops[k], DTYPE_F32, NULL);
+        check_steps(BF16, b.ops[k], DTYPE_BF16, NULL);
     }
     backends_close(&b);
 }
@@ -175,8 +185,51 @@ Test(bits, logits_of_layers_with_windows_are_the_same_for_any_chunking_and_any_c
     struct help_backends b;
     backends_open(&b);
     for (uint32_t k = 0; k < b.n; k++) {
-        check_steps(GEMMA, b.ops[k], DTYPE_F32);
-        check_steps(WINDOW, b.ops[k], DTYPE_BF16);
+        check_steps(GEMMA, b.ops[k], DTYPE_F32, NULL);
+        check_steps(WINDOW, b.ops[k], DTYPE_BF16, NULL);
+    }
+    backends_close(&b);
+}
+
+Test(bits, two_adapters_and_the_plain_model_in_one_batch_each_give_what_they_give_alone) {
+    static const char *const of_tied[2] = {ADAPTERS "llama-all", ADAPTERS "llama-some"};
+    static const char *const of_gemma[2] = {ADAPTERS "gemma3-all", ADAPTERS "gemma3-all"};
+    struct help_backends b;
+    backends_open(&b);
+    for (uint32_t k = 0; k < b.n; k++) {
+        check_steps(TIED, b.ops[k], DTYPE_F32, of_tied);
+        check_steps(TIED, b.ops[k], DTYPE_BF16, of_tied);
+        check_steps(GEMMA, b.ops[k], DTYPE_F32, of_gemma);
+    }
+    backends_close(&b);
+}
+
+Test(bits, an_embedding_with_an_adapter_is_the_same_alone_and_beside_plain_ones) {
+    enum { N = 6, LEN = 11, DIM = 48 };
+    struct help_backends b;
+    uint32_t begin[N + 1], ids[N * LEN], cut[2] = {0, LEN};
+    uint64_t state = 31;
+    backends_open(&b);
+    for (uint32_t s = 0; s <= N; s++) begin[s] = s * LEN;
+    fill(ids, N * LEN, 100, &state);
+    for (uint32_t k = 0; k < b.n; k++) {
+        struct model *m = model_must_open(BERT, b.ops[k], NULL);
+        const struct adapter *a, *of[N] = {0};
+        float together[N * DIM], alone[DIM], plain[DIM];
+        char err[256] = "";
+        cr_assert_eq(model_adapter(m, ADAPTERS "bert-all", &a, err, sizeof err), 0, "%s", err);
+        of[1] = of[2] = of[5] = a;
+        cr_assert_eq(model_embed_with(m, N, begin, ids, of, together, err, sizeof err), 0, "%s",
+                     err);
+        for (uint32_t s = 0; s < N; s++) {
+            const uint32_t *own = ids + begin[s];
+            cr_assert_eq(model_embed_with(m, 1, cut, own, &of[s], alone, err, sizeof err), 0);
+            cr_assert_arr_eq(together + s * DIM, alone, sizeof alone, "text %u on %s", s,
+                             b.name[k]);
+            cr_assert_eq(model_embed(m, 1, cut, own, plain, err, sizeof err), 0);
+            cr_assert_eq(memcmp(plain, alone, sizeof plain) == 0, !of[s]);
+        }
+        model_close(m);
     }
     backends_close(&b);
 }

@@ -47,10 +47,14 @@ static void linear_agrees(enum dtype want) {
             float *x = lab_random((size_t)rows * k, 1), *source = lab_random((size_t)n * k, 0.5f);
             float *bias = lab_random(n, 1), *residual = lab_random((size_t)rows * n, 1);
             float *y = lab_floats((size_t)rows * n), *expected = lab_floats((size_t)rows * n);
+            uint32_t add_from = rows / 3;
+            float *add = lab_random((size_t)(rows - add_from) * n, 1);
             struct weight w = pack(o, source, n, k, want), exact = pack(ref, source, n, k, want);
             struct linear_args a = {.rows = rows,
                                     .x = x,
                                     .bias = i % 3 ? bias : NULL,
+                                    .add = i % 4 > 1 ? add : NULL,
+                                    .add_from = add_from,
                                     .act = (enum ops_act)(i % 6),
                                     .residual = i % 2 ? residual : NULL};
             a.w = &exact, a.y = expected;
@@ -119,6 +123,8 @@ Test(linear, gated_agrees_with_the_oracle) {
                 float *x = lab_random((size_t)rows * k, 1), *gate = lab_random((size_t)n * k, unit);
                 float *up = lab_random((size_t)n * k, unit);
                 float *y = lab_floats((size_t)rows * n), *expected = lab_floats((size_t)rows * n);
+                uint32_t add_from = rows / 2;
+                float *add = lab_random((size_t)(rows - add_from) * 2 * n, 1);
                 struct weight w, exact;
                 cr_assert_eq(o->weight_pack_pair(o, &w, n, k, gate, up, DTYPE_F32, want, NULL, 0),
                              0);
@@ -128,6 +134,8 @@ Test(linear, gated_agrees_with_the_oracle) {
                 struct gated_args a = {.rows = rows,
                                        .x = x,
                                        .gate_up = &exact,
+                                       .add = i % 3 ? add : NULL,
+                                       .add_from = add_from,
                                        .act = i % 2 ? OPS_ACT_SILU : OPS_ACT_GELU_TANH,
                                        .y = expected};
                 ref->gated(ref, &a);
@@ -247,6 +255,57 @@ Test(linear, a_row_keeps_its_bits_with_bf16_weights) {
 Test(linear, a_gated_row_keeps_its_bits) {
     rows_keep_their_bits(DTYPE_F32, true);
     rows_keep_their_bits(DTYPE_BF16, true);
+}
+
+/* 33 rows of which the last 14 have something added, against each of them alone. */
+static void added_rows_keep_their_bits(bool gated) {
+    enum { ROWS = 33, FROM = 19, N = 101, K = 75 };
+    uint32_t wide = gated ? 2 * N : N;
+    float *x = lab_random(ROWS * K, 1), *source = lab_random(N * K, 0.1f);
+    float *up = lab_random(N * K, 0.1f), *add = lab_random((size_t)(ROWS - FROM) * wide, 1);
+    float *y = lab_floats(ROWS * N), *alone = lab_floats(ROWS * N);
+    for (uint32_t l = 0; l < lab_levels; l++) {
+        struct ops *o = lab_open(lab_level[l], 2);
+        struct weight w;
+        if (gated)
+            cr_assert_eq(
+                o->weight_pack_pair(o, &w, N, K, source, up, DTYPE_F32, DTYPE_F32, NULL, 0), 0);
+        else
+            w = pack(o, source, N, K, DTYPE_F32);
+        for (uint32_t r = 0; r <= ROWS; r++) { /* the last time: all of them */
+            uint32_t at = r < ROWS ? r : 0, rows = r < ROWS ? 1 : ROWS;
+            uint32_t from = r < ROWS ? 0 : FROM;
+            const float *more = add;
+            if (r < ROWS) more = r < FROM ? NULL : add + (size_t)(r - FROM) * wide;
+            float *to = r < ROWS ? alone + (size_t)r * N : y;
+            struct linear_args a = {.rows = rows,
+                                    .x = x + (size_t)at * K,
+                                    .w = &w,
+                                    .add = more,
+                                    .add_from = from,
+                                    .act = OPS_ACT_GELU,
+                                    .y = to};
+            struct gated_args g = {.rows = rows,
+                                   .x = a.x,
+                                   .gate_up = &w,
+                                   .add = more,
+                                   .add_from = from,
+                                   .act = OPS_ACT_SILU,
+                                   .y = to};
+            if (gated)
+                o->gated(o, &g);
+            else
+                o->linear(o, &a);
+        }
+        cr_assert(lab_same_bits(y, alone, ROWS * N), "%s", lab_level[l]);
+        o->weight_free(o, &w);
+        ops_close(o);
+    }
+}
+
+Test(linear, rows_with_something_added_keep_their_bits_beside_rows_without) {
+    added_rows_keep_their_bits(false);
+    added_rows_keep_their_bits(true);
 }
 
 Test(linear, a_sum_split_in_k_is_told_apart) {

@@ -125,6 +125,7 @@ static void stage_pass(struct forward *f, struct pass *p, uint32_t n, struct seq
         p->rows += take;
         *done += take;
         f->host.kv_len[p->n] = s->len + *done;
+        f->adapter[p->n] = s->adapter;
         f->host.begin[p->n + 1] = p->rows;
         p->seq[p->n++] = *i;
         if (s->n_pages > p->pages_max) p->pages_max = s->n_pages;
@@ -170,6 +171,7 @@ int decoder_step(struct decoder *d, uint32_t n, struct seq **seqs, const uint32_
 
 uint32_t decoder_share(struct seq *to, const struct seq *from, uint32_t tokens) {
     assert(to->len == 0 && to->n_pages == 0 && to->decoder == from->decoder);
+    assert(to->adapter == from->adapter);
     uint32_t pages = (tokens < from->len ? tokens : from->len) / KVPOOL_PAGE_TOKENS;
     kvpool_share(&to->decoder->pool, pages, from->pages);
     memcpy(to->pages, from->pages, pages * sizeof *to->pages);

@@ -23,6 +23,7 @@ struct decoder {
 };
 struct seq {
     struct decoder *decoder;
+    const struct adapter *adapter; /* NULL: the plain model */
     uint32_t len, n_pages;
     uint32_t *pages; /* [n_pages] of room for a whole context */
 };

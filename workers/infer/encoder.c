@@ -56,13 +56,14 @@ static int check_lengths(const struct config *c, uint32_t n_seq, const uint32_t 
 
 /* Runs as many sequences from s on as fit into one step; returns how many. */
 static uint32_t run_some(struct forward *f, uint32_t s, uint32_t n_seq, const uint32_t *begin,
-                         const uint32_t *ids) {
+                         const uint32_t *ids, const struct adapter *const *adapter) {
     uint32_t n = 0;
     f->host.begin[0] = 0;
     while (s + n < n_seq && n < f->seqs_max) {
         uint32_t len = begin[s + n + 1] - begin[s + n];
         if (len > f->rows_max - f->host.begin[n]) break;
         stage_one(f, n, len, ids + begin[s + n]);
+        f->adapter[n] = adapter ? adapter[s + n] : NULL;
         n++;
     }
     forward_run(f, n, NULL, 0);
@@ -70,13 +71,13 @@ static uint32_t run_some(struct forward *f, uint32_t s, uint32_t n_seq, const ui
 }
 
 int encoder_embed(struct encoder *e, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
-                  float *out, char *err, size_t err_bytes) {
+                  const struct adapter *const *adapter, float *out, char *err, size_t err_bytes) {
     struct forward *f = &e->forward;
     const struct config *c = f->config;
     struct ops *o = f->ops;
     int rc = check_lengths(c, n_seq, begin, err, err_bytes);
     for (uint32_t s = 0, n; rc == 0 && s < n_seq; s += n) {
-        n = run_some(f, s, n_seq, begin, ids);
+        n = run_some(f, s, n_seq, begin, ids, adapter);
         struct ops_batch batch = forward_last_batch(f, n, 0);
         o->pool(o, &(struct pool_args){.batch = &batch,
                                        .dim = c->dim,
@@ -115,7 +116,7 @@ int encoder_classify(struct encoder *e, uint32_t n_seq, const uint32_t *begin, c
     struct ops *o = f->ops;
     int rc = check_lengths(c, n_seq, begin, err, err_bytes);
     for (uint32_t s = 0, n, rows; rc == 0 && s < n_seq; s += n) {
-        n = run_some(f, s, n_seq, begin, ids);
+        n = run_some(f, s, n_seq, begin, ids, NULL);
         const void *x = head_input(f, n, &rows);
         o->linear(o, &(struct linear_args){.rows = rows,
                                            .x = x,
@@ -139,6 +140,7 @@ int encoder_hidden(struct encoder *e, uint32_t rows, const uint32_t *ids, float 
                        f->config->context);
     f->host.begin[0] = 0;
     stage_one(f, 0, rows, ids);
+    f->adapter[0] = NULL;
     forward_run(f, 1, NULL, 0);
     f->ops->download(f->ops, out, forward_hidden(f, rows),
                      (size_t)rows * f->config->dim * sizeof *out);

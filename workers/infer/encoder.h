@@ -17,9 +17,9 @@ struct encoder {
 int encoder_init(struct encoder *e, struct ops *ops, const struct config *c,
                  const struct weights *w, uint32_t rows_max, char *err, size_t err_bytes);
 void encoder_fini(struct encoder *e); /* accepts zeroed memory */
-/* As model_embed, model_classify and model_hidden; ids are below the vocabulary. */
+/* As model_embed_with, model_classify and model_hidden; ids are below the vocabulary. */
 int encoder_embed(struct encoder *e, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
-                  float *out, char *err, size_t err_bytes);
+                  const struct adapter *const *adapter, float *out, char *err, size_t err_bytes);
 int encoder_classify(struct encoder *e, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
                      float *out, char *err, size_t err_bytes);
 int encoder_hidden(struct encoder *e, uint32_t rows, const uint32_t *ids, float *out, char *err,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "workers/infer/adapt.h"
 
 /* The six staging arrays, on the host or on the backend. */
 static int batch_init(struct forward_batch *b, struct ops *ops, const struct forward *f) {
@@ -43,6 +44,8 @@ int forward_init(struct forward *f, struct ops *ops, const struct config *c,
                    {&f->branch, f->sandwich ? c->dim : 0}};
     int rc = batch_init(&f->host, NULL, f);
     if (rc == 0) rc = batch_init(&f->device, ops, f);
+    f->adapter = calloc(seqs_max ? seqs_max : 1, sizeof(struct adapter *));
+    if (!f->adapter) rc = -ENOMEM;
     for (size_t i = 0; rc == 0 && i < sizeof buffers / sizeof *buffers; i++) {
         *buffers[i].at = ops->alloc(ops, rows_max * buffers[i].width * ops->act_bytes);
         if (!*buffers[i].at) rc = -ENOMEM;
@@ -64,12 +67,31 @@ void forward_fini(struct forward *f) {
     void *device[] = {
         f->device.ids,    f->device.pos, f->device.begin, f->device.kv_len, f->device.pages,
         f->device.gather, f->h,          f->normed,       f->qkv,           f->attended,
-        f->inner,         f->branch};
+        f->inner,         f->branch,     f->low,          f->added};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         if (device[i]) f->ops->free(f->ops, device[i]);
+    free(f->adapter);
     for (int local = 0; local < 2; local++) rope_drop(&f->rope[local], f->ops);
     *f = (struct forward){0};
+}
+
+int forward_adapt(struct forward *f, const struct adapter *a, char *err, size_t err_bytes) {
+    struct ops *o = f->ops;
+    size_t row = f->rows_max * o->act_bytes;
+    uint32_t width = f->config->inner * (f->config->arch->gated ? 2 : 1);
+    if (!f->added) f->added = o->alloc(o, row * width);
+    if (f->added && a->rank_max > f->low_width) {
+        void *low = o->alloc(o, row * a->rank_max);
+        if (low && f->low) o->free(o, f->low);
+        if (low) {
+            f->low = low;
+            f->low_width = a->rank_max;
+        }
+    }
+    if (f->added && f->low_width >= a->rank_max) return 0;
+    return err_set(err, err_bytes, -ENOMEM, "no memory for an adapter of rank %u on %u rows",
+                   a->rank_max, f->rows_max);
 }
 
 static void norm(struct forward *f, uint32_t rows, const struct weights_norm *w, const void *x,
@@ -102,15 +124,20 @@ static const void *block_input(struct forward *f, uint32_t rows, const struct we
 }
 
 /* The last product of a block: into the stream, or into a branch that has a norm of its own. */
-static void block_output(struct forward *f, uint32_t rows, const void *x, const struct weight *w,
-                         const float *bias, const struct weights_norm *out) {
+static void block_output(struct forward *f, const struct ops_batch *batch, uint32_t layer,
+                         enum adapter_block block, const void *x) {
+    const struct weights_layer *l = &f->weights->layer[layer];
+    bool o = block == ADAPTER_O;
+    const struct weights_norm *out = o ? &l->attn_out : &l->mlp_out;
+    uint32_t rows = batch->rows;
     void *y = f->sandwich ? f->branch : f->h;
     f->ops->linear(f->ops, &(struct linear_args){.rows = rows,
                                                  .x = x,
-                                                 .w = w,
-                                                 .bias = bias,
+                                                 .w = o ? &l->o : &l->down,
+                                                 .bias = o ? l->o_bias : l->down_bias,
                                                  .residual = f->sandwich ? NULL : f->h,
                                                  .y = y});
+    adapt_add(f, batch->n_seq, layer, block, x, y);
     if (out->gamma) norm(f, rows, out, y, y);
 }
 
@@ -121,6 +148,7 @@ static void attention(struct forward *f, uint32_t layer, const struct ops_batch 
     struct ops *o = f->ops;
     o->linear(o, &(struct linear_args){
                      .rows = batch->rows, .x = x, .w = &w->qkv, .bias = w->qkv_bias, .y = f->qkv});
+    adapt_add(f, batch->n_seq, layer, ADAPTER_QKV, x, f->qkv);
     if (kv->pool || c->arch->rope)
         o->qkv(o, &(struct qkv_args){
                       .batch = batch,
@@ -144,24 +172,44 @@ static void attention(struct forward *f, uint32_t layer, const struct ops_batch 
                                        .scale = c->score_scale,
                                        .softcap = c->softcap,
                                        .out = f->attended});
-    block_output(f, batch->rows, f->attended, &w->o, w->o_bias, &w->attn_out);
+    block_output(f, batch, layer, ADAPTER_O, f->attended);
 }
 
-static void mlp(struct forward *f, uint32_t layer, uint32_t rows, const void *x) {
+/* A span of rows through the first product of the MLP. */
+static void mlp_up(struct forward *f, uint32_t layer, const struct adapt_span *s, const void *x) {
     const struct weights_layer *w = &f->weights->layer[layer];
     struct ops *o = f->ops;
-    if (f->config->arch->gated)
-        o->gated(
-            o, &(struct gated_args){
-                   .rows = rows, .x = x, .gate_up = &w->up, .act = f->config->act, .y = f->inner});
+    bool gated = f->config->arch->gated;
+    uint32_t inner = f->config->inner, rows = s->end - s->begin;
+    const void *from = (const char *)x + (size_t)s->begin * f->config->dim * o->act_bytes;
+    void *to = (char *)f->inner + (size_t)s->begin * inner * o->act_bytes;
+    const void *add = NULL;
+    if (s->with < s->end)
+        add = (const char *)f->added + (size_t)s->with * inner * (gated ? 2 : 1) * o->act_bytes;
+    if (gated)
+        o->gated(o, &(struct gated_args){.rows = rows,
+                                         .x = from,
+                                         .gate_up = &w->up,
+                                         .add = add,
+                                         .add_from = s->with - s->begin,
+                                         .act = f->config->act,
+                                         .y = to});
     else
         o->linear(o, &(struct linear_args){.rows = rows,
-                                           .x = x,
+                                           .x = from,
                                            .w = &w->up,
                                            .bias = w->up_bias,
+                                           .add = add,
+                                           .add_from = s->with - s->begin,
                                            .act = f->config->act,
-                                           .y = f->inner});
-    block_output(f, rows, f->inner, &w->down, w->down_bias, &w->mlp_out);
+                                           .y = to});
+}
+
+static void mlp(struct forward *f, uint32_t layer, const struct ops_batch *batch, const void *x) {
+    struct adapt_span span = {0};
+    adapt_collect(f, batch->n_seq, layer, ADAPTER_UP, x);
+    while (adapt_next(f, batch->n_seq, layer, ADAPTER_UP, &span)) mlp_up(f, layer, &span, x);
+    block_output(f, batch, layer, ADAPTER_DOWN, f->inner);
 }
 
 struct ops_batch forward_last_batch(const struct forward *f, uint32_t n_seq, uint32_t pages_max) {
@@ -205,7 +253,7 @@ void forward_run(struct forward *f, uint32_t n_seq, const struct kvpool *pool, u
         struct ops_kv kv = pool ? kvpool_layer(pool, i) : (struct ops_kv){0};
         bool open = f->sandwich && i > 0;
         attention(f, i, &batch, &kv, block_input(f, batch.rows, &l->attn_in, open));
-        mlp(f, i, batch.rows, block_input(f, batch.rows, &l->mlp_in, f->sandwich));
+        mlp(f, i, &batch, block_input(f, batch.rows, &l->mlp_in, f->sandwich));
     }
     if (f->sandwich) block_input(f, batch.rows, &w->final_norm, true);
 }

@@ -11,6 +11,7 @@
 #define PENSTOCK_WORKERS_INFER_FORWARD_H
 
 #include "kernels/ops.h"
+#include "workers/infer/adapter.h"
 #include "workers/infer/config.h"
 #include "workers/infer/kvpool.h"
 #include "workers/infer/weights.h"
@@ -30,7 +31,10 @@ struct forward {
     struct forward_batch host, device;
     void *h, *normed, *qkv, *attended, *inner, *branch; /* act [rows_max][...] */
     struct rope rope[2];                                /* as config.rope */
-    bool sandwich; /* what comes out of a block is normed before it joins h */
+    const struct adapter **adapter; /* [seqs_max] of the staged sequences; NULL: the plain model */
+    void *low, *added;  /* act [rows_max][low_width], [rows_max][inner, twice that when gated] */
+    uint32_t low_width; /* of the widest adapter; 0, and no memory above, before the first one */
+    bool sandwich;      /* what comes out of a block is normed before it joins h */
 };
 
 /* positions: how many the rotary tables cover. */
@@ -38,6 +42,8 @@ int forward_init(struct forward *f, struct ops *ops, const struct config *c,
                  const struct weights *w, uint32_t rows_max, uint32_t seqs_max, uint32_t positions,
                  char *err, size_t err_bytes);
 void forward_fini(struct forward *f); /* accepts zeroed memory */
+/* Makes room for an adapter; whoever stages sequences then names theirs in f->adapter. */
+int forward_adapt(struct forward *f, const struct adapter *a, char *err, size_t err_bytes);
 
 /* Runs n_seq sequences whose rows stand in f->host; pool NULL: without a cache. pages_max is the
  * stride of host.pages in this run. Leaves the residual stream in f->h. */

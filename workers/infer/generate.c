@@ -243,6 +243,7 @@ static void admit(struct run *r) {
             struct slot s = {.gen = g, .seq = seq_new(r->model), .reserved = room};
             s.stream = token_stream_new(r->tokenizer, true);
             if (s.seq && s.stream && note_prompt(&s)) {
+                seq_adapt(s.seq, g->adapter);
                 r->slot[r->n++] = s;
                 r->reserved += room;
             } else {

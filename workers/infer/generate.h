@@ -39,6 +39,7 @@ struct gen_guide {
 
 struct sample_seen; /* kernels/ops.h */
 struct sample_top;
+struct adapter;   /* workers/infer/adapter.h */
 struct model;     /* workers/infer/model.h */
 struct tokenizer; /* workers/encode/tokenizer.h */
 
@@ -63,6 +64,7 @@ struct gen {
     uint32_t top_n;                /* likely tokens told beside each, at most MODEL_TOP_MAX */
     const struct gen *same_prompt; /* an earlier one of the same call; NULL: none */
     const struct gen_guide *guide; /* NULL: any text */
+    const struct adapter *adapter; /* of the model; NULL: without */
     struct bytes stop[GEN_STOPS_MAX];
     uint32_t n_stop;
     const atomic_bool *cancelled;                       /* NULL: never */

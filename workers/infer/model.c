@@ -1,11 +1,15 @@
 #include "workers/infer/model.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
+#include "base/log.h"
+#include "workers/infer/adapter.h"
 #include "workers/infer/config.h"
 #include "workers/infer/decoder.h"
 #include "workers/infer/encoder.h"
@@ -22,6 +26,9 @@ struct model {
     struct encoder encoder; /* one of the two is in use, by config.arch->kind */
     struct decoder decoder;
     struct model_info info;
+    struct adapter **adapter; /* [n_adapters] */
+    uint32_t n_adapters;
+    char *dir;
     char numerics_id[96];
 };
 
@@ -57,7 +64,9 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     struct model *m = calloc(1, sizeof *m);
     *out = NULL;
     if (!m) return err_set(err, err_bytes, -ENOMEM, "no memory for a model");
-    int rc = manifest_check_dir(dir, err, err_bytes);
+    m->dir = strdup(dir);
+    int rc = m->dir ? 0 : err_set(err, err_bytes, -ENOMEM, "no memory for a model");
+    if (rc == 0) rc = manifest_check_dir(dir, err, err_bytes);
     if (rc == 0) rc = config_load(&m->config, dir, err, err_bytes);
     if (rc == 0) rc = safetensors_open(&m->tensors, dir, err, err_bytes);
     if (rc == 0)
@@ -80,6 +89,9 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
 
 void model_close(struct model *m) {
     if (!m) return;
+    for (uint32_t i = 0; i < m->n_adapters; i++) adapter_close(m->adapter[i]);
+    free(m->adapter);
+    free(m->dir);
     encoder_fini(&m->encoder);
     decoder_fini(&m->decoder);
     weights_fini(&m->weights);
@@ -112,11 +124,61 @@ static int need_kind(const struct model *m, enum model_kind kind, char *err, siz
                    kind == MODEL_ENCODER ? "embed a text" : "generate");
 }
 
+/* The name that a directory or an identifier ends with. */
+static struct bytes last_part(const char *path) {
+    size_t end = strlen(path), at;
+    while (end > 0 && path[end - 1] == '/') end--;
+    for (at = end; at > 0 && path[at - 1] != '/';) at--;
+    return bytes_of(path + at, end - at);
+}
+
+static void note_base(const struct model *m, const struct adapter *a) {
+    char of[600], here[PATH_MAX + 8], adapter[PATH_MAX + 8];
+    if (!*a->base || bytes_eq(last_part(a->base), last_part(m->dir))) return;
+    log_warn("adapter_of_another_model", "adapter=%s says_of=%s model=%s",
+             log_quote(adapter, sizeof adapter, a->dir), log_quote(of, sizeof of, a->base),
+             log_quote(here, sizeof here, m->dir));
+}
+
+int model_adapter(struct model *m, const char *dir, const struct adapter **out, char *err,
+                  size_t err_bytes) {
+    struct forward *f =
+        m->config.arch->kind == MODEL_ENCODER ? &m->encoder.forward : &m->decoder.forward;
+    struct adapter *a = NULL, **grown = NULL;
+    *out = NULL;
+    for (uint32_t i = 0; i < m->n_adapters; i++)
+        if (strcmp(m->adapter[i]->dir, dir) == 0) {
+            *out = m->adapter[i];
+            return 0;
+        }
+    int rc = adapter_open(&a, m->weights.ops, &m->config, dir, err, err_bytes);
+    if (rc == 0) rc = forward_adapt(f, a, err, err_bytes);
+    if (rc == 0) {
+        grown = realloc(m->adapter, (m->n_adapters + 1) * sizeof *grown);
+        if (!grown) rc = err_set(err, err_bytes, -ENOMEM, "no memory for an adapter");
+    }
+    if (rc != 0) {
+        adapter_close(a);
+        return rc;
+    }
+    m->adapter = grown;
+    grown[m->n_adapters++] = a;
+    note_base(m, a);
+    *out = a;
+    return 0;
+}
+
 int model_embed(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
                 float *out, char *err, size_t err_bytes) {
+    return model_embed_with(m, n_seq, begin, ids, NULL, out, err, err_bytes);
+}
+
+int model_embed_with(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
+                     const struct adapter *const *adapter, float *out, char *err,
+                     size_t err_bytes) {
     int rc = need_kind(m, MODEL_ENCODER, err, err_bytes);
     if (rc == 0 && n_seq > 0) rc = model_check_ids(m, begin[n_seq], ids, err, err_bytes);
-    return rc ? rc : encoder_embed(&m->encoder, n_seq, begin, ids, out, err, err_bytes);
+    return rc ? rc : encoder_embed(&m->encoder, n_seq, begin, ids, adapter, out, err, err_bytes);
 }
 
 int model_classify(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
@@ -142,6 +204,11 @@ struct seq *seq_new(struct model *m) {
 
 void seq_free(struct seq *s) {
     decoder_seq_free(s);
+}
+
+void seq_adapt(struct seq *s, const struct adapter *a) {
+    assert(s->len == 0);
+    s->adapter = a;
 }
 
 uint32_t seq_len(const struct seq *s) {

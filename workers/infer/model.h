@@ -24,6 +24,7 @@
 #define MODEL_SEQS_MAX 64u /* sequences of one decoder step: as many as a worker holds leases */
 
 struct model;
+struct adapter;
 struct model_config {
     uint32_t rows_max;  /* token rows of one step; 0 takes 2048; encoders: at least their context */
     uint32_t kv_tokens; /* decoders: size of the KV pool; 0 takes 4 contexts, at least 4096 tokens
@@ -50,6 +51,11 @@ int model_open(struct model **out, const char *dir, struct ops *ops, const struc
 void model_close(struct model *m); /* NULL is fine */
 const struct model_info *model_info(const struct model *m);
 const char *model_numerics_id(const struct model *m); /* the backend's and the weights' type */
+/* A PEFT LoRA adapter of this model by its directory, opened at first use; it lives as long as the
+ * model. adapter.h says what is refused; one that says it was made of another model is noted in the
+ * log. */
+int model_adapter(struct model *m, const char *dir, const struct adapter **out, char *err,
+                  size_t err_bytes);
 /* Compares ids with the vocabulary: ERR_FIELD with the place of the first that is too large. */
 int model_check_ids(const struct model *m, uint32_t n, const uint32_t *ids, char *err,
                     size_t err_bytes);
@@ -59,6 +65,10 @@ int model_check_ids(const struct model *m, uint32_t n, const uint32_t *ids, char
  * refused. */
 int model_embed(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
                 float *out, char *err, size_t err_bytes);
+/* The same, each sequence with an adapter of the model or without: adapter [n_seq] of them or NULL.
+ * A vector has the bits that its sequence gets alone. */
+int model_embed_with(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
+                     const struct adapter *const *adapter, float *out, char *err, size_t err_bytes);
 /* Encoders with a head: the scores (before any softmax) of its classes, [n_seq][labels], or
  * [rows][labels] where it sorts tokens. As model_embed otherwise; -EINVAL without a head. */
 int model_classify(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,
@@ -69,8 +79,11 @@ int model_hidden(struct model *m, uint32_t rows, const uint32_t *ids, float *out
 
 /* Decoders. A sequence holds the pages of its cache. */
 struct seq;
-struct seq *seq_new(struct model *m);  /* NULL: no memory */
-void seq_free(struct seq *s);          /* NULL is fine */
+struct seq *seq_new(struct model *m); /* NULL: no memory */
+void seq_free(struct seq *s);         /* NULL is fine */
+/* Before its first step: the sequence runs with an adapter of its model (NULL: without). A step may
+ * mix sequences of several adapters and without; each gets the bits that it gets alone. */
+void seq_adapt(struct seq *s, const struct adapter *a);
 uint32_t seq_len(const struct seq *s); /* tokens in the cache */
 /* One step over n different sequences together (at most MODEL_SEQS_MAX): the tokens of sequence i
  * are ids[begin[i] .. begin[i + 1] - 1], at least one, appended to its cache. More rows than

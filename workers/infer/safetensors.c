@@ -246,6 +246,15 @@ static int index_open(struct safetensors *s, const char *dir, const char *index,
     return rc;
 }
 
+static int check_twins(const struct safetensors *s, char *err, size_t err_bytes) {
+    for (uint32_t i = 1; i < s->count; i++)
+        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
+            return err_set(err, err_bytes, ERR_CORRUPT, "%s: tensor %s is there twice, also in %s",
+                           safetensors_path(s, &s->tensor[i - 1]), s->tensor[i].name,
+                           safetensors_path(s, &s->tensor[i]));
+    return 0;
+}
+
 int safetensors_open(struct safetensors **out, const char *dir, char *err, size_t err_bytes) {
     struct safetensors *s = calloc(1, sizeof *s);
     char *single = path_of(dir, "model.safetensors");
@@ -265,11 +274,7 @@ int safetensors_open(struct safetensors **out, const char *dir, char *err, size_
         single = NULL;
         if (rc == 0 && s->count > 0) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
     }
-    for (uint32_t i = 1; rc == 0 && i < s->count; i++)
-        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
-            rc = err_set(err, err_bytes, ERR_CORRUPT, "%s: tensor %s is there twice, also in %s",
-                         safetensors_path(s, &s->tensor[i - 1]), s->tensor[i].name,
-                         safetensors_path(s, &s->tensor[i]));
+    if (rc == 0) rc = check_twins(s, err, err_bytes);
     if (rc == 0) {
         *out = s;
         s = NULL;
@@ -278,6 +283,27 @@ done:
     safetensors_close(s);
     free(single);
     free(index);
+    return rc;
+}
+
+int safetensors_open_file(struct safetensors **out, const char *path, char *err, size_t err_bytes) {
+    struct safetensors *s = calloc(1, sizeof *s);
+    char *copy = strdup(path);
+    int rc = -ENOMEM;
+    *out = NULL;
+    if (s && copy) {
+        rc = shard_open(s, copy, err, err_bytes);
+        copy = NULL;
+        if (rc == 0 && s->count > 0) qsort(s->tensor, s->count, sizeof *s->tensor, by_name);
+        if (rc == 0) rc = check_twins(s, err, err_bytes);
+    } else {
+        err_set(err, err_bytes, rc, "no memory to open %s", path);
+    }
+    if (rc == 0)
+        *out = s;
+    else
+        safetensors_close(s);
+    free(copy);
     return rc;
 }
 

@@ -34,6 +34,8 @@ struct tensor {
 
 struct safetensors;
 int safetensors_open(struct safetensors **out, const char *dir, char *err, size_t err_bytes);
+/* One file by its path. */
+int safetensors_open_file(struct safetensors **out, const char *path, char *err, size_t err_bytes);
 void safetensors_close(struct safetensors *s); /* NULL is fine */
 uint32_t safetensors_count(const struct safetensors *s);
 /* In the order of names. */
