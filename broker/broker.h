@@ -256,6 +256,8 @@ void family_child_ended(struct broker *b, const struct job *child);            /
 void family_join(struct broker *b, struct job *j); /* all have ended: j goes on, or fails */
 void family_ends(struct broker *b, struct job *j); /* j has ended: its children are cancelled */
 void family_recover(struct broker *b);             /* after a restart */
+/* Whether r or a part of it is still in memory, so that its record is not to be deleted. */
+bool family_lives(const struct broker *b, const struct job_record *r);
 
 void match(struct broker *b);
 int recover(struct broker *b, char *err, size_t err_bytes);

@@ -113,6 +113,20 @@ static int name_heir(struct store_write *w, struct commit_op *op, bool forget) {
     return jobs_put(w, &origin);
 }
 
+/* The parts of a job go with it, unless they still live. */
+static int delete_with_children(struct store_write *w, const struct job_record *r) {
+    struct job_record child;
+    uint64_t first = r->first_child;
+    uint32_t n = r->n_children;
+    int e = jobs_del(w, r->id);
+    for (uint32_t i = 0; e == 0 && i < n; i++) {
+        e = jobs_get(store_write_view(w), first + i, &child, NULL);
+        if (e == 0 && job_state_terminal(child.state)) e = jobs_del(w, first + i);
+        if (e == -ENOENT) e = 0;
+    }
+    return e;
+}
+
 static int bury(struct store_write *w, struct commit_op *op) {
     op->n_dropped = 0;
     for (uint32_t i = 0; i < op->n_ids; i++) {
@@ -125,7 +139,7 @@ static int bury(struct store_write *w, struct commit_op *op) {
                 !job_state_terminal(parent.state))
                 continue;
         }
-        if (e == 0) e = jobs_del(w, op->ids[i]);
+        if (e == 0) e = delete_with_children(w, &r);
         if (e) return e;
         op->n_dropped++;
     }
@@ -134,17 +148,11 @@ static int bury(struct store_write *w, struct commit_op *op) {
 
 /* Children go with their parent: not before it, and not after it unless they still live. */
 static int delete_family(struct store_write *w, uint64_t id) {
-    struct job_record r, other;
+    struct job_record r, parent;
     int e = jobs_get(store_write_view(w), id, &r, NULL);
     if (e == ERR_CORRUPT) return jobs_del(w, id);
-    if (e == 0 && r.parent && jobs_get(store_write_view(w), r.parent, &other, NULL) == 0) return 0;
-    if (e == 0) e = jobs_del(w, id);
-    for (uint32_t i = 0; e == 0 && i < r.n_children; i++) {
-        e = jobs_get(store_write_view(w), r.first_child + i, &other, NULL);
-        if (e == 0 && job_state_terminal(other.state)) e = jobs_del(w, r.first_child + i);
-        if (e == -ENOENT) e = 0;
-    }
-    return e;
+    if (e == 0 && r.parent && jobs_get(store_write_view(w), r.parent, &parent, NULL) == 0) return 0;
+    return e ? e : delete_with_children(w, &r);
 }
 
 static int delete_jobs(struct store_write *w, const struct commit_op *op) {

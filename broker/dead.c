@@ -33,8 +33,8 @@ static bool is_dead(const struct job_record *rec, const struct request *r) {
 static int look_at(void *arg, const struct job_record *rec) {
     struct want *w = arg;
     /* One that is in the table still has to be told of. */
-    bool wanted = is_dead(rec, w->r) && !job_table_find(&w->b->jobs, rec->id) &&
-                  (w->heirs || !rec->heir) && (!w->kind.len || bytes_eq(w->kind, rec->kind)) &&
+    bool wanted = is_dead(rec, w->r) && !family_lives(w->b, rec) && (w->heirs || !rec->heir) &&
+                  (!w->kind.len || bytes_eq(w->kind, rec->kind)) &&
                   (!w->error_class.len || bytes_is(w->error_class, job_error_name(rec->error)));
     if ((wanted && w->n == w->limit) || w->scanned == SCAN_MAX) {
         w->next = w->last;
@@ -74,7 +74,7 @@ static int find(struct broker *b, struct want *w, struct refusal *why) {
     if (w->job) {
         e = jobs_get(t, w->job, &rec, &a);
         if (e == 0 && !may_see(&rec, w->r)) e = -ENOENT;
-        if (e == 0 && (job_table_find(&b->jobs, w->job) || !is_dead(&rec, w->r))) e = ERR_UNKNOWN;
+        if (e == 0 && (family_lives(b, &rec) || !is_dead(&rec, w->r))) e = ERR_UNKNOWN;
         if (e == 0) w->ids[w->n++] = w->job;
     } else {
         uint64_t from = w->before ? w->before - 1 : UINT64_MAX;

@@ -208,6 +208,13 @@ void family_ends(struct broker *b, struct job *j) {
     }
 }
 
+bool family_lives(const struct broker *b, const struct job_record *r) {
+    bool lives = job_table_find(&b->jobs, r->id) != NULL;
+    for (uint32_t i = 0; i < r->n_children && !lives; i++)
+        lives = job_table_find(&b->jobs, r->first_child + i) != NULL;
+    return lives;
+}
+
 /* ---- the join ---- */
 
 struct joining {

@@ -29,16 +29,17 @@ static bool is_old(const struct broker *b, const struct job_ended *e) {
     return keep > 0 && b->now_wall_ms - e->finished_ms >= keep;
 }
 
-/* What is damaged stays, for `penstock store repair`. */
-static bool is_readable(struct store_read *t, uint64_t id) {
+/* What is damaged stays, for `penstock store repair`, and so does whoever was not announced yet or
+ * has parts that were not. */
+static bool is_over(const struct broker *b, struct store_read *t, uint64_t id) {
     struct job_record r;
-    return jobs_get(t, id, &r, NULL) == 0;
+    return jobs_get(t, id, &r, NULL) == 0 && !family_lives(b, &r);
 }
 
 static bool may_go(const struct broker *b, const struct job_ended *e, bool tight) {
     bool need = tight && b->now_wall_ms - e->finished_ms >= grace_ms(b) &&
                 (e->state != JOB_FAILED || b->retain.failed_too);
-    return (need || is_old(b, e)) && !job_table_find(&b->jobs, e->id) && !is_owed(b, e->id);
+    return (need || is_old(b, e)) && !is_owed(b, e->id);
 }
 
 /* Whether nothing that ended at this time or later can be due. */
@@ -90,7 +91,7 @@ static int choose(struct broker *b, struct store_read *t, uint64_t need, struct 
             }
             r->at_ms = ended[i].finished_ms;
             r->at_id = ended[i].id;
-            if (!may_go(b, &ended[i], tight) || !is_readable(t, ended[i].id)) continue;
+            if (!may_go(b, &ended[i], tight) || !is_over(b, t, ended[i].id)) continue;
             op->ids[op->n_ids++] = ended[i].id;
             if (tight && (freed += bytes_of_job(t, ended[i].id)) >= need) return 0;
         }

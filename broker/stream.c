@@ -128,7 +128,7 @@ void on_subscribe(struct broker *b, const struct request *r) {
     s->next = b->streams.first;
     b->streams.first = s;
     b->streams.n++;
-    say(b, s, "begun", 0);
+    s->begun = say(b, s, "begun", 0) == 0;
 }
 
 /* ---- serving ---- */
@@ -198,18 +198,22 @@ static int advance(struct broker *b, struct stream *s, struct store_read *t, str
     uint64_t oldest, newest, bytes = 0;
     uint32_t n = 0, i = 0;
     int e = ended_bounds(t, &oldest, &newest);
-    if (e == 0 && oldest > s->offset + 1) e = say_gap(b, s, oldest - 1);
     if (e == 0) e = ended_after(t, s->offset, ends, ENDS_A_TURN, &n);
-    while (e == 0 && i < n && bytes < BYTES_A_TURN) e = pass(b, s, t, &ends[i++], a, &bytes);
+    for (; e == 0 && i < n && bytes < BYTES_A_TURN; i++) {
+        if (ends[i].offset > s->offset + 1) e = say_gap(b, s, ends[i].offset - 1);
+        if (e == 0) e = pass(b, s, t, &ends[i], a, &bytes);
+    }
     if (e || i < n || n == ENDS_A_TURN) return e;
-    s->offset = newest; /* what is not there behind the last one was deleted by hand */
+    if (newest > s->offset && (e = say_gap(b, s, newest)) != 0) return e;
     if ((e = say(b, s, "live", 0)) == 0) s->behind = false;
     return e;
 }
 
 /* Returns false when the stream is over. */
 static bool serve(struct broker *b, struct stream *s, struct store_read *t, struct arena *a) {
-    int e = s->behind ? advance(b, s, t, a) : say(b, s, "live", 0);
+    int e = s->begun ? 0 : say(b, s, "begun", 0);
+    s->begun = e == 0;
+    if (e == 0) e = s->behind ? advance(b, s, t, a) : say(b, s, "live", 0);
     if (e == 0) {
         s->blocked_ms = 0;
         return true;

@@ -26,6 +26,7 @@ struct stream {
     const struct tenant *only; /* NULL: all tenants */
     char kind[LIMIT_NAME_BYTES + 1], pipeline[LIMIT_NAME_BYTES + 1]; /* empty: any */
     bool results;
+    bool begun;         /* it was told so */
     bool behind;        /* there may be more in the store */
     int64_t retry_ms;   /* its queue was full: not before */
     int64_t blocked_ms; /* since when; 0: it reads */

@@ -47,6 +47,14 @@ static uint64_t body_of(const struct client *c, uint64_t req, int key) {
     return key >= 0 ? (uint64_t)key : req + (uint64_t)(c - W->clients) * 1000000;
 }
 
+static const char *pipeline_for(uint64_t n) {
+    return W->rush ? "late" : pipeline_names[n % 5];
+}
+
+static uint64_t some_priority(void) {
+    return W->rush ? 5 : draw(10);
+}
+
 static void send_submit(struct client *c, struct request_out *o) {
     struct buf body = {0};
     struct packer p = packer_of(&body);
@@ -56,10 +64,10 @@ static void send_submit(struct client *c, struct request_out *o) {
     pack_body(&p, n);
     struct msg_submit m = {.req = o->req,
                            .kind = bytes_str("text.embed"),
-                           .pipeline = bytes_str(pipeline_names[n % 5]),
-                           .priority = draw(10)};
+                           .pipeline = bytes_str(pipeline_for(n)),
+                           .priority = some_priority()};
     if (o->key >= 0) m.key = bytes_str(key);
-    if (toss(600)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
+    if (!W->rush && toss(600)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
     if (toss(150)) m.delay_ms = draw(3000);
     if (toss(150)) m.ttl_ms = 1 + draw(1500);
     m.has_seed = toss(300);
@@ -74,7 +82,7 @@ static void send_submit(struct client *c, struct request_out *o) {
 static void send_many(struct client *c) {
     struct buf list = {0};
     struct packer p = packer_of(&list);
-    uint32_t n = 1 + (uint32_t)draw(6);
+    uint32_t n = 1 + (uint32_t)draw(W->rush ? 12 : 6);
     pack_array(&p, n);
     for (uint32_t i = 0; i < n; i++) {
         int key = toss(400) ? (int)draw(KEYS) : -1;
@@ -92,14 +100,49 @@ static void send_many(struct client *c) {
     }
     struct msg_submit_many m = {.req = ++c->req,
                                 .kind = bytes_str("text.embed"),
-                                .pipeline = bytes_str(pipeline_names[draw(5)]),
-                                .priority = draw(10),
+                                .pipeline = bytes_str(pipeline_for(draw(5))),
+                                .priority = some_priority(),
                                 .ttl_ms = toss(150) ? 1 + draw(1500) : 0};
-    if (toss(400)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
+    if (!W->rush && toss(400)) m.source = bytes_str(sim_source_names[draw(SOURCES)]);
     struct bytes payload = buf_bytes(&list);
     net_send(c->conn, MSG_SUBMIT_MANY, &m, &payload, 1);
     W->submitted += n;
     buf_fini(&list);
+}
+
+/* What it may ask for, and what it may not: then the broker must act as if there were no such job.
+ */
+static void remember_asking(struct client *c, struct cell *of, uint64_t req, bool drop, bool all) {
+    if (of && (c->admin || !of->known || of->tenant == c->tenant)) {
+        of->cancel_asked = true;
+        of->drop_asked |= drop && !all;
+    } else {
+        c->poked[c->n_poked++ % 16] = req;
+    }
+    for (uint32_t i = 0; drop && all && i < TENANTS; i++)
+        W->drop_asked[i] |= c->admin || i == c->tenant;
+}
+
+/* A dead letter, whoever's it is; else this job. */
+static uint64_t some_dead(uint64_t job) {
+    for (int i = 0; i < 20 && W->disk.n; i++) {
+        const struct cell *c = W->disk.cells[draw(W->disk.n)];
+        if (c->end.offset && c->end.state == JOB_FAILED) return c->id;
+    }
+    return job;
+}
+
+/* Again, or gone: one of them, or all that there are. */
+static void ask_about_dead(struct client *c, uint64_t job) {
+    uint64_t req = ++c->req;
+    struct msg_requeue again = {.req = req, .job = toss(500) ? job : 0, .limit = 1 + draw(5)};
+    struct msg_drop drop = {.req = req, .job = toss(800) ? job : 0, .limit = 1 + draw(2)};
+    bool drops = toss(150);
+    remember_asking(c, disk_cell(job), req, drops, drop.job == 0);
+    if (drops)
+        say(c->conn, MSG_DROP, &drop);
+    else
+        say(c->conn, MSG_REQUEUE, &again);
 }
 
 static void ask_about(struct client *c, uint64_t job) {
@@ -113,13 +156,11 @@ static void ask_about(struct client *c, uint64_t job) {
     struct msg_events_stop stop = {.req = req - draw(8)};
     struct msg_list list = {.req = req, .limit = 1 + draw(20)};
     struct msg_status status = {.req = req};
-    struct msg_requeue again = {.req = req, .job = toss(500) ? job : 0, .limit = 1 + draw(5)};
-    struct msg_drop drop = {.req = req, .job = toss(800) ? job : 0, .limit = 1 + draw(2)};
     const struct fake_worker *w = &W->workers[draw(WORKERS)];
     struct msg_drain drain = {.req = req, .worker = bytes_str(toss(200) ? "w" : w->session)};
-    if (W->faults && toss(10)) say(c->conn, MSG_DRAIN, &drain);
-    if (W->faults && toss(30)) say(c->conn, MSG_REQUEUE, &again);
-    if (W->faults && toss(5)) say(c->conn, MSG_DROP, &drop);
+    remember_asking(c, disk_cell(job), req, false, false);
+    if (W->faults && toss(40)) say(c->conn, MSG_DRAIN, &drain);
+    if (W->faults && toss(35)) ask_about_dead(c, some_dead(job));
     switch (draw(12)) {
     case 0: say(c->conn, MSG_RESULT_GET, &get); break;
     case 1: say(c->conn, MSG_SHOW, &show); break;
@@ -143,6 +184,12 @@ static void client_hears(struct client *c, const struct packet *p) {
     struct refusal why;
     const struct msg_desc *d = msg_desc(((const uint8_t *)p->frame[0].data)[3]);
     uploader_hears(c, d, p);
+    follow_hears(c, d, p);
+    for (uint32_t i = 0; i < 16; i++)
+        if (c->poked[i] && c->poked[i] == msg_req(p->frame[1]))
+            CHECK(d->type != MSG_RESULT && d->type != MSG_JOB && d->type != MSG_STATE &&
+                      d->type != MSG_EVENT,
+                  "%s about a job of somebody else", d->name);
     if (d->type != MSG_ACCEPTED && d->type != MSG_REFUSED) return;
     uint64_t req = msg_req(p->frame[1]);
     if (d->type == MSG_ACCEPTED) {
@@ -156,7 +203,10 @@ static void client_hears(struct client *c, const struct packet *p) {
 }
 
 static void client_step(struct client *c) {
-    if (!connected(c->conn)) c->conn = net_connect(false);
+    if (!connected(c->conn)) {
+        c->conn = net_connect(false);
+        W->conns[c->conn].user = c->admin ? USER_ADMIN : c->tenant;
+    }
     for (struct packet *p; (p = net_receive(c->conn));) {
         client_hears(c, p);
         free(p);
@@ -179,9 +229,12 @@ static void client_step(struct client *c) {
         send_submit(c, o);
         W->submitted++;
     }
-    if (W->submitted < W->jobs_wanted && toss(60)) send_many(c);
+    if (W->submitted < W->jobs_wanted && toss(W->rush ? 500 : 60)) send_many(c);
     uploader_step(c);
-    if (c->n_known && toss(400)) ask_about(c, c->known[draw(c->n_known)]);
+    follow_step(c);
+    if (!toss(400)) return;
+    const struct client *whose = toss(200) ? &W->clients[draw(CLIENTS)] : c;
+    if (whose->n_known) ask_about(c, whose->known[draw(whose->n_known)]);
 }
 
 /* ---- workers ---- */
@@ -221,6 +274,7 @@ static void worker_starts(struct fake_worker *w) {
     uint32_t kind = w->kind;
     if (connected(w->conn)) net_close(w->conn);
     *w = (struct fake_worker){.kind = kind, .conn = net_connect(true)};
+    W->conns[w->conn].user = USER_WORKER;
     snprintf(w->session, sizeof w->session, "s%llx", (unsigned long long)draw(UINT64_MAX));
     ask_to_register(w);
 }
@@ -354,6 +408,7 @@ static void worker_step(struct fake_worker *w) {
     if (chance(4) || !connected(w->conn)) { /* the same process, another connection */
         if (connected(w->conn)) net_close(w->conn);
         w->conn = net_connect(true);
+        W->conns[w->conn].user = USER_WORKER;
         if (!w->registered) ask_to_register(w);
     }
     for (struct packet *p; (p = net_receive(w->conn));) {

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "store/ended.h"
 #include "store/record.h"
 #include "store/sources.h"
 #include "store/uploads.h"
@@ -95,16 +94,6 @@ bool store_has_room(const struct store *s, struct store_room more) {
     (void)s, (void)more;
     return !chance(50);
 }
-uint64_t store_over(const struct store *s, uint32_t percent, uint64_t bytes) {
-    (void)s, (void)percent, (void)bytes;
-    return 0;
-}
-int jobs_ended(struct store_read *t, int64_t after_ms, uint64_t after_id, struct job_ended *out,
-               uint32_t max, uint32_t *n) {
-    (void)t, (void)after_ms, (void)after_id, (void)out, (void)max;
-    *n = 0;
-    return 0;
-}
 int store_write_room(const struct store_write *w, uint64_t payload_bytes) {
     (void)w, (void)payload_bytes;
     return chance(20) ? ERR_FULL : 0;
@@ -125,18 +114,21 @@ int jobs_get(struct store_read *t, uint64_t id, struct job_record *out, struct a
 
 int jobs_last_id(struct store_read *t, uint64_t *id) {
     (void)t;
-    *id = W->disk.n ? W->disk.cells[W->disk.n - 1]->id : 0;
+    uint32_t i = W->disk.n;
+    while (i > 0 && !W->disk.cells[i - 1]->record.len) i--;
+    *id = i > 0 ? W->disk.cells[i - 1]->id : 0;
     return 0;
 }
 
 int jobs_by_key(struct store_read *t, struct bytes tenant, struct bytes key, uint64_t *id) {
     (void)t;
-    CHECK(bytes_is(tenant, "default"), "another tenant");
-    for (uint32_t i = 0; i < KEYS; i++)
-        if (W->disk.keys[i].id && bytes_is(key, W->disk.keys[i].text)) {
-            *id = W->disk.keys[i].id;
-            return 0;
-        }
+    uint32_t of = sim_tenant(tenant);
+    for (uint32_t i = 0; i < KEYS * TENANTS; i++) {
+        const struct key *k = &W->disk.keys[i];
+        if (!k->id || k->tenant != of || !bytes_is(key, k->text)) continue;
+        *id = k->id;
+        return 0;
+    }
     return -ENOENT;
 }
 
@@ -158,8 +150,18 @@ int jobs_walk(struct store_read *t, uint64_t from, bool down, bool live_only, st
 
 int jobs_walk_tenant(struct store_read *t, struct bytes tenant, uint64_t from, struct arena *a,
                      int (*fn)(void *arg, const struct job_record *r), void *arg) {
-    (void)tenant; /* there is but one */
-    return jobs_walk(t, from, true, false, a, fn, arg);
+    (void)t;
+    struct disk *d = &W->disk;
+    uint32_t of = sim_tenant(tenant);
+    for (uint32_t i = d->n; i > 0; i--) {
+        struct cell *c = d->cells[i - 1];
+        struct job_record r;
+        arena_reset(a);
+        if (c->id > from || c->tenant != of || !disk_record(c, &r, a)) continue;
+        int e = fn(arg, &r);
+        if (e) return e;
+    }
+    return 0;
 }
 
 int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot,
@@ -181,7 +183,8 @@ static void put(struct cell *c, struct bytes *at, struct bytes now) {
         d->log = realloc(d->log, d->log_cap * sizeof *d->log);
         CHECK(d->log, "out of memory");
     }
-    d->log[d->n_log++] = (struct undo){.cell = c, .at = at, .was = *at};
+    d->log[d->n_log++] = (struct undo){.cell = c, .at = at, .was = *at, .end_was = c->end};
+    d->bytes += now.len - at->len;
     *at = copy(now);
 }
 
@@ -190,8 +193,8 @@ int store_write_begin(struct store *s, struct store_write **out) {
     if (W->disk.poisoned) return -EIO;
     *out = (struct store_write *)&view;
     memcpy(W->disk.keys_was, W->disk.keys, sizeof W->disk.keys);
-    memcpy(W->disk.dropped_was, W->disk.dropped, sizeof W->disk.dropped);
-    memcpy(W->disk.sampled_was, W->disk.sampled, sizeof W->disk.sampled);
+    memcpy(W->disk.sieve_was, W->disk.sieve, sizeof W->disk.sieve);
+    W->disk.n_ends_was = W->disk.n_ends;
     return 0;
 }
 
@@ -200,12 +203,15 @@ void store_abort(struct store_write *w) {
     struct disk *d = &W->disk;
     while (d->n_log) {
         struct undo *u = &d->log[--d->n_log];
+        d->bytes += u->was.len - u->at->len;
         forget_bytes(u->at);
         *u->at = u->was;
+        u->cell->end = u->end_was;
     }
+    d->n_gone = 0;
+    d->n_ends = d->n_ends_was;
     memcpy(d->keys, d->keys_was, sizeof d->keys);
-    memcpy(d->dropped, d->dropped_was, sizeof d->dropped);
-    memcpy(d->sampled, d->sampled_was, sizeof d->sampled);
+    memcpy(d->sieve, d->sieve_was, sizeof d->sieve);
 }
 
 /* A flush that fails says nothing about what reached the disk. */
@@ -218,6 +224,7 @@ int store_commit(struct store_write *w) {
         W->disk_failures++;
         if (toss(500)) store_abort(w);
     }
+    ends_committed();
     while (d->n_log) {
         struct undo *u = &d->log[--d->n_log];
         u->cell->unsure = fails;
@@ -244,6 +251,7 @@ static void put_record(struct cell *c, const struct job_record *r) {
     CHECK(e == 0, "a record cannot be written: %s", err_text(e));
     put(c, &c->record, buf_bytes(&b));
     buf_fini(&b);
+    ends_put(c, r);
 }
 
 static struct cell *cell_for(uint64_t id) {
@@ -267,12 +275,13 @@ int jobs_add(struct store_write *w, const struct job_record *r, uint64_t *existi
     (void)w;
     (void)existing;
     struct cell *c = cell_for(r->id);
-    CHECK(!c->record.len, "an id is used twice");
+    CHECK(!c->record.len && !c->deleted, "an id is used twice");
     oracle_put(c, r, NULL);
     put_record(c, r);
-    for (uint32_t i = 0; i < KEYS && r->key.len; i++) {
+    for (uint32_t i = 0; i < KEYS * TENANTS && r->key.len; i++) {
         struct key *k = &W->disk.keys[i];
         if (k->id) continue;
+        k->tenant = c->tenant;
         bytes_to_cstr(r->key, k->text, sizeof k->text);
         k->id = r->id;
         break;
@@ -299,12 +308,13 @@ int jobs_del(struct store_write *w, uint64_t id) {
     if (!c || !c->record.len) return -ENOENT;
     struct job_record r;
     disk_record(c, &r, NULL);
-    CHECK(!c->accepted || r.state == JOB_FAILED, "a job that was accepted is deleted");
-    c->dropped = r.state == JOB_FAILED;
     struct bytes none = {NULL, 0};
+    ends_del(c, &r);
     put(c, &c->record, none);
     if (!c->upload.len) put(c, &c->body, none); /* an upload again: it names the bytes */
-    for (uint32_t i = 0; i < KEYS; i++)
+    put(c, &c->result, none);
+    for (uint32_t s = 0; s < STAGES_MAX; s++) put(c, &c->output[s], none);
+    for (uint32_t i = 0; i < KEYS * TENANTS; i++)
         if (W->disk.keys[i].id == id) W->disk.keys[i].id = 0;
     return 0;
 }
@@ -330,37 +340,24 @@ int store_payload_put(struct store_write *w, uint64_t job, uint32_t slot, const 
 /* One source of one tenant; its counts are kept with the transaction. */
 int sources_add(struct store_write *w, const struct source_record *r) {
     (void)w;
-    uint32_t i = sim_source(r->name);
-    W->disk.dropped[i] += r->dropped;
-    W->disk.sampled[i] += r->sampled;
+    struct sieve *s = &W->disk.sieve[sim_tenant(r->tenant)][sim_source(r->name)];
+    s->dropped += r->dropped;
+    s->sampled += r->sampled;
     return 0;
 }
 
 int sources_walk(struct store_read *t, int (*fn)(void *arg, const struct source_record *r),
                  void *arg) {
     (void)t;
-    for (uint32_t i = 0; i < SOURCES; i++) {
-        struct source_record r = {.tenant = bytes_str("default"),
-                                  .name = bytes_str(sim_source_names[i]),
-                                  .dropped = W->disk.dropped[i],
-                                  .sampled = W->disk.sampled[i]};
+    for (uint32_t i = 0; i < TENANTS * SOURCES; i++) {
+        const struct sieve *s = &W->disk.sieve[i / SOURCES][i % SOURCES];
+        struct source_record r = {.tenant = bytes_str(sim_tenant_name(i / SOURCES)),
+                                  .name = bytes_str(sim_source_names[i % SOURCES]),
+                                  .dropped = s->dropped,
+                                  .sampled = s->sampled};
         int e = r.dropped || r.sampled ? fn(arg, &r) : 0;
         if (e) return e;
     }
-    return 0;
-}
-
-/* No history here asks for the stream of ended jobs. */
-int ended_after(struct store_read *t, uint64_t after, struct ended *out, uint32_t max,
-                uint32_t *n) {
-    (void)t, (void)after, (void)out, (void)max;
-    *n = 0;
-    return 0;
-}
-int ended_bounds(struct store_read *t, uint64_t *oldest, uint64_t *newest) {
-    (void)t;
-    *oldest = 1;
-    *newest = 0;
     return 0;
 }
 
@@ -368,7 +365,7 @@ int ended_bounds(struct store_read *t, uint64_t *oldest, uint64_t *newest) {
 
 struct upload_cell { /* what is kept of a record */
     uint64_t bytes, have;
-    uint32_t crc, have_crc;
+    uint32_t crc, have_crc, tenant;
     char key[LIMIT_KEY_BYTES + 1];
 };
 
@@ -382,15 +379,18 @@ bool disk_upload(const struct cell *c, struct upload_record *out, char key[LIMIT
                                   .have = u.have,
                                   .crc = u.crc,
                                   .have_crc = u.have_crc,
-                                  .tenant = bytes_str("default"),
+                                  .tenant = bytes_str(sim_tenant_name(u.tenant)),
                                   .key = bytes_str(key)};
     return true;
 }
 
 int uploads_add(struct store_write *w, const struct upload_record *u) {
     (void)w;
-    struct upload_cell kept = {
-        .bytes = u->bytes, .have = u->have, .crc = u->crc, .have_crc = u->have_crc};
+    struct upload_cell kept = {.bytes = u->bytes,
+                               .have = u->have,
+                               .crc = u->crc,
+                               .have_crc = u->have_crc,
+                               .tenant = sim_tenant(u->tenant)};
     CHECK(u->have <= u->bytes && bytes_to_cstr(u->key, kept.key, sizeof kept.key) == 0,
           "a record of an upload that is none");
     struct cell *c = cell_for(u->id);
@@ -461,5 +461,7 @@ void disk_fini(void) {
         free(c);
     }
     free(d->cells);
+    free(d->ends);
+    free(d->gone);
     free(d->log);
 }

@@ -70,6 +70,8 @@ void ring_fini(struct ring *r) {
     r->slot = NULL;
 }
 int ring_push(struct ring *r, void *item) {
+    const struct commit_op *op = item;
+    if (r == W->rings[0] && op->type == COMMIT_DELETE) ends_chosen(op);
     if (r->closed) return ERR_CLOSED;
     if (r->len == r->cap) return ERR_FULL;
     r->slot[(r->head + r->len++) % r->cap] = item;
@@ -242,12 +244,13 @@ bool sock_peer_eq(const struct sock_peer *a, const struct sock_peer *b) {
 }
 
 static struct sock_peer peer_of(uint32_t conn) {
-    struct sock_peer p = {.len = sizeof conn};
+    struct sock_peer p = {.len = sizeof conn, .user = LIMIT_PEER_KEYS + W->conns[conn].user};
     memcpy(p.id, &conn, sizeof conn);
     return p;
 }
 
 int sock_recv(struct sock *s, struct sock_msg *m) {
+    tenants_message(USERS);
     if (chance(100)) return 0;
     uint32_t at = (uint32_t)draw(W->n_conns);
     for (uint32_t i = 0; i < W->n_conns; i++) {
@@ -256,6 +259,7 @@ int sock_recv(struct sock *s, struct sock_msg *m) {
         if (c->to_workers != s->to_workers || !c->up.len) continue;
         struct packet *p = queue_take(&c->up);
         *m = (struct sock_msg){.peer = peer_of(conn), .frames = p->frames};
+        if (!s->to_workers) tenants_message(c->user);
         memcpy(m->frame, p->frame, p->frames * sizeof *p->frame);
         m->hold[0] = p;
         if (s->to_workers) oracle_delivered(m);
@@ -292,8 +296,10 @@ static void live(void) {
     int64_t dt = toss(700) ? (int64_t)draw(3) : (int64_t)draw(12);
     if (!W->faults) dt *= 4;
     if (chance(3)) dt += (int64_t)draw(2 * LEASE_MS); /* nobody is scheduled for a while */
+    if (chance(1)) dt += 3000 + (int64_t)draw(9000);  /* or a long while */
     W->mono_ms += dt;
-    if (chance(2)) W->wall_off_ms = (int64_t)draw(2000) - 1000; /* somebody sets the clock */
+    if (chance(2))
+        W->wall_off_ms = (int64_t)draw(2 * WALL_OFF_MS) - WALL_OFF_MS; /* somebody sets the clock */
     if (!W->faults || toss(500)) net_run_store(W->faults ? (uint32_t)draw(40) : COMMIT_BATCH);
 }
 
@@ -302,7 +308,7 @@ int sock_wait(struct sock_wait *w, uint32_t n, int64_t timeout_ms) {
     oracle_broker(W->b);
     CHECK(timeout_ms >= 0, "the loop would sleep for ever");
     (W->play ? W->play : live)();
-    W->wall_ms = W->mono_ms + W->wall_off_ms + INT64_C(1800000000000);
+    W->wall_ms = W->mono_ms + W->wall_off_ms + WALL_BEGIN_MS;
     w[0].readable = W->signalled;
     w[1].readable = true;
     for (uint32_t i = 2; i < n; i++) w[i].readable = any_up(w[i].sock);

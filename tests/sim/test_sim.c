@@ -17,9 +17,10 @@
 
 enum { JOBS_A_WORLD = 400, PROCESSES_MAX = 16 };
 
-/* None at all, and two that are felt everywhere. */
+/* None at all, two that are felt everywhere, and one of shares alone. */
 static const char *const settings[] = {
-    "tenants:\n  - {name: default, jobs_max: 40, rate_per_s: 150, burst: 10}\n"
+    "tenants:\n  - {name: ada, jobs_max: 25, rate_per_s: 150, burst: 10}\n"
+    "  - {name: bob, jobs_max: 30, weight: 3}\n"
     "levels:\n  - {level: 3, jobs_max: 4}\n  - {level: 7, jobs_max: 9, bytes_max: 3000}\n"
     "  - {level: 5, jobs_max: 2, full: drop_oldest}\n"
     "stages:\n  - {run: test.a, jobs_max: 20}\n  - {run: test.b, jobs_max: 3}\n"
@@ -31,7 +32,8 @@ static const char *const settings[] = {
     "stages:\n  - {run: test.one, bytes_max: 6000}\n"
     "  - {run: test.b, bytes_max: 4000}\n  - {run: test.c, jobs_max: 1}\n"
     "sources:\n  - {name: \"*\", policy: drop_oldest, depth: 1}\n"
-    "  - {name: belt, policy: sample, depth: 5, interval_ms: 50}\n"};
+    "  - {name: belt, policy: sample, depth: 5, interval_ms: 50}\ndedupe_window_s: 2\n",
+    "tenants:\n  - {name: bob, weight: 3}\n  - {name: cyd, weight: 2}\n"};
 enum { SETTINGS = sizeof settings / sizeof *settings };
 
 static void write_settings(const char *dir, char paths[SETTINGS][64], const char **list) {
@@ -79,6 +81,10 @@ static void add_totals(struct totals *sum, const struct totals *more) {
     sum->dropped += more->dropped;
     sum->sampled += more->sampled;
     sum->outlived += more->outlived;
+    sum->contested += more->contested;
+    sum->deleted += more->deleted;
+    sum->followed += more->followed;
+    sum->gaps += more->gaps;
     for (int s = 0; s < JOB_STATES; s++) sum->ends[s] += more->ends[s];
 }
 
@@ -132,17 +138,21 @@ Test(sim, every_promise_holds_in_random_histories) {
         stderr,
         "%llu jobs ended once each (%llu done, %llu failed, %llu cancelled, %llu expired): %llu "
         "turns, %llu kills, %llu drains, %llu failed commits, %llu stale outcomes, %llu dropped "
-        "and %llu sampled out, %llu uploads, %llu leases of versions that were gone\n",
+        "and %llu sampled out, %llu uploads, %llu leases of versions that were gone, %llu in "
+        "competition, %llu deleted, %llu followed with %llu gaps\n",
         (unsigned long long)sum.jobs, (unsigned long long)sum.ends[JOB_DONE],
         (unsigned long long)sum.ends[JOB_FAILED], (unsigned long long)sum.ends[JOB_CANCELLED],
         (unsigned long long)sum.ends[JOB_EXPIRED], (unsigned long long)sum.steps,
         (unsigned long long)sum.kills, (unsigned long long)sum.drains,
         (unsigned long long)sum.disk_failures, (unsigned long long)sum.stale,
         (unsigned long long)sum.dropped, (unsigned long long)sum.sampled,
-        (unsigned long long)sum.uploads, (unsigned long long)sum.outlived);
+        (unsigned long long)sum.uploads, (unsigned long long)sum.outlived,
+        (unsigned long long)sum.contested, (unsigned long long)sum.deleted,
+        (unsigned long long)sum.followed, (unsigned long long)sum.gaps);
     cr_assert(world ||
                   (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10 && sum.uploads > 10 &&
-                   sum.dropped > 10 && sum.sampled > 10 && sum.outlived > 10),
+                   sum.dropped > 10 && sum.sampled > 10 && sum.outlived > 10 &&
+                   sum.contested > 10 && sum.deleted > 10 && sum.followed > 10 && sum.gaps > 10),
               "the histories were too quiet to show anything");
     world_pipelines_free(folders);
     for (int i = 0; i < SETTINGS; i++) unlink(paths[i]);

@@ -22,6 +22,12 @@ bool chance(uint32_t in_thousand) {
     return W->faults && toss(in_thousand);
 }
 
+const char *sim_name(uint64_t job) {
+    static char text[JOB_ID_CHARS + 1];
+    job_id_text(job, text);
+    return text;
+}
+
 void world_broken(const char *what, const char *format, ...) {
     char text[512];
     va_list args;
@@ -41,9 +47,11 @@ static void settle(void) {
     char err[512];
     struct settings *s;
     while (W->settings[n]) n++;
-    uint64_t which = draw(n + 1);
+    uint64_t which = W->rush ? n - 1 : draw(n);
+    if (!W->play && !W->rush && toss(300)) which = n;
     CHECK(settings_load(&s, W->settings[which], err, sizeof err) == 0, "%s", err);
     CHECK(load_settle(W->b, s) == 0, "out of memory");
+    tenants_settled(s);
     memset(&W->counts, 0xFF, sizeof W->counts); /* what is there may be more than is allowed now */
 }
 
@@ -82,6 +90,12 @@ static void broker_start(void) {
                                 .queue_max = 150,
                                 .upload_ttl_ms = UPLOAD_TTL_MS};
     b->config.bodies_bytes = toss(500) ? 0 : UINT32_MAX;
+    b->config.retain_ms = W->keep.retain_ms;
+    b->config.retain_failed_ms = W->keep.retain_failed_ms;
+    b->config.retain_bytes = W->keep.retain_bytes;
+    if (W->rush) b->config.queue_max = 500;
+    W->before = (struct before){.user = USERS};
+    W->chosen_seq = 0;
     b->started_ms = b->now_ms = W->mono_ms;
     b->now_wall_ms = W->wall_ms;
     due_init(&b->leases, LIMIT_WORKERS * LIMIT_SPAN_JOBS);
@@ -91,6 +105,8 @@ static void broker_start(void) {
     workers_init(&b->peers);
     b->payload.max_bytes = LIMIT_BODY_BYTES + LIMIT_OUTPUT_BYTES;
     CHECK(job_table_init(&b->jobs, LIMIT_JOBS_QUEUED) == 0, "out of memory");
+    CHECK(owed_init(&b->owed, 16) == 0, "out of memory");
+    if (!W->play) tenants_keys(b);
     b->settings_fd = b->versions.fd = -1;
     settle();
     edit_pipelines();
@@ -121,6 +137,8 @@ static void broker_drop(void) {
     verdicts_fini(b);
     watches_fini(&b->watches);
     uploads_fini(&b->uploads);
+    streams_fini(&b->streams);
+    owed_fini(&b->owed);
     ready_fini(&b->ready);
     job_table_fini(&b->jobs);
     load_fini(&b->load);
@@ -139,7 +157,7 @@ static void broker_drop(void) {
 
 /* Called while the broker sleeps: kill -9 and the end of the world leave by longjmp. */
 void world_fate(void) {
-    if (chance(6)) {
+    if (chance(W->rush ? 1 : 6)) {
         W->kills++;
         if (toss(500)) net_run_store((uint32_t)draw(40)); /* committed and never answered */
         longjmp(W->crash, KILLED);
@@ -148,7 +166,7 @@ void world_fate(void) {
         W->drains++;
         W->signalled = true;
     }
-    if (chance(4)) settle();
+    if (chance(W->rush ? 1 : 4)) settle();
     if (chance(4)) edit_pipelines();
     if (W->faults && W->submitted >= W->jobs_wanted && toss(5)) {
         W->faults = false;
@@ -156,7 +174,7 @@ void world_fate(void) {
     }
     if (!W->faults && W->b->jobs.len == 0 && W->b->uploads.n == 0 && !W->b->outbox.first &&
         !W->b->retries.first && !W->b->no_room.first && commit_outstanding(W->b->committer) == 0 &&
-        !W->b->draining)
+        !W->b->draining && follow_done())
         longjmp(W->crash, ENDED);
     CHECK(W->mono_ms < PATIENCE_MS, "%u jobs do not end", W->b->jobs.len);
 }
@@ -169,7 +187,11 @@ static void check_nothing_left(void) {
     CHECK(b->leases.len == 0 && b->delays.len == 0 && b->expiries.len == 0, "a timer is left");
     for (const struct tenant *t = b->tenants.first; t; t = t->next)
         for (const struct source *s = t->sources; s; s = s->next)
-            CHECK(s->dropped == W->disk.dropped[sim_source(bytes_str(s->name))] && !s->oldest,
+            CHECK(s->dropped ==
+                          W->disk
+                              .sieve[sim_tenant(bytes_str(t->name))][sim_source(bytes_str(s->name))]
+                              .dropped &&
+                      !s->oldest,
                   "source %s counts otherwise than the disk", s->name);
     for (uint32_t i = 0; i < b->n_loaded; i++)
         CHECK(b->load.pipeline[i].jobs == 0, "a count is left");
@@ -183,7 +205,18 @@ void world_end(void) {
     longjmp(W->crash, ENDED);
 }
 
+static void world_init(const char *const *settings, const struct pipelines *folders) {
+    W = calloc(1, sizeof *W);
+    if (!W || !(W->lane = calloc(READY_QUEUES, sizeof *W->lane))) abort();
+    W->settings = settings;
+    W->folders = folders;
+    W->workers_sock.to_workers = true;
+    W->wall_ms = WALL_BEGIN_MS;
+}
+
 static void world_fini(void) {
+    free(W->lane);
+    free(W->told);
     net_fini();
     disk_fini();
     free(W);
@@ -193,13 +226,8 @@ static void world_fini(void) {
 void world_play(const struct pipelines *folder, void (*play)(void)) {
     static const char *const settings[] = {NULL};
     struct pipelines folders[] = {*folder, {.n = 0}};
-    W = calloc(1, sizeof *W);
-    if (!W) abort();
-    W->settings = settings;
-    W->folders = folders;
+    world_init(settings, folders);
     W->play = play;
-    W->workers_sock.to_workers = true;
-    W->wall_ms = INT64_C(1800000000000);
     volatile bool over = false;
     while (!over) {
         broker_start();
@@ -213,16 +241,17 @@ void world_play(const struct pipelines *folder, void (*play)(void)) {
 
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
                const char *const *settings, struct totals *sum) {
-    struct world *w = W = calloc(1, sizeof *w);
-    if (!w) abort();
+    world_init(settings, folders);
+    struct world *w = W;
     w->seed = w->rng = seed;
     w->faults = true;
     w->jobs_wanted = jobs;
-    w->settings = settings;
-    w->folders = folders;
-    w->workers_sock.to_workers = true;
-    w->wall_ms = INT64_C(1800000000000);
+    w->rush = toss(150);
+    if (toss(500)) w->keep.retain_ms = 500 + (int64_t)draw(5000);
+    if (toss(500)) w->keep.retain_failed_ms = 500 + (int64_t)draw(5000);
+    if (toss(500)) w->keep.retain_bytes = 20000 + draw(100000);
     for (uint32_t i = 0; i < CLIENTS; i++) w->clients[i].conn = UINT32_MAX;
+    tenants_begin();
     volatile bool over = false;
     while (!over) {
         broker_start();
@@ -245,5 +274,9 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
     sum->sampled += w->sampled;
     sum->uploads += w->uploads;
     sum->outlived += w->outlived;
+    sum->contested += w->contested;
+    sum->deleted += w->deleted;
+    sum->followed += w->followed;
+    sum->gaps += w->gaps;
     world_fini();
 }

@@ -16,11 +16,17 @@
 
 #include "broker/broker.h"
 #include "schemas/pack.h"
+#include "store/ended.h"
 
 enum {
     STAGES_MAX = 3,
     FOLDERS = 2, /* what the pipeline files may be */
-    CLIENTS = 3,
+    CLIENTS = 4,
+    TENANTS = 4,
+    TENANT_ALL = TENANTS, /* all of them */
+    USER_ADMIN = TENANTS, /* keys: one a tenant, then these */
+    USER_WORKER,
+    USERS,
     WORKERS = 5,
     CREDIT_MAX = 4,
     KEYS = 24,
@@ -28,8 +34,10 @@ enum {
     BEAT_MS = 80,
     SOURCES = 3,
     UPLOAD_CHUNK = 640, /* bytes; small, so that there are several */
-    UPLOAD_TTL_MS = 4000
+    UPLOAD_TTL_MS = 4000,
+    WALL_OFF_MS = 1000 /* as far as somebody sets the clock */
 };
+#define WALL_BEGIN_MS INT64_C(1800000000000)
 
 /* ---- the network ---- */
 struct packet {
@@ -43,6 +51,7 @@ struct queue {
 };
 struct conn { /* one connection of one peer; never used again once it is closed */
     bool open, to_workers;
+    uint32_t user;         /* whose key it has */
     bool quiet;            /* it was told that no lease follows */
     struct queue up, down; /* to the broker, to the peer */
 };
@@ -51,14 +60,25 @@ struct sock {
 };
 
 /* ---- the disk ---- */
+struct ending {
+    int64_t finished_ms;
+    uint64_t offset;
+    enum job_state state;
+};
 struct cell { /* one job: what is on disk, and what the oracle remembers of it */
     uint64_t id;
     struct bytes record, body, result, output[STAGES_MAX]; /* owned; {NULL, 0}: not there */
-    struct bytes upload; /* the job that is still being uploaded */
-    uint64_t told_have;  /* of its upload: clients heard that so much is on disk */
-    bool accepted;       /* ACCEPTED left the broker */
-    bool dropped;        /* a dead letter that was deleted on demand */
-    bool unsure;         /* its last commit failed, and yet it is there: nobody was told */
+    struct bytes upload;           /* the job that is still being uploaded */
+    uint64_t told_have;            /* of its upload: clients heard that so much is on disk */
+    uint32_t tenant;               /* since it is known */
+    struct ending end;             /* offset 0: none */
+    bool known;                    /* a record of it was put once */
+    bool of_one;                   /* its pipeline is `one` */
+    bool accepted;                 /* ACCEPTED left the broker */
+    bool chosen;                   /* retention took it */
+    bool drop_asked, cancel_asked; /* by one who may */
+    bool deleted;
+    bool unsure; /* its last commit failed, and yet it is there: nobody was told */
     uint64_t seed;
     uint32_t body_crc, version, end_acks; /* version: of the pipeline that it was accepted with */
     int64_t not_before_ms;                /* monotonic */
@@ -69,21 +89,37 @@ struct cell { /* one job: what is on disk, and what the oracle remembers of it *
 struct undo {
     struct cell *cell;
     struct bytes *at, was;
+    struct ending end_was;
+};
+struct gone { /* a record that this transaction deletes */
+    struct cell *cell;
+    enum job_state state;
+    bool left_out; /* dropped by its source */
+    uint8_t source;
+    uint64_t parent, first_child;
+    uint32_t n_children;
 };
 struct key {
     char text[16];
+    uint32_t tenant;
     uint64_t id; /* 0: free */
 };
 struct disk {
     struct cell **cells; /* ascending ids */
     uint32_t n, cap;
-    struct key keys[KEYS];
+    struct key keys[KEYS * TENANTS];
+    uint64_t *ends, n_ends, n_ends_was, ends_cap; /* the jobs, by offset - 1 */
+    uint64_t bytes;
     uint64_t epoch;
     bool poisoned;
     struct undo *log; /* of the open write transaction */
     uint32_t n_log, log_cap;
-    struct key keys_was[KEYS];
-    uint64_t dropped[SOURCES], dropped_was[SOURCES], sampled[SOURCES], sampled_was[SOURCES];
+    struct gone *gone; /* of the open write transaction, too */
+    uint32_t n_gone, gone_cap;
+    struct key keys_was[KEYS * TENANTS];
+    struct sieve {
+        uint64_t dropped, sampled;
+    } sieve[TENANTS][SOURCES], sieve_was[TENANTS][SOURCES];
 };
 
 /* ---- actors ---- */
@@ -98,8 +134,24 @@ struct uploading {
     char name[LIMIT_UPLOAD_NAME_BYTES + 1]; /* empty: not begun */
     int64_t sent_ms;
 };
+struct following { /* the stream of ended jobs, as a client has it */
+    bool wants, open, results;
+    bool only_one; /* of all pipelines */
+    uint32_t conn, begun;
+    uint64_t req, last; /* all up to here was seen */
+    int64_t heard_ms;
+};
+struct told { /* one subscription, as the broker answers it */
+    uint32_t conn, tenant;
+    uint64_t req, from, offset;
+    bool begun, results, only_one;
+};
 struct client {
-    uint32_t conn;
+    uint32_t conn, tenant;
+    bool admin;
+    uint64_t poked[16]; /* requests about jobs of others */
+    uint32_t n_poked;
+    struct following following;
     struct request_out open[8];
     uint32_t n_open;
     uint64_t known[64], req;
@@ -125,11 +177,27 @@ struct fake_worker {
 
 /* What counted where when the oracle looked last. */
 struct counts {
-    uint32_t jobs, submitted;       /* submitted: without those that a stage asked for */
-    uint64_t of_jobs, of_submitted; /* bytes */
-    uint32_t of_source[SOURCES];
+    struct {
+        uint32_t jobs, submitted;       /* submitted: without those that a stage asked for */
+        uint64_t of_jobs, of_submitted; /* bytes */
+        uint32_t of_source[SOURCES];
+    } tenant[TENANTS];
     uint32_t level[SETTINGS_LEVELS], at_stage[SETTINGS_STAGES_MAX][STAGES_MAX];
     uint64_t bytes[SETTINGS_STAGES_MAX][STAGES_MAX];
+};
+
+struct bucket { /* of a tenant's rate */
+    double level;
+    int64_t at_ms;
+};
+struct before { /* how it was before the broker took a message */
+    uint32_t user, jobs;
+    uint64_t bytes; /* of the user's tenant */
+};
+struct lane { /* a level of a queue: what its tenants were served, by weight */
+    double served[TENANTS], since[TENANTS][TENANTS];
+    uint64_t last[TENANTS]; /* the newest job that waits */
+    uint8_t on[TENANTS];    /* waits since it was looked at first */
 };
 
 struct world {
@@ -151,6 +219,19 @@ struct world {
     struct client clients[CLIENTS];
     struct fake_worker workers[WORKERS];
     uint64_t told_sampled; /* refusals that left the broker */
+    bool rush;             /* everybody wants the same at once */
+    struct auth_key keys[USERS];
+    struct bucket bucket[TENANTS];
+    struct before before;
+    struct lane (*lane)[READY_LEVELS]; /* [READY_QUEUES] */
+    double cost_max;
+    struct config keep;       /* retain_* alone */
+    uint64_t chosen_seq;      /* of the newest choice of retention */
+    bool drop_asked[TENANTS]; /* all dead letters of the tenant */
+    uint64_t left_out[TENANTS][SOURCES];
+    struct told *told;
+    uint32_t n_told, told_cap;
+    uint64_t contested, deleted, followed, gaps;
     uint64_t kills, drains, disk_failures, stale, uploads, dropped, sampled, ends[JOB_STATES];
     uint64_t outlived; /* leases of a version that was no file any more */
 
@@ -163,7 +244,7 @@ extern struct world *W;
 
 struct totals {
     uint64_t jobs, steps, kills, drains, disk_failures, stale, uploads;
-    uint64_t dropped, sampled, outlived, ends[JOB_STATES];
+    uint64_t dropped, sampled, outlived, contested, deleted, followed, gaps, ends[JOB_STATES];
 };
 /* One history: some hundred jobs, then the faults stop and everything must end. */
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
@@ -204,6 +285,8 @@ void net_run_store(uint32_t batch); /* lets the store thread commit up to so man
 void net_drop_store(void);          /* the broker died: what was not committed is lost */
 void net_fini(void);
 
+const char *sim_name(uint64_t job); /* until the next call */
+
 /* disk.c */
 struct cell *disk_cell(uint64_t id); /* NULL: never seen */
 /* Decodes the record; its stages and attempts are left out without an arena. */
@@ -217,8 +300,34 @@ bool disk_upload(const struct cell *c, struct upload_record *out, char key[LIMIT
 void oracle_delivered(const struct sock_msg *m); /* a worker's message reaches the broker */
 void oracle_sent(struct conn *c, const struct sock_msg *m);
 void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was);
-void oracle_broker(const struct broker *b); /* the broker's own invariants, between two turns */
 void oracle_end(void);
+
+/* tenants.c */
+uint32_t sim_tenant(struct bytes name); /* its index */
+const char *sim_tenant_name(uint32_t tenant);
+void tenants_begin(void);
+void tenants_keys(struct broker *b);
+void tenants_settled(const struct settings *s);
+void tenants_message(uint32_t user);
+void tenants_leased(const struct job *j); /* it is still in its queue */
+void tenants_sent(const struct conn *to, enum msg_type type, const void *header);
+
+/* ends.c */
+void ends_put(struct cell *c, const struct job_record *r);
+const struct cell *ends_at(uint64_t offset); /* NULL: none, or not any more */
+void ends_chosen(const struct commit_op *op);
+void ends_del(struct cell *c, const struct job_record *r);
+void ends_committed(void);
+
+/* follow.c */
+void follow_step(struct client *c);
+void follow_hears(struct client *c, const struct msg_desc *d, const struct packet *p);
+void follow_sent_ended(uint32_t conn, const struct msg_ended *m, const struct sock_msg *raw);
+void follow_sent_stream(uint32_t conn, const struct msg_stream *m);
+bool follow_done(void);
+
+/* audit.c */
+void oracle_broker(const struct broker *b); /* its own invariants, between two turns */
 
 /* actors.c */
 extern const char *const sim_source_names[SOURCES];

@@ -123,6 +123,22 @@ def test_what_was_deleted_before_it_was_sent_is_told_as_a_gap(broker):
             assert s.until("live")[0] == []
 
 
+def test_a_hole_between_ends_that_are_kept_is_told_as_a_gap(broker):
+    with Client(broker) as client, Worker(broker) as worker:
+        jobs = []
+        for _ in range(4):
+            jobs.append(client.submit())
+            worker.fail(worker.lease()[0], "permanent", "no good")
+            client.wait(jobs[-1])
+        for job in jobs[1:3]:
+            client.ask(DROP, {"job": job})
+        with Subscriber(broker, **{"from": 0}) as s:
+            ended, gap = s.until("gap")
+            assert [e["job"] for e in ended] == jobs[:1]
+            assert (gap["offset"], gap["lost"]) == (3, 2)
+            assert [e["job"] for e in s.until("live")[0]] == jobs[3:]
+
+
 def test_stopped_and_surplus_subscriptions(broker):
     with Client(broker) as client, EchoWorker(broker):
         req = client.send(SUBSCRIBE, {})
