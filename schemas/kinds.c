@@ -28,6 +28,7 @@
 #undef STR
 #undef BIN
 #undef STRS
+#undef PACK
 
 #define U64(...)
 #define F64(...)
@@ -35,6 +36,7 @@
 #define STR(...)
 #define BIN(...)
 #define STRS(...)
+#define PACK(...)
 #define END(name)
 static const struct kind_desc *(*const kinds[])(void) = {
 #define KIND(name, ...) desc_##name,

@@ -14,6 +14,7 @@
 #define STR(field, ...) struct bytes field;
 #define BIN(field, ...) struct bytes field;
 #define STRS(field, ...) struct field_strs field;
+#define PACK(field, ...) struct bytes field;
 /* clang-format off */
 #define END(name) };
 /* clang-format on */
@@ -25,6 +26,7 @@
 #undef STR
 #undef BIN
 #undef STRS
+#undef PACK
 #undef END
 
 struct kind_desc {

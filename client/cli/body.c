@@ -120,9 +120,25 @@ static int load_bin(struct body *b, const struct field *f, const char *path) {
     return code == CLI_OK ? set_bin(b, f, data, bytes) : code;
 }
 
+/* A value that may be given as its JSON text. */
+static int load_text(struct body *b, const struct field *f, const char *path) {
+    char *text;
+    size_t bytes;
+    int code = read_input(path, &text, &bytes);
+    if (code != CLI_OK) return code;
+    size_t good = utf8_check(text, bytes);
+    if (good != bytes)
+        code = cli_usage("%s: byte %zu is not UTF-8", path, good);
+    else if (json_set(b->json, f->name, json_new_str(text, bytes)) < 0)
+        code = no_memory();
+    free(text);
+    return code;
+}
+
 static int set_field(struct body *b, const struct field *f, const char *text, size_t bytes) {
     if (f->type == FIELD_BIN && text[0] == '@') return load_bin(b, f, text + 1);
     if (f->type == FIELD_BIN) return set_bin_from(b, f, text, bytes);
+    if (f->type == FIELD_PACK && text[0] == '@') return load_text(b, f, text + 1);
     size_t good = utf8_check(text, bytes);
     if (good != bytes)
         return cli_usage("%s: byte %zu is not UTF-8; convert it first, as with iconv -f GB18030 "

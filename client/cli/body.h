@@ -27,7 +27,7 @@ int body_load(struct body *b, const char *path);
 int body_text(struct body *b, const char *text);
 /* --file: the same, or the binary one; of a list of texts, a line each */
 int body_file(struct body *b, const char *path);
-/* --set name=value; of a binary field, name=@FILE */
+/* --set name=value; of a binary field, or one of any value as JSON, name=@FILE */
 int body_set(struct body *b, const char *assignment);
 /* Appends all of it as a msgpack map, to which the caller appends `more` pairs. */
 int body_pack(const struct body *b, uint32_t more, struct buf *out);

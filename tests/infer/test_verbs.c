@@ -88,6 +88,22 @@ Test(verbs, run_stops_before_a_stop_string) {
     cr_assert_str_eq(out, "The camera found a cold\n");
 }
 
+Test(verbs, run_writes_a_value_that_a_schema_allows) {
+    char out[4096];
+    struct scratch s;
+    char path[300];
+    scratch_begin(&s, NULL);
+    scratch_text(&s, "schema.json",
+                 "{\"type\":\"array\",\"items\":{\"const\":\"joint\"},"
+                 "\"minItems\":2,\"maxItems\":2}");
+    snprintf(path, sizeof path, "%s/schema.json", s.dir);
+    cr_assert_eq(verb_run(ARGS("run", TINY, "-p", "", "--schema", path)), 0);
+    printed(out, sizeof out);
+    cr_assert_str_eq(out, "[\"joint\",\"joint\"]\n");
+    cr_assert_eq(verb_run(ARGS("run", TINY, "-p", "", "--schema", path, "-n", "5")), 1);
+    scratch_end(&s);
+}
+
 Test(verbs, run_says_what_is_wrong_with_a_model) {
     char out[256];
     cr_assert_eq(verb_run(ARGS("run", "tests/golden/none", "-p", "x")), 1);

@@ -81,8 +81,8 @@ static void schema_with(const char *schema, const struct lexicon *l, const struc
     struct writer w;
     if (least > 0) {
         cr_assert_eq(writer_init(&w, &m, least - 1, err, sizeof err), ERR_LIMIT);
-        char number[16];
-        snprintf(number, sizeof number, " %u,", least);
+        char number[24];
+        snprintf(number, sizeof number, " %u tokens", least);
         cr_assert(strstr(err, number), "%s", err);
     }
     for (uint32_t i = 0; i < 3; i++) {

@@ -213,7 +213,8 @@ Test(json_schema, every_field_of_every_kind_is_described) {
         size_t required = 0, one_of = 0;
         for (uint32_t f = 0; f < k->n; f++) {
             const struct json *one = json_get(fields, k->fields[f].name);
-            cr_assert_not_null(json_str(json_get(one, "type")));
+            if (k->fields[f].type != FIELD_PACK) /* any value */
+                cr_assert_not_null(json_str(json_get(one, "type")));
             cr_assert_not_null(json_str(json_get(one, "description")));
             required += k->fields[f].required;
             one_of += k->fields[f].one_of;

@@ -9,12 +9,14 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "workers/encode/tokenizer.h"
+#include "workers/infer/guides.h"
 #include "workers/infer/model.h"
 
 struct entry {
     char *name, *dir;
     struct model *model;         /* NULL until first used */
     struct tokenizer *tokenizer; /* NULL until first used */
+    struct guides *guides;       /* NULL until first used; borrows both */
 };
 struct models {
     struct ops *ops;
@@ -116,6 +118,7 @@ int models_open(struct models **out, struct ops *ops, const char *dir, const cha
 void models_close(struct models *m) {
     if (!m) return;
     for (uint32_t i = 0; i < m->n; i++) {
+        guides_close(m->entry[i].guides);
         model_close(m->entry[i].model);
         if (m->entry[i].tokenizer) tokenizer_close(m->entry[i].tokenizer);
         free(m->entry[i].name);
@@ -165,6 +168,19 @@ int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out
     if (!e) return unknown(m, name, err, err_bytes);
     int rc = e->tokenizer ? 0 : tokenizer_open(&e->tokenizer, e->dir, err, err_bytes);
     *out = e->tokenizer;
+    return rc;
+}
+
+int models_guides(struct models *m, struct bytes name, struct guides **out, char *err,
+                  size_t err_bytes) {
+    struct entry *e = find(m, name);
+    struct tokenizer *t;
+    struct model *model;
+    *out = NULL;
+    int rc = models_get(m, name, &model, err, err_bytes);
+    if (rc == 0) rc = models_tokenizer(m, name, &t, err, err_bytes);
+    if (rc == 0 && !e->guides) rc = guides_open(&e->guides, t, model_info(model), err, err_bytes);
+    if (rc == 0) *out = e->guides;
     return rc;
 }
 

@@ -14,6 +14,7 @@
 
 #define MODELS_COUNT_MAX 256u
 
+struct guides;    /* workers/infer/guides.h */
 struct model;     /* workers/infer/model.h */
 struct tokenizer; /* workers/encode/tokenizer.h */
 struct models;
@@ -31,6 +32,9 @@ int models_get(struct models *m, struct bytes name, struct model **out, char *er
                size_t err_bytes);
 int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,
                      size_t err_bytes);
+/* Of its schemas; its tokenizer and model too are opened at first use. */
+int models_guides(struct models *m, struct bytes name, struct guides **out, char *err,
+                  size_t err_bytes);
 struct ops *models_ops(struct models *m);
 
 #endif

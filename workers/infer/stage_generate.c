@@ -10,9 +10,11 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "schemas/json_schema.h"
 #include "schemas/kinds.h"
 #include "schemas/pack.h"
 #include "workers/infer/generate.h"
+#include "workers/infer/guides.h"
 #include "workers/infer/models.h"
 #include "workers/infer/stages.h"
 
@@ -39,7 +41,8 @@ struct job {
     struct tokenizer *tokenizer;
     struct prompt_in in;
     struct kind_text_generate body;
-    struct gen *gen; /* [n], in the item's arena */
+    struct gen *gen;      /* [n], in the item's arena */
+    struct guide **guide; /* [n], or NULL; in the item's arena too */
     uint32_t n;
 };
 
@@ -113,6 +116,54 @@ static bool make_texts(struct job *j, const struct gen *prompt) {
     return memory;
 }
 
+/* The schema of a body as text, copied to the arena; {NULL, 0} with err when it is none. */
+static struct bytes schema_text(struct job *j, char *err, size_t err_bytes) {
+    struct json *schema = NULL;
+    struct bytes text = {0};
+    if (json_from_pack(j->body.schema, &schema, err, err_bytes) != 0) return text;
+    bool printed = json_kind(schema) != JSON_STR;
+    char *own = printed ? json_text(schema, 0) : NULL;
+    text = printed ? bytes_str(own ? own : "") : bytes_of(json_str(schema), json_str_len(schema));
+    text.data = arena_copy(j->item->arena, text.data, text.len);
+    free(own);
+    json_free(schema);
+    if (!text.data) err_set(err, err_bytes, -ENOMEM, "no memory for the schema");
+    return text;
+}
+
+/* Has the texts of a job keep to its schema; false when the item has failed. */
+static bool guide_texts(struct job *j, struct models *models) {
+    struct bytes raw = j->body.schema;
+    char err[LIMIT_REASON_BYTES] = "";
+    struct guides *guides;
+    if (!raw.data || (raw.len == 1 && ((const uint8_t *)raw.data)[0] == 0xC0))
+        return true; /* nil */
+    if (j->body.stop.count > 0) {
+        item_fail(j->item, JOB_ERROR_PERMANENT,
+                  "body: stop: not together with schema, which says where a text ends; leave one");
+        return false;
+    }
+    struct bytes text = schema_text(j, err, sizeof err);
+    int rc = text.data ? models_guides(models, j->in.model, &guides, err, sizeof err) : ERR_FIELD;
+    j->guide = arena_calloc(j->item->arena, j->n, sizeof(struct guide *));
+    if (rc == 0 && !j->guide) rc = -ENOMEM;
+    for (uint32_t i = 0; rc == 0 && i < j->n; i++) {
+        struct gen *g = &j->gen[i];
+        rc = guide_new(guides, text, g->tokens_max, &j->guide[i], err, sizeof err);
+        if (rc == 0) g->guide = guide_of(j->guide[i]);
+    }
+    if (rc != 0) item_fail_rc(j->item, rc, err);
+    return rc == 0;
+}
+
+/* Frees what is not in the arena. */
+static void job_fini(struct job *j) {
+    for (uint32_t t = 0; t < j->n; t++) {
+        if (j->guide) guide_free(j->guide[t]);
+        gen_fini(&j->gen[t]);
+    }
+}
+
 /* Reads and checks an item; its model stays NULL when it has failed. */
 static void job_prepare(struct job *j, struct models *models) {
     struct stage_item *i = j->item;
@@ -134,12 +185,13 @@ static void job_prepare(struct job *j, struct models *models) {
     prompt.prompt = infer_ids(i, m, j->in.ids, "prompt", &prompt.prompt_tokens);
     if (!prompt.prompt) return;
     uint32_t context = model_info(m)->context; /* ids never hold more than a context and one */
-    if (prompt.tokens_max > context) prompt.tokens_max = context;
-    if (make_texts(j, &prompt))
-        j->model = m;
-    else
+    uint32_t room = prompt.prompt_tokens <= context ? context + 1 - prompt.prompt_tokens : 1;
+    if (prompt.tokens_max > room) prompt.tokens_max = room;
+    if (!make_texts(j, &prompt))
         item_fail(i, JOB_ERROR_TRANSIENT, "no memory for %u texts of %u tokens",
                   (unsigned)j->body.n, prompt.tokens_max);
+    else if (guide_texts(j, models))
+        j->model = m;
 }
 
 static void pack_tops(struct packer *p, const struct gen *g) {
@@ -235,8 +287,7 @@ static void run_batch(void *self, struct stage_item **items, uint32_t n) {
     }
     for (uint32_t i = 0; memory && i < n; i++)
         if (jobs[i].model) run_model(jobs + i, n - i, gens);
-    for (uint32_t i = 0; memory && i < n; i++)
-        for (uint32_t t = 0; t < jobs[i].n; t++) gen_fini(&jobs[i].gen[t]);
+    for (uint32_t i = 0; memory && i < n; i++) job_fini(&jobs[i]);
     free(gens);
     free(jobs);
 }

@@ -9,18 +9,21 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "kernels/ops.h"
 #include "schemas/model_dir.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/generate.h"
+#include "workers/infer/guides.h"
 #include "workers/infer/model.h"
+#include "workers/schema/compile.h"
 #include "workers/verbs.h"
 
 #define PROMPT_ARENA_BYTES (256u * 1024u * 1024u)
 
 struct options {
-    const char *dir, *prompt, *device;
+    const char *dir, *prompt, *device, *schema;
     char room[MODEL_DIR_BYTES];
     uint64_t max_tokens, seed, top_k, threads;
     uint64_t n, top_logprobs;
@@ -43,7 +46,8 @@ enum {
     OPT_DEVICE,
     OPT_THREADS,
     OPT_JSON,
-    OPT_STOP
+    OPT_STOP,
+    OPT_SCHEMA
 };
 
 static const struct argp_option options[] = {
@@ -65,6 +69,8 @@ static const struct argp_option options[] = {
      "with --json: the log probability of each token, and of the N most likely, 0 to 20", 0},
     {"seed", OPT_SEED, "S", 0, "of the sampling (0)", 0},
     {"stop", OPT_STOP, "TEXT", 0, "end before this text; up to 8 times", 0},
+    {"schema", OPT_SCHEMA, "FILE", 0, "write one JSON value that the JSON Schema in FILE allows",
+     0},
     {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
     {"backend", OPT_DEVICE, "D", OPTION_ALIAS, NULL, 0},
     {"threads", OPT_THREADS, "N", 0, "0 (the default): one a core", 0},
@@ -113,6 +119,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_DEVICE: o->device = arg; break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 1024); break;
     case OPT_JSON: o->json = true; break;
+    case OPT_SCHEMA: o->schema = arg; break;
     case OPT_STOP:
         if (o->n_stop == GEN_STOPS_MAX) argp_error(state, "--stop: at most %u", GEN_STOPS_MAX);
         o->stop[o->n_stop++] = bytes_str(arg);
@@ -123,6 +130,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case ARGP_KEY_END:
         if (!o->dir || !o->prompt) argp_error(state, "a MODEL_DIR and --prompt are needed");
+        if (o->schema && o->n_stop)
+            argp_error(state, "--stop: not with --schema, which says where a text ends");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -134,6 +143,8 @@ struct session {
     struct ops *ops;
     struct model *model;
     struct tokenizer *tokenizer;
+    struct guides *guides; /* with a schema */
+    struct guide *guide[TEXTS_MAX];
     struct arena arena;
 };
 
@@ -240,6 +251,28 @@ static struct gen *make_texts(struct session *s, const struct options *o,
     return gens;
 }
 
+/* Has the texts keep to the schema, if there is one. */
+static int guide_texts(struct session *s, const struct options *o, struct gen *gens, char *err,
+                       size_t err_bytes) {
+    void *text;
+    size_t bytes;
+    if (!o->schema) return 0;
+    int rc = file_read(o->schema, SCHEMA_BYTES_MAX, &text, &bytes, err, err_bytes);
+    if (rc != 0) return rc;
+    uint32_t context = model_info(s->model)->context;
+    rc = guides_open(&s->guides, s->tokenizer, model_info(s->model), err, err_bytes);
+    for (uint64_t i = 0; rc == 0 && i < o->n; i++) {
+        struct gen *g = &gens[i];
+        uint32_t room = g->prompt_tokens <= context ? context + 1 - g->prompt_tokens : 1;
+        if (g->tokens_max > room) g->tokens_max = room;
+        rc = guide_new(s->guides, bytes_of(text, bytes), g->tokens_max, &s->guide[i], err,
+                       err_bytes);
+        if (rc == 0) g->guide = guide_of(s->guide[i]);
+    }
+    free(text);
+    return rc;
+}
+
 static int tell(const struct session *s, const struct options *o, const struct gen *g, char *err,
                 size_t err_bytes) {
     for (uint64_t i = 0; i < o->n; i++)
@@ -275,6 +308,8 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
         return err_set(err, err_bytes, -ENOMEM,
                        "no memory for %" PRIu64 " texts of %" PRIu64 " tokens", o->n,
                        o->max_tokens);
+    rc = guide_texts(s, o, g, err, err_bytes);
+    if (rc != 0) return rc;
     for (uint64_t i = 0; i < o->n; i++) list[i] = &g[i];
     int64_t began = clock_mono_ns();
     generate(s->model, s->tokenizer, list, (uint32_t)o->n);
@@ -306,6 +341,8 @@ int verb_run(int argc, char **argv) {
     arena_init(&s.arena, PROMPT_ARENA_BYTES);
     int rc = run(&s, &o, err, sizeof err);
     if (rc != 0) fprintf(stderr, "%s: %s; see `penstock run --help`\n", argv[0], err);
+    for (uint32_t i = 0; i < TEXTS_MAX; i++) guide_free(s.guide[i]);
+    guides_close(s.guides);
     tokenizer_close(s.tokenizer);
     model_close(s.model);
     ops_close(s.ops);

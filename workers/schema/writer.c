@@ -15,7 +15,8 @@ int writer_init(struct writer *w, const struct masks *m, uint32_t tokens_max, ch
     *w = (struct writer){.m = m, .walk.g = m->g, .left = tokens_max};
     if (tokens_max < writer_shortest(m))
         return err_set(err, err_bytes, ERR_LIMIT,
-                       "schema: its shortest text needs max_tokens of at least %u, not %u",
+                       "schema: its shortest text needs %u tokens; max_tokens and the context "
+                       "leave %u",
                        writer_shortest(m), tokens_max);
     struct walk_place root = {GRAMMAR_END, GRAMMAR_NONE, 0};
     w->level = calloc((size_t)m->l->longest + 1, sizeof *w->level);

@@ -1,8 +1,9 @@
 """The four kinds of job: submissions that read files, and what their results hold."""
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -164,10 +165,12 @@ def embed(texts: str | Sequence[str]) -> Submission[Embeddings]:
 
 def generate(prompt: str, *, max_tokens: int | None = None, temperature: float | None = None,
              top_k: int | None = None, top_p: float | None = None,
-             stop: Sequence[str] | None = None, seed: int | None = None) -> Submission[Generation]:
-    """text.generate: continue a prompt."""
+             stop: Sequence[str] | None = None, seed: int | None = None,
+             schema: Mapping[str, Any] | str | None = None) -> Submission[Generation]:
+    """text.generate: continue a prompt; with a JSON Schema by one value that it allows."""
     body = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k,
-                 top_p=top_p, stop=None if stop is None else list(stop))
+                 top_p=top_p, stop=None if stop is None else list(stop),
+                 schema=json.dumps(schema) if isinstance(schema, Mapping) else schema)
     return Submission("text.generate", body, seed=seed)
 
 
