@@ -32,6 +32,16 @@ void endpoint_state_dir(char *out, size_t out_bytes) {
         snprintf(out, out_bytes, "%s/.local/state/penstock", home ? home : "");
 }
 
+/* Only root can have made what lies in it. */
+static bool made_by_root(const char *path) {
+    char parent[ENDPOINT_BYTES];
+    struct stat st;
+    snprintf(parent, sizeof parent, "%s", path);
+    char *slash = strrchr(parent, '/');
+    slash[slash == parent] = '\0';
+    return stat(parent, &st) == 0 && st.st_uid == 0 && !(st.st_mode & 022);
+}
+
 int endpoint_check(const char *endpoint, char *err, size_t err_bytes) {
     if (strncmp(endpoint, "ipc:///", 7) != 0) return 0;
     char dir[ENDPOINT_BYTES];
@@ -44,7 +54,7 @@ int endpoint_check(const char *endpoint, char *err, size_t err_bytes) {
     struct stat st;
     if (stat(dir, &st) != 0) return 0;
     bool sticky = st.st_mode & S_ISVTX; /* /tmp itself: others cannot replace the socket */
-    if (st.st_uid != getuid() && st.st_uid != 0)
+    if (st.st_uid != getuid() && st.st_uid != 0 && !made_by_root(dir))
         return err_set(err, err_bytes, -EPERM,
                        "%s belongs to user %lu; use a folder of your own, with --endpoint", dir,
                        (unsigned long)st.st_uid);

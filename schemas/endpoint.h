@@ -23,8 +23,9 @@ void endpoint_default_dir(char out[ENDPOINT_BYTES]);
 /* Where jobs are kept: $XDG_STATE_HOME/penstock, or ~/.local/state/penstock. Not the runtime
  * folder, which is memory and goes with the session. Cut to fit. */
 void endpoint_state_dir(char *out, size_t out_bytes);
-/* Refuses an ipc:// endpoint whose folder belongs to another user (root's are trusted) or can be
- * written by others. Other transports and folders that are not there yet pass. */
+/* Refuses an ipc:// endpoint whose folder can be written by others, or belongs to another user and
+ * could have been made by him; root's own, and those that root gave a service (/run/penstock), are
+ * trusted. Other transports and folders that are not there yet pass. */
 int endpoint_check(const char *endpoint, char *err, size_t err_bytes);
 
 #endif
