@@ -14,6 +14,7 @@
 #include "base/version.h"
 #include "schemas/cert.h"
 #include "schemas/endpoint.h"
+#include "workers/infer/models.h"
 #include "workers/keeper.h"
 #include "workers/stage_test.h"
 #include "workers/verbs.h"
@@ -128,18 +129,16 @@ static void add_folder(struct argp_state *state, struct args *a, char *dir) {
     DIR *d = opendir(dir);
     if (!d) argp_error(state, "--models %s: %s", dir, strerror(errno));
     for (struct dirent *e; d && (e = readdir(d));) {
-        char *named = NULL, *config = NULL;
+        char *named = NULL;
         if (e->d_name[0] == '.' || a->n_found == WORKER_MODELS_MAX) continue;
-        if (asprintf(&config, "%s/%s/config.json", dir, e->d_name) < 0 ||
-            asprintf(&named, "%s=%s/%s", e->d_name, dir, e->d_name) < 0)
+        if (asprintf(&named, "%s=%s/%s", e->d_name, dir, e->d_name) < 0)
             argp_error(state, "out of memory");
-        if (access(config, R_OK) == 0) {
+        if (models_is_one(strchr(named, '=') + 1)) {
             a->found[a->n_found++] = named;
             add_model(state, &a->config, named);
             named = NULL;
         }
         free(named);
-        free(config);
     }
     if (d) closedir(d);
 }

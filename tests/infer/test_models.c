@@ -80,6 +80,34 @@ Test(models, what_is_no_model_is_refused_at_the_start) {
     models_close(m);
 }
 
+Test(models, adapters_are_found_beside_models_and_are_none) {
+    struct models *m;
+    struct model *tied, *bert;
+    const struct adapter *a, *b;
+    char err[512] = "";
+    const char *named[] = {"loud=tests/golden/lora/llama-all", "bert=tests/golden/models/bert",
+                           "tied=tests/golden/models/llama-tied"};
+    cr_assert_eq(models_open(&m, ops, "tests/golden/lora", named, 3, err, sizeof err), 0, "%s",
+                 err);
+    cr_assert_eq(models_count(m), 2, "adapters are no models");
+    cr_assert_null(models_dir(m, bytes_str("llama-all")));
+    cr_assert_eq(models_get(m, bytes_str("loud"), &tied, err, sizeof err), ERR_UNKNOWN);
+    cr_assert_eq(models_get(m, bytes_str("tied"), &tied, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(models_get(m, bytes_str("bert"), &bert, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(models_adapter(m, tied, bytes_str("llama-some"), &a, err, sizeof err), 0, "%s",
+                 err);
+    cr_assert_eq(models_adapter(m, tied, bytes_str("llama-some"), &b, err, sizeof err), 0, "%s",
+                 err);
+    cr_assert(a && a == b, "opened once");
+    cr_assert_eq(models_adapter(m, tied, bytes_str("loud"), &b, err, sizeof err), 0, "%s", err);
+    cr_assert_neq(a, b);
+    cr_assert_eq(models_adapter(m, tied, bytes_str("../x"), &a, err, sizeof err), ERR_UNKNOWN);
+    cr_assert(!a && strstr(err, "adapter ../x") && strstr(err, "llama-some"), "%s", err);
+    cr_assert_neq(models_adapter(m, bert, bytes_str("loud"), &a, err, sizeof err), 0);
+    cr_assert(!a && strstr(err, "adapter_model.safetensors"), "%s", err);
+    models_close(m);
+}
+
 Test(models, a_model_that_cannot_be_opened_says_why_each_time_it_is_asked_for) {
     struct scratch s;
     struct models *m;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/rng.h"
 #include "schemas/pack.h"
 #include "tests/infer/help.h"
@@ -30,11 +31,13 @@ struct fixture {
 static struct fixture fx;
 
 static void fixture_open(const struct stage_program *program) {
-    static const char *const named[] = {"tiny=examples/models/tiny-llama"};
+    static const char *const named[] = {
+        "tiny=examples/models/tiny-llama", "loud=tests/golden/lora/tiny-loud",
+        "quiet=tests/golden/lora/tiny-quiet", "house=tests/golden/lora/bert-all"};
     char err[512] = "";
     fx.program = program;
     fx.ops = help_open_best(0);
-    cr_assert_eq(models_open(&fx.models, fx.ops, "tests/golden/models", named, 1, err, sizeof err),
+    cr_assert_eq(models_open(&fx.models, fx.ops, "tests/golden/models", named, 4, err, sizeof err),
                  0, "%s", err);
     struct stage_context c = {.models = fx.models};
     cr_assert_eq(program->open(&fx.self, &c, err, sizeof err), 0, "%s", err);
@@ -260,6 +263,34 @@ Test(stage_embed, tokens_of_another_model_than_the_plans_are_refused) {
     failed(0, JOB_ERROR_PERMANENT, "tiny");
 }
 
+Test(stage_embed, adapters_and_the_plain_model_share_a_batch_and_an_unknown_one_fails_alone) {
+    static const char *const adapter[4] = {"house", "", "house", "none"};
+    struct bytes vectors[3];
+    struct pack_doc *doc[3];
+    struct sentences s;
+    draw(&s, 3, 8);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct packer p = add("text.embed", "bert");
+        pack_map(&p, 3);
+        pack_kv_str(&p, "model", "bert");
+        pack_kv_str(&p, "adapter", adapter[i]);
+        pack_str(&p, "seqs");
+        pack_array(&p, s.n);
+        for (uint32_t k = 0; k < s.n; k++) pack_bin(&p, bytes_of(s.ids[k], s.len[k] * 4));
+    }
+    run();
+    failed(3, JOB_ERROR_PERMANENT, "adapter none is not here; there are: house, loud, quiet");
+    check_vectors(1, &s);
+    for (uint32_t i = 0; i < 3; i++) {
+        doc[i] = done(i);
+        vectors[i] = pack_as_bytes(pack_get(pack_root(doc[i]), "vectors"));
+        cr_assert(bytes_is(pack_as_bytes(pack_get(pack_root(doc[i]), "adapter")), adapter[i]) ||
+                  i == 1);
+    }
+    cr_assert(bytes_eq(vectors[0], vectors[2]) && !bytes_eq(vectors[0], vectors[1]));
+    for (uint32_t i = 0; i < 3; i++) pack_free(doc[i]);
+}
+
 /* --- infer.generate --------------------------------------------------------------------------- */
 
 static const uint32_t press[] = {1022, 267, 958}; /* "The press" */
@@ -430,4 +461,61 @@ Test(stage_generate, a_job_of_another_kind_or_with_a_bad_body_fails_alone) {
     failed(1, JOB_ERROR_PERMANENT, "temperature");
     pack_free(done(2));
     failed(3, JOB_ERROR_PERMANENT, "BertModel");
+}
+
+/* The prompt of an adapter's golden, with that adapter or without. */
+static void add_golden(const struct json *golden, const char *adapter) {
+    uint32_t ids[32], n = (uint32_t)json_len(json_get(golden, "prompt"));
+    cr_assert_leq(n, 32);
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = (uint32_t)json_int(json_at(json_get(golden, "prompt"), i), 0);
+    struct packer p = add("text.generate", "tiny");
+    pack_map(&p, 2);
+    pack_kv_str(&p, "model", "tiny");
+    pack_str(&p, "ids");
+    pack_bin(&p, bytes_of(ids, n * sizeof *ids));
+    p = packer_of(&fx.body[fx.n - 1]);
+    pack_map(&p, 4);
+    pack_kv_str(&p, "prompt", json_str(json_get(golden, "text")));
+    pack_kv_u64(&p, "max_tokens", 40);
+    pack_kv_u64(&p, "n", 2);
+    pack_kv_str(&p, "adapter", adapter);
+}
+
+static void wrote(uint32_t item, const struct json *golden, const char *key) {
+    const struct json *wanted = json_get(golden, key);
+    struct pack_doc *doc = done(item);
+    for (uint32_t t = 0; t < 2; t++) {
+        struct bytes ids = pack_as_bytes(of_text(doc, t, "ids"));
+        struct reader r = reader_of(ids);
+        cr_assert_eq(ids.len, 4 * json_len(wanted), "%s of item %u", key, item);
+        for (size_t i = 0; i < json_len(wanted); i++)
+            cr_assert_eq(read_u32le(&r), json_int(json_at(wanted, i), -1), "%s of item %u: %zu",
+                         key, item, i);
+    }
+    pack_free(doc);
+}
+
+Test(stage_generate, two_adapters_and_the_plain_model_in_one_batch_write_what_peft_writes) {
+    struct json *loud, *quiet;
+    char err[256] = "";
+    cr_assert_eq(
+        json_load(&loud, "tests/golden/lora/tiny-loud/golden.json", 1 << 20, err, sizeof err), 0);
+    cr_assert_eq(
+        json_load(&quiet, "tests/golden/lora/tiny-quiet/golden.json", 1 << 20, err, sizeof err), 0);
+    add_golden(loud, "loud");
+    add_golden(loud, "");
+    add_golden(quiet, "quiet");
+    add_golden(loud, "silent");
+    add_golden(quiet, "house");
+    add_golden(loud, "loud");
+    run();
+    wrote(0, loud, "new_ids");
+    wrote(1, loud, "plain_ids");
+    wrote(2, quiet, "new_ids");
+    failed(3, JOB_ERROR_PERMANENT, "adapter silent is not here; there are: house, loud, quiet");
+    failed(4, JOB_ERROR_PERMANENT, "bert-all/adapter_model.safetensors");
+    wrote(5, loud, "new_ids");
+    json_free(loud);
+    json_free(quiet);
 }

@@ -54,6 +54,30 @@ Test(verbs, run_prints_the_text_and_json_tells_the_rest) {
     json_free(j);
 }
 
+Test(verbs, run_writes_with_an_adapter_and_refuses_what_is_none) {
+    char out[4096], err[256] = "";
+    cr_assert_eq(verb_run(ARGS("run", TINY, "--prompt", "The press on line two", "--max-tokens",
+                               "40", "--adapter", "tests/golden/lora/tiny-quiet", "--json")),
+                 0);
+    size_t n = printed(out, sizeof out);
+    struct json *j, *golden;
+    cr_assert_eq(json_parse(&j, out, n, err, sizeof err), 0, "%s: %s", err, out);
+    cr_assert_eq(
+        json_load(&golden, "tests/golden/lora/tiny-quiet/golden.json", 1 << 20, err, sizeof err),
+        0);
+    const struct json *got = json_get(j, "ids"), *wanted = json_get(golden, "new_ids");
+    cr_assert_eq(json_len(got), json_len(wanted), "%s", out);
+    for (size_t i = 0; i < json_len(got); i++)
+        cr_assert_eq(json_int(json_at(got, i), -1), json_int(json_at(wanted, i), -2));
+    cr_assert(strstr(json_str(json_get(j, "adapter")), "tiny-quiet"));
+    json_free(golden);
+    json_free(j);
+    cr_assert_eq(verb_run(ARGS("run", TINY, "--prompt", "x", "--adapter", TINY)), 1);
+    cr_assert_eq(
+        verb_run(ARGS("run", TINY, "--prompt", "x", "--adapter", "tests/golden/lora/llama-all")),
+        1);
+}
+
 Test(verbs, run_writes_several_texts_with_the_log_probability_of_each_token) {
     char out[16384], err[256] = "";
     cr_assert_eq(verb_run(ARGS("run", TINY, "--prompt", "The press", "--max-tokens", "9", "--n",

@@ -32,8 +32,12 @@ static void run_one(struct encode_self *s, struct stage_item *i) {
     }
     struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
     struct packer p = packer_of(&out);
-    pack_map(&p, 4);
+    pack_map(&p, body.adapter.len > 0 ? 5 : 4);
     encode_pack(&p, i->model, seqs, n);
+    if (body.adapter.len > 0) {
+        pack_str(&p, "adapter");
+        pack_strn(&p, body.adapter);
+    }
     pack_str(&p, "keep");
     pack_nil(&p);
     item_done_buf(i, &out);

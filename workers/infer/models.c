@@ -18,35 +18,38 @@ struct entry {
     struct tokenizer *tokenizer; /* NULL until first used */
     struct guides *guides;       /* NULL until first used; borrows both */
 };
-struct models {
-    struct ops *ops;
+struct list {
     struct entry entry[MODELS_COUNT_MAX]; /* sorted by name */
     uint32_t n;
+};
+struct models {
+    struct ops *ops;
+    struct list models, adapters; /* an adapter belongs to the model that opened it */
 };
 
 static int no_memory(char *err, size_t err_bytes) {
     return err_set(err, err_bytes, -ENOMEM, "no memory for a list of models");
 }
 
-static struct entry *find(struct models *m, struct bytes name) {
-    for (uint32_t i = 0; i < m->n; i++)
-        if (bytes_is(name, m->entry[i].name)) return &m->entry[i];
+static struct entry *find(struct list *l, struct bytes name) {
+    for (uint32_t i = 0; i < l->n; i++)
+        if (bytes_is(name, l->entry[i].name)) return &l->entry[i];
     return NULL;
 }
 
 /* Takes dir. A name that is there already keeps its place: what was named goes before the
  * folder. */
-static int add(struct models *m, struct bytes name, char *dir, char *err, size_t err_bytes) {
+static int add(struct list *l, struct bytes name, char *dir, char *err, size_t err_bytes) {
     int rc = 0;
     if (!dir)
         rc = no_memory(err, err_bytes);
     else if (name.len == 0 || name.len > LIMIT_NAME_BYTES)
         rc = err_set(err, err_bytes, ERR_LIMIT, "model %s: a name has 1 to %u bytes", dir,
                      LIMIT_NAME_BYTES);
-    else if (m->n == MODELS_COUNT_MAX)
-        rc = err_set(err, err_bytes, ERR_LIMIT, "model %s: more than %u models", dir,
+    else if (l->n == MODELS_COUNT_MAX)
+        rc = err_set(err, err_bytes, ERR_LIMIT, "model %s: more than %u of them", dir,
                      MODELS_COUNT_MAX);
-    if (rc != 0 || find(m, name)) {
+    if (rc != 0 || find(l, name)) {
         free(dir);
         return rc;
     }
@@ -55,24 +58,37 @@ static int add(struct models *m, struct bytes name, char *dir, char *err, size_t
         free(dir);
         return no_memory(err, err_bytes);
     }
-    m->entry[m->n++] = (struct entry){.name = copy, .dir = dir};
+    l->entry[l->n++] = (struct entry){.name = copy, .dir = dir};
     return 0;
 }
 
-static bool is_model(const char *dir) {
+static bool has(const char *dir, const char *file) {
     char path[4096];
-    int n = snprintf(path, sizeof path, "%s/config.json", dir);
+    int n = snprintf(path, sizeof path, "%s/%s", dir, file);
     return n > 0 && (size_t)n < sizeof path && access(path, R_OK) == 0;
+}
+
+bool models_is_one(const char *dir) {
+    return has(dir, "config.json") || has(dir, "adapter_config.json");
+}
+
+/* The list that a directory belongs to; NULL: neither a model nor an adapter. */
+static struct list *list_for(struct models *m, const char *dir) {
+    if (has(dir, "config.json")) return &m->models;
+    return has(dir, "adapter_config.json") ? &m->adapters : NULL;
 }
 
 static int add_named(struct models *m, const char *named, char *err, size_t err_bytes) {
     const char *equals = strchr(named, '=');
+    struct list *list = equals ? list_for(m, equals + 1) : NULL;
     if (!equals)
         return err_set(err, err_bytes, -EINVAL, "--model %s: not of the form NAME=DIR", named);
-    if (!is_model(equals + 1))
+    if (!list)
         return err_set(err, err_bytes, -ENOENT,
-                       "--model %s: there is no config.json that can be read", named);
-    return add(m, bytes_of(named, (size_t)(equals - named)), strdup(equals + 1), err, err_bytes);
+                       "--model %s: there is no config.json (or adapter_config.json) that can be"
+                       " read",
+                       named);
+    return add(list, bytes_of(named, (size_t)(equals - named)), strdup(equals + 1), err, err_bytes);
 }
 
 static int add_folder(struct models *m, const char *dir, char *err, size_t err_bytes) {
@@ -82,11 +98,12 @@ static int add_folder(struct models *m, const char *dir, char *err, size_t err_b
     if (!d) return err_set(err, err_bytes, -errno, "--models %s: %s", dir, strerror(errno));
     while (rc == 0 && (e = readdir(d))) {
         char *path = NULL;
+        struct list *list = NULL;
         if (e->d_name[0] == '.') continue;
         if (asprintf(&path, "%s/%s", dir, e->d_name) < 0)
             rc = no_memory(err, err_bytes);
-        else if (is_model(path))
-            rc = add(m, bytes_str(e->d_name), path, err, err_bytes);
+        else if ((list = list_for(m, path)))
+            rc = add(list, bytes_str(e->d_name), path, err, err_bytes);
         else
             free(path);
     }
@@ -110,62 +127,78 @@ int models_open(struct models **out, struct ops *ops, const char *dir, const cha
         models_close(m);
         return rc;
     }
-    qsort(m->entry, m->n, sizeof *m->entry, by_name);
+    struct list *const lists[] = {&m->models, &m->adapters};
+    for (size_t i = 0; i < 2; i++)
+        qsort(lists[i]->entry, lists[i]->n, sizeof *lists[i]->entry, by_name);
     *out = m;
     return 0;
 }
 
+static void list_fini(struct list *l) {
+    for (uint32_t i = 0; i < l->n; i++) {
+        guides_close(l->entry[i].guides);
+        model_close(l->entry[i].model);
+        if (l->entry[i].tokenizer) tokenizer_close(l->entry[i].tokenizer);
+        free(l->entry[i].name);
+        free(l->entry[i].dir);
+    }
+}
+
 void models_close(struct models *m) {
     if (!m) return;
-    for (uint32_t i = 0; i < m->n; i++) {
-        guides_close(m->entry[i].guides);
-        model_close(m->entry[i].model);
-        if (m->entry[i].tokenizer) tokenizer_close(m->entry[i].tokenizer);
-        free(m->entry[i].name);
-        free(m->entry[i].dir);
-    }
+    list_fini(&m->models);
+    list_fini(&m->adapters);
     free(m);
 }
 
 uint32_t models_count(const struct models *m) {
-    return m->n;
+    return m->models.n;
 }
 
 const char *models_name(const struct models *m, uint32_t i) {
-    return i < m->n ? m->entry[i].name : NULL;
+    return i < m->models.n ? m->models.entry[i].name : NULL;
 }
 
 const char *models_dir(const struct models *m, struct bytes name) {
-    for (uint32_t i = 0; i < m->n; i++)
-        if (bytes_is(name, m->entry[i].name)) return m->entry[i].dir;
+    for (uint32_t i = 0; i < m->models.n; i++)
+        if (bytes_is(name, m->models.entry[i].name)) return m->models.entry[i].dir;
     return NULL;
 }
 
-static int unknown(const struct models *m, struct bytes name, char *err, size_t err_bytes) {
+static int unknown(const struct list *l, const char *what, struct bytes name, char *err,
+                   size_t err_bytes) {
     char names[256] = "none";
-    for (uint32_t i = 0, used = 0; i < m->n && used < sizeof names; i++)
+    for (uint32_t i = 0, used = 0; i < l->n && used < sizeof names; i++)
         used += (uint32_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "",
-                                   m->entry[i].name);
-    return err_set(err, err_bytes, ERR_UNKNOWN, "model %.*s is not here; there are: %s",
+                                   l->entry[i].name);
+    return err_set(err, err_bytes, ERR_UNKNOWN, "%s %.*s is not here; there are: %s", what,
                    (int)(name.len < LIMIT_NAME_BYTES ? name.len : LIMIT_NAME_BYTES),
                    (const char *)name.data, names);
 }
 
 int models_get(struct models *m, struct bytes name, struct model **out, char *err,
                size_t err_bytes) {
-    struct entry *e = find(m, name);
+    struct entry *e = find(&m->models, name);
     *out = NULL;
-    if (!e) return unknown(m, name, err, err_bytes);
+    if (!e) return unknown(&m->models, "model", name, err, err_bytes);
     int rc = e->model ? 0 : model_open(&e->model, e->dir, m->ops, NULL, err, err_bytes);
     *out = e->model;
     return rc;
 }
 
+int models_adapter(struct models *m, struct model *model, struct bytes name,
+                   const struct adapter **out, char *err, size_t err_bytes) {
+    const struct entry *e = find(&m->adapters, name);
+    *out = NULL;
+    if (!e) return unknown(&m->adapters, "adapter", name, err, err_bytes);
+    return model_adapter(model, e->dir, out, err, err_bytes);
+}
+
 int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,
                      size_t err_bytes) {
-    struct entry *e = find(m, name);
+    struct entry *e = find(&m->models, name);
     *out = NULL;
-    if (!e) return unknown(m, name, err, err_bytes);
+    if (!e) return unknown(&m->models, "model", name, err, err_bytes);
     int rc = e->tokenizer ? 0 : tokenizer_open(&e->tokenizer, e->dir, err, err_bytes);
     *out = e->tokenizer;
     return rc;
@@ -173,7 +206,7 @@ int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out
 
 int models_guides(struct models *m, struct bytes name, struct guides **out, char *err,
                   size_t err_bytes) {
-    struct entry *e = find(m, name);
+    struct entry *e = find(&m->models, name);
     struct tokenizer *t;
     struct model *model;
     *out = NULL;

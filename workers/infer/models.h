@@ -2,6 +2,8 @@
  *
  * A name is a Hugging Face directory: one below --models DIR, or given as --model NAME=DIR. Names
  * are listed at start (the broker must know them); weights are opened at first use and stay open.
+ * A directory with adapter_config.json in place of config.json is a LoRA adapter of one of them, of
+ * which the broker does not know.
  *
  * Units: none.  Owner: models_open gives a set to models_close; models borrowed from it live until
  * then.  Memory: mapped weights, packed weights, workspaces.  Errors: ERR_UNKNOWN with the names at
@@ -9,16 +11,21 @@
 #ifndef PENSTOCK_WORKERS_INFER_MODELS_H
 #define PENSTOCK_WORKERS_INFER_MODELS_H
 
+#include <stdbool.h>
+
 #include "base/bytes.h"
 #include "kernels/ops.h"
 
 #define MODELS_COUNT_MAX 256u
 
+struct adapter;   /* workers/infer/adapter.h */
 struct guides;    /* workers/infer/guides.h */
 struct model;     /* workers/infer/model.h */
 struct tokenizer; /* workers/encode/tokenizer.h */
 struct models;
 
+/* Whether a directory is a model or an adapter. */
+bool models_is_one(const char *dir);
 /* dir may be NULL; named are "NAME=DIR" strings, n of them. Does not read weights. */
 int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named,
                 uint32_t n, char *err, size_t err_bytes);
@@ -30,6 +37,9 @@ const char *models_dir(const struct models *m, struct bytes name); /* NULL: unkn
 /* Opened at first use. */
 int models_get(struct models *m, struct bytes name, struct model **out, char *err,
                size_t err_bytes);
+/* The adapter of that name, opened for a model of the set. */
+int models_adapter(struct models *m, struct model *model, struct bytes name,
+                   const struct adapter **out, char *err, size_t err_bytes);
 int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,
                      size_t err_bytes);
 /* Of its schemas; its tokenizer and model too are opened at first use. */

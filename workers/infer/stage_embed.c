@@ -17,7 +17,7 @@
 #define SLICE_ROWS 512u
 
 struct tokens_in {
-    struct bytes model, seqs, truncated, keep;
+    struct bytes model, seqs, truncated, keep, adapter;
 };
 static const struct field tokens_fields[] = {
     {.name = "model",
@@ -39,12 +39,17 @@ static const struct field tokens_fields[] = {
      .type = FIELD_PACK,
      .max = LIMIT_OUTPUT_BYTES,
      .offset = offsetof(struct tokens_in, keep)},
+    {.name = "adapter",
+     .type = FIELD_STR,
+     .max = LIMIT_NAME_BYTES,
+     .offset = offsetof(struct tokens_in, adapter)},
 };
 
 /* One item of the batch while it runs. */
 struct job {
     struct stage_item *item;
     struct model *model; /* NULL: done or failed */
+    const struct adapter *adapter;
     struct tokens_in in;
     uint32_t n_seq, done;
     uint32_t **ids; /* [n_seq], [len[s]] each */
@@ -94,6 +99,10 @@ static void job_prepare(struct job *j, struct models *models) {
     }
     j->model = infer_model(models, j->item, j->in.model, MODEL_ENCODER);
     if (!j->model) return;
+    if (!infer_adapter(models, j->item, j->model, j->in.adapter, &j->adapter)) {
+        j->model = NULL;
+        return;
+    }
     int rc = pack_parse(&doc, j->in.seqs, err, sizeof err);
     if (rc != 0) item_fail_rc(j->item, rc, err);
     if (rc != 0 || !read_seqs(j, pack_root(doc))) j->model = NULL;
@@ -104,9 +113,13 @@ static void job_finish(struct job *j) {
     const struct model_info *info = model_info(j->model);
     struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
     struct packer p = packer_of(&out);
-    pack_map(&p, 6);
+    pack_map(&p, j->in.adapter.len > 0 ? 7 : 6);
     pack_str(&p, "model");
     pack_strn(&p, j->in.model);
+    if (j->in.adapter.len > 0) {
+        pack_str(&p, "adapter");
+        pack_strn(&p, j->in.adapter);
+    }
     pack_kv_u64(&p, "dim", info->dim);
     pack_str(&p, "vectors");
     pack_bin(&p, bytes_of(j->vectors, (size_t)j->n_seq * info->dim * sizeof *j->vectors));
@@ -134,6 +147,7 @@ static void job_finish(struct job *j) {
 struct slice {
     uint32_t n, rows;
     uint32_t begin[SLICE_ROWS + 1];
+    const struct adapter *adapter[SLICE_ROWS];
     uint32_t *ids;  /* [the longest context, at least SLICE_ROWS] */
     float *vectors; /* [SLICE_ROWS][dim] */
     struct {
@@ -159,13 +173,14 @@ static void slice_fill(struct slice *s, struct model *m, struct job *jobs, uint3
             memcpy(s->ids + s->rows, j->ids[j->done], len * sizeof *s->ids);
             s->of[s->n].job = j;
             s->of[s->n].seq = j->done;
+            s->adapter[s->n] = j->adapter;
             s->rows += len;
             s->begin[++s->n] = s->rows;
         }
     }
 }
 
-/* Runs every job of the batch that uses m. */
+/* Runs every job of the batch that uses m, whatever its adapter. */
 static void run_model(struct model *m, struct job *jobs, uint32_t n) {
     const struct model_info *info = model_info(m);
     uint32_t rows = info->text_context > SLICE_ROWS ? info->text_context : SLICE_ROWS;
@@ -178,7 +193,7 @@ static void run_model(struct model *m, struct job *jobs, uint32_t n) {
     while (rc == 0) {
         slice_fill(s, m, jobs, n);
         if (s->n == 0) break;
-        rc = model_embed(m, s->n, s->begin, s->ids, s->vectors, err, sizeof err);
+        rc = model_embed_with(m, s->n, s->begin, s->ids, s->adapter, s->vectors, err, sizeof err);
         for (uint32_t k = 0; rc == 0 && k < s->n; k++)
             memcpy(s->of[k].job->vectors + (size_t)s->of[k].seq * info->dim,
                    s->vectors + (size_t)k * info->dim, info->dim * sizeof(float));

@@ -182,6 +182,7 @@ static void job_prepare(struct job *j, struct models *models) {
         return;
     }
     struct gen prompt = {.tokens_max = (uint32_t)j->body.max_tokens};
+    if (!infer_adapter(models, i, m, j->body.adapter, &prompt.adapter)) return;
     prompt.prompt = infer_ids(i, m, j->in.ids, "prompt", &prompt.prompt_tokens);
     if (!prompt.prompt) return;
     uint32_t context = model_info(m)->context; /* ids never hold more than a context and one */
@@ -240,9 +241,13 @@ static void job_finish(struct job *j) {
             item_fail_rc(j->item, j->gen[i].error, j->gen[i].err);
             return;
         }
-    pack_map(&p, 3);
+    pack_map(&p, j->body.adapter.len > 0 ? 4 : 3);
     pack_str(&p, "model");
     pack_strn(&p, j->in.model);
+    if (j->body.adapter.len > 0) {
+        pack_str(&p, "adapter");
+        pack_strn(&p, j->body.adapter);
+    }
     pack_kv_u64(&p, "prompt_tokens", j->gen->prompt_tokens);
     pack_str(&p, "texts");
     pack_array(&p, j->n);
@@ -251,7 +256,7 @@ static void job_finish(struct job *j) {
     buf_fini(&out);
 }
 
-/* Runs every job of the batch that uses the model of the first. */
+/* Runs every job of the batch that uses the model of the first, whatever its adapter. */
 static void run_model(struct job *jobs, uint32_t n, struct gen **gens) {
     struct model *m = jobs[0].model;
     uint32_t k = 0;

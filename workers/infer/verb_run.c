@@ -23,7 +23,7 @@
 #define PROMPT_ARENA_BYTES (256u * 1024u * 1024u)
 
 struct options {
-    const char *dir, *prompt, *device, *schema;
+    const char *dir, *prompt, *device, *schema, *adapter;
     char room[MODEL_DIR_BYTES];
     uint64_t max_tokens, seed, top_k, threads;
     uint64_t n, top_logprobs;
@@ -43,6 +43,7 @@ enum {
     OPT_FREQUENCY,
     OPT_TEXTS,
     OPT_LOGPROBS,
+    OPT_ADAPTER,
     OPT_DEVICE,
     OPT_THREADS,
     OPT_JSON,
@@ -69,6 +70,7 @@ static const struct argp_option options[] = {
      "with --json: the log probability of each token, and of the N most likely, 0 to 20", 0},
     {"seed", OPT_SEED, "S", 0, "of the sampling (0)", 0},
     {"stop", OPT_STOP, "TEXT", 0, "end before this text; up to 8 times", 0},
+    {"adapter", OPT_ADAPTER, "DIR", 0, "with a LoRA adapter of the model, as peft saves it", 0},
     {"schema", OPT_SCHEMA, "FILE", 0, "write one JSON value that the JSON Schema in FILE allows",
      0},
     {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
@@ -116,6 +118,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->top_logprobs = number(state, "logprobs", arg, MODEL_TOP_MAX);
         break;
     case OPT_SEED: o->seed = number(state, "seed", arg, UINT64_MAX); break;
+    case OPT_ADAPTER: o->adapter = arg; break;
     case OPT_DEVICE: o->device = arg; break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 1024); break;
     case OPT_JSON: o->json = true; break;
@@ -199,6 +202,7 @@ static void set_written(struct json *j, const struct gen *g) {
 static int print_json(const struct session *s, const struct options *o, const struct gen *g) {
     struct json *root = json_new_object(), *choices = json_new_array();
     set_text(root, "model", o->dir);
+    if (o->adapter) set_text(root, "adapter", o->adapter);
     set_text(root, "architecture", model_info(s->model)->architecture);
     json_set(root, "prompt_tokens", json_new_int(g->prompt_tokens));
     set_written(root, g);
@@ -303,6 +307,9 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
         return err_set(err, err_bytes, -EINVAL, "%s: a %s does not write text; run needs a decoder",
                        o->dir, info->architecture);
     struct gen of_prompt = {.prompt = prompt.ids, .prompt_tokens = prompt.n};
+    if (o->adapter &&
+        (rc = model_adapter(s->model, o->adapter, &of_prompt.adapter, err, err_bytes)) != 0)
+        return rc;
     struct gen *g = make_texts(s, o, &of_prompt), *list[TEXTS_MAX];
     if (!g)
         return err_set(err, err_bytes, -ENOMEM,

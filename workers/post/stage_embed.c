@@ -13,9 +13,13 @@ static void run_one(struct stage_item *i) {
     if (vectors_read(i, pack_root(doc), &in)) {
         struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
         struct packer p = packer_of(&out);
-        pack_map(&p, 5);
+        pack_map(&p, in.adapter.len > 0 ? 6 : 5);
         pack_str(&p, "model");
         pack_strn(&p, in.model);
+        if (in.adapter.len > 0) {
+            pack_str(&p, "adapter");
+            pack_strn(&p, in.adapter);
+        }
         pack_kv_u64(&p, "dim", in.dim);
         pack_str(&p, "embeddings");
         pack_array(&p, in.n);

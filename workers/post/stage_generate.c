@@ -52,6 +52,7 @@ static void run_one(struct stage_item *i) {
     }
     const struct pack_val *root = pack_root(doc), *texts = pack_get(root, "texts");
     struct bytes model = pack_as_bytes(pack_get(root, "model"));
+    struct bytes adapter = pack_as_bytes(pack_get(root, "adapter"));
     uint32_t n = pack_kind(texts) == PACK_ARRAY ? pack_len(texts) : 0;
     uint64_t written = 0;
     bool good = model.data && n > 0;
@@ -66,9 +67,13 @@ static void run_one(struct stage_item *i) {
     }
     struct buf out = {.max_bytes = LIMIT_OUTPUT_BYTES};
     struct packer p = packer_of(&out);
-    pack_map(&p, 4 + pairs_of(pack_at(texts, 0)) + (n > 1));
+    pack_map(&p, 4 + pairs_of(pack_at(texts, 0)) + (adapter.len > 0) + (n > 1));
     pack_str(&p, "model");
     pack_strn(&p, model);
+    if (adapter.len > 0) {
+        pack_str(&p, "adapter");
+        pack_strn(&p, adapter);
+    }
     pack_pairs(&p, pack_at(texts, 0));
     pack_kv_u64(&p, "prompt_tokens", pack_as_u64(pack_get(root, "prompt_tokens"), 0));
     pack_kv_u64(&p, "completion_tokens", written);

@@ -1,8 +1,9 @@
 /* stages.h - the post stages of the worker: from numbers to the result a job was submitted for.
  *
- * text.embed       {model, dim, embeddings: [[f32]], tokens: [n], truncated: [bool]}
- * text.generate    {model, text, tokens: [ids], prompt_tokens, completion_tokens, finish_reason,
- * seed} contract.analyze see result.h
+ * text.embed       {model, adapter?, dim, embeddings: [[f32]], tokens: [n], truncated: [bool]}
+ * text.generate    {model, adapter?, text, tokens: [ids], prompt_tokens, completion_tokens,
+ *                  finish_reason, seed}
+ * contract.analyze see result.h
  *
  * Units: tokens.  Owner: as workers/stage.h says.  Memory: the items' arenas.  Errors: each item
  * carries its own.  Threads: the compute thread. */
@@ -19,7 +20,7 @@ extern const struct stage_program stage_post_contract;
 
 /* What infer.embed hands over, read and checked: vectors hold n x dim floats. */
 struct vectors_in {
-    struct bytes model;
+    struct bytes model, adapter; /* adapter empty: without */
     uint32_t dim, n;
     const float *vectors;                             /* [n][dim], in the item's arena */
     const struct pack_val *tokens, *truncated, *keep; /* borrowed from the document */

@@ -6,6 +6,7 @@ bool vectors_read(struct stage_item *i, const struct pack_val *root, struct vect
     struct bytes raw = pack_as_bytes(pack_get(root, "vectors"));
     uint64_t dim = pack_as_u64(pack_get(root, "dim"), 0);
     *out = (struct vectors_in){.model = pack_as_bytes(pack_get(root, "model")),
+                               .adapter = pack_as_bytes(pack_get(root, "adapter")),
                                .tokens = pack_get(root, "tokens"),
                                .truncated = pack_get(root, "truncated"),
                                .keep = pack_get(root, "keep")};

@@ -26,6 +26,7 @@ class Embeddings(TypedDict):
 class GenerationAsked(TypedDict, total=False):
     """What the result of text.generate has where it was asked for."""
 
+    adapter: str
     logprobs: list[float]
     top_logprobs: list[list[tuple[int, float]]]
     choices: list[dict[str, Any]]
@@ -158,18 +159,21 @@ class Inspection(TypedDict):
     log: dict[str, Any] | None
 
 
-def embed(texts: str | Sequence[str]) -> Submission[Embeddings]:
-    """text.embed of one text or several."""
-    return Submission("text.embed", {"texts": [texts] if isinstance(texts, str) else list(texts)})
+def embed(texts: str | Sequence[str], *, adapter: str | None = None) -> Submission[Embeddings]:
+    """text.embed of one text or several, with a LoRA adapter of the workers or without."""
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    return Submission("text.embed", given(texts=listed, adapter=adapter))
 
 
 def generate(prompt: str, *, max_tokens: int | None = None, temperature: float | None = None,
              top_k: int | None = None, top_p: float | None = None,
              stop: Sequence[str] | None = None, seed: int | None = None,
-             schema: Mapping[str, Any] | str | None = None) -> Submission[Generation]:
-    """text.generate: continue a prompt; with a JSON Schema by one value that it allows."""
-    body = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k,
-                 top_p=top_p, stop=None if stop is None else list(stop),
+             schema: Mapping[str, Any] | str | None = None,
+             adapter: str | None = None) -> Submission[Generation]:
+    """text.generate: continue a prompt; with a JSON Schema by one value that it allows, with an
+    adapter as that LoRA adapter of the workers makes it."""
+    body = given(prompt=prompt, adapter=adapter, max_tokens=max_tokens, temperature=temperature,
+                 top_k=top_k, top_p=top_p, stop=None if stop is None else list(stop),
                  schema=json.dumps(schema) if isinstance(schema, Mapping) else schema)
     return Submission("text.generate", body, seed=seed)
 

@@ -1,0 +1,84 @@
+"""LoRA adapters: jobs with two of them and with none, at once, through a whole engine."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "client/python"))
+import penstock  # noqa: E402
+
+PROGRAM = pathlib.Path(os.environ["PENSTOCK_BIN"]) / "penstock"
+GOLDENS = ROOT / "tests/golden/lora"
+LONG_S = 60
+
+
+def golden(name):
+    return json.loads((GOLDENS / name / "golden.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(name="client", scope="module")
+def make_client(tmp_path_factory):
+    """An engine with a folder that has a model and an adapter of it, and one with another adapter."""
+    root = tmp_path_factory.mktemp("adapters")
+    models, more = root / "models", root / "more"
+    models.mkdir()
+    more.mkdir()
+    (models / "tiny-llama").symlink_to(ROOT / "examples/models/tiny-llama")
+    (models / "tiny-loud").symlink_to(GOLDENS / "tiny-loud")
+    (more / "tiny-quiet").symlink_to(GOLDENS / "tiny-quiet")
+    with open(root / "log", "wb") as log:
+        up = subprocess.Popen([PROGRAM, "up", "--json", "--dir", root / "engine", "--models", models,
+                               "--models", more, "--pipelines", ROOT / "pipelines"],
+                              stdout=subprocess.PIPE, stderr=log, text=True,
+                              env=dict(os.environ, PENSTOCK_CACHE=str(root / "cache")))
+    try:
+        line = up.stdout.readline()
+        assert line, (root / "log").read_text(errors="replace")
+        with penstock.Client(json.loads(line)["endpoint"]) as client:
+            yield client
+        up.terminate()
+        assert up.wait(LONG_S) == 0
+    finally:
+        up.kill()
+        up.wait()
+        up.stdout.close()
+
+
+def ask(client, adapter=None, **more):
+    return client.submit(penstock.generate(golden("tiny-loud")["text"], adapter=adapter,
+                                           max_tokens=40, **more))
+
+
+def test_three_jobs_at_once_write_what_their_adapters_make_of_the_model(client):
+    loud, quiet = golden("tiny-loud"), golden("tiny-quiet")
+    wanted = {"tiny-loud": loud["new_ids"], "tiny-quiet": quiet["new_ids"], None: loud["plain_ids"]}
+    for _ in range(3):
+        jobs = {name: ask(client, name) for name in wanted}
+        for name, job in jobs.items():
+            result = client.wait(job, LONG_S).unwrap()
+            assert result["tokens"] == wanted[name], name
+            assert result.get("adapter") == name and result["model"] == "tiny-llama"
+
+
+def test_sampling_with_an_adapter_is_the_same_alone_and_in_company(client):
+    alone = client.wait(ask(client, "tiny-loud", temperature=1.5, seed=7), LONG_S).unwrap()
+    jobs = [ask(client, name, temperature=1.5, seed=seed)
+            for seed in range(4, 10) for name in ("tiny-loud", None, "tiny-quiet")]
+    texts = [client.wait(job, LONG_S).unwrap()["tokens"] for job in jobs]
+    assert texts[9] == alone["tokens"], "seed 7, tiny-loud"
+    assert len({tuple(text) for text in texts}) > 9
+
+
+def test_an_adapter_that_no_worker_has_is_refused_by_name(client):
+    result = client.wait(ask(client, "tiny-silent"), LONG_S)
+    assert not result.done
+    assert "adapter tiny-silent is not here; there are: tiny-loud, tiny-quiet" in result.reason
+
+
+def test_an_adapter_is_no_model(client):
+    models = {name for worker in client.workers() for name in worker["models"]}
+    assert models == {"tiny-llama"}
