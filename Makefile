@@ -80,6 +80,8 @@ BENCHES   := $(patsubst tests/bench/%.c,%,$(sort $(wildcard tests/bench/*.c)))
 FAULTS    := $(if $(wildcard tests/faults),$(addprefix $(B)/faults/,record.so countdown.so replay \
                early-ack/penstock-broker))
 WITH_sessions := $(filter-out %/test_sim.c,$(wildcard tests/sim/*.c))# a world for its broker
+LINK_sim := -Wl,--wrap=ready_serve# whose turn it was is asked when a job is chosen, not when its lease leaves
+LINK_sessions := $(LINK_sim)
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard examples),examples recipes))
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
@@ -242,13 +244,13 @@ $(1): $(call objects,$(2)) $(call archive,$(3)) $(B)/files
 endef
 tester = $(eval $(call program,$(B)/$(1),$(2),$(USES_test),$(3)))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(B)/bin/$(p),$(MAIN_$(p)),$(USES_$(p)))))
-$(foreach t,$(TESTS),$(call tester,test/$(t),$(wildcard tests/$(t)/*.c),-lcriterion))
+$(foreach t,$(TESTS),$(call tester,test/$(t),$(wildcard tests/$(t)/*.c),-lcriterion $(LINK_$(t))))
 $(foreach b,$(BENCHES),$(call tester,bench/$(b),$(wildcard tests/bench/$(b).c \
     tests/bench/$(b)/*.c tests/bench/report/*.c)))
 $(eval $(call program,$(B)/faults/replay,tests/faults/replay.c tests/faults/medium.c,store schemas base))
 # The broker with a bug that the tests must find: it acknowledges before it commits.
 $(eval $(call program,$(B)/faults/early-ack/penstock-broker,broker/main.c tests/faults/early_ack.c,\
     $(USES_penstock-broker),$(addprefix -Wl$(comma)--wrap=,store_commit store_write_begin ring_wait)))
-$(foreach f,$(FUZZERS),$(call tester,bin/$(f),tests/fuzz/$(f).c $(WITH_$(f)),-fsanitize=fuzzer))
+$(foreach f,$(FUZZERS),$(call tester,bin/$(f),tests/fuzz/$(f).c $(WITH_$(f)),-fsanitize=fuzzer $(LINK_$(f))))
 
 -include $(patsubst %.c,$(B)/obj/%.d,$(SRC_all) $(SRC_tests))

@@ -12,6 +12,9 @@
 #define LIMIT_FRAME_BYTES (1024u * 1024u)
 #define LIMIT_FRAMES (2u + 2u * LIMIT_PARTS) /* of a lease: tag, header, body and input in parts */
 #define LIMIT_HEADER_BYTES (64u * 1024u)
+#define LIMIT_MANY 256u                /* messages in one MANY */
+#define LIMIT_MANY_BYTES (64u * 1024u) /* with more of them, what follows goes into another one */
+#define LIMIT_MANY_ITEM_BYTES (16u * 1024u) /* a payload, or a header, that is longer goes alone */
 #define LIMIT_PACK_DEPTH 16u
 #define LIMIT_PACK_ITEMS (1024u * 1024u) /* elements in one msgpack document, all levels */
 

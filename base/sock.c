@@ -310,13 +310,30 @@ void sock_msg_fini(struct sock_msg *m) {
     sock_msg_trim(m, 0);
 }
 
-/* ---- sending ---- */
-
 static int copy_frame(zmq_msg_t *z, const void *data, size_t len) {
     if (zmq_msg_init_size(z, len) != 0) return -errno;
     if (len) memcpy(zmq_msg_data(z), data, len);
     return 0;
 }
+
+int sock_msg_copy(struct sock_msg *out, const struct bytes *frame, uint32_t frames) {
+    assert(frames <= LIMIT_FRAMES);
+    memset(&out->peer, 0, sizeof out->peer);
+    for (out->frames = 0; out->frames < frames; out->frames++) {
+        uint32_t i = out->frames;
+        zmq_msg_t *z = malloc(sizeof *z);
+        if (!z || copy_frame(z, frame[i].data, frame[i].len) != 0) {
+            free(z);
+            sock_msg_fini(out);
+            return -ENOMEM;
+        }
+        out->hold[i] = z;
+        out->frame[i] = bytes_of(zmq_msg_data(z), frame[i].len);
+    }
+    return 0;
+}
+
+/* ---- sending ---- */
 
 static int counted_frame(struct sock *s, struct inflight_peer *p, zmq_msg_t *z, struct bytes f) {
     struct inflight_block *b = inflight_take(s->inflight, p, f.data, f.len);

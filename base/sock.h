@@ -72,6 +72,7 @@ int sock_curve_raw(uint8_t raw[SOCK_RAW_KEY_BYTES], const char *key); /* -EINVAL
 #define SOCK_PEER_BYTES 16
 struct sock_peer { /* a ROUTER's routing id for one connection */
     uint8_t len, id[SOCK_PEER_BYTES];
+    bool many; /* it reads several messages in one; the framing above sets it, no part of the id */
     uint32_t
         user; /* received with CURVE: the number that the ZAP handler gave as User-Id; else 0 */
 };
@@ -90,6 +91,8 @@ int sock_recv(struct sock *s, struct sock_msg *m);
 /* Copies the frames and sends all or nothing: -EAGAIN at the high-water mark or when too many bytes
  * are on their way to a ROUTER's peer, -EHOSTUNREACH unknown peer. */
 int sock_send(struct sock *s, const struct sock_msg *m);
+/* A message of one's own with copies of these frames. -ENOMEM. */
+int sock_msg_copy(struct sock_msg *out, const struct bytes *frame, uint32_t frames);
 void sock_msg_fini(struct sock_msg *m);
 void sock_msg_trim(struct sock_msg *m, uint32_t frames); /* frees those behind the first ones */
 

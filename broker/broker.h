@@ -17,6 +17,7 @@
 #include "broker/config.h"
 #include "broker/load.h"
 #include "broker/owed.h"
+#include "broker/packs.h"
 #include "broker/peer.h"
 #include "broker/ready.h"
 #include "broker/retain.h"
@@ -64,6 +65,7 @@ struct broker {
     struct watches watches;
     struct uploads uploads;
     struct owed_list owed;
+    struct packs packs;
     struct retain retain;
     struct streams streams;
     struct due_table leases, delays, expiries;
@@ -118,6 +120,8 @@ void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, ui
 /* The same of a job that is still in memory and whose end is on disk. */
 void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
+/* The answer about this job found no room: it is given later. */
+void reply_owe(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job);
 void reply_owed(struct broker *b); /* tries again what is owed */
 
 /* ---- effects (effects.c) ---- */
@@ -173,7 +177,9 @@ struct request { /* one message, decoded */
 };
 /* The rights of which one is needed for this message of a client or worker; 0: nobody may. */
 uint32_t dispatch_right(enum msg_type type);
-void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const struct sock_msg *m);
+/* Returns how many messages it was. */
+uint32_t dispatch(struct broker *b, struct sock *s, enum msg_direction from,
+                  const struct sock_msg *m);
 
 void on_submit(struct broker *b, const struct request *r);
 void on_submit_many(struct broker *b, const struct request *r);

@@ -1,9 +1,10 @@
+#include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "schemas/many.h"
 
 #define HEADER_STRUCT_BYTES 512
 #define REFUSED_LOG_MS 1000
@@ -63,16 +64,24 @@ uint32_t dispatch_right(enum msg_type type) {
     return h ? h->rights : 0;
 }
 
-static void refuse(struct broker *b, struct sock *s, const struct sock_msg *m,
-                   const struct refusal *why) {
-    uint64_t req = m->frames > 1 ? msg_req(m->frame[1]) : 0;
+/* A message on its own, or one of several in a MANY. */
+struct heard {
+    struct sock *sock;
+    enum msg_direction from;
+    struct sock_peer peer;
+    struct caller by;
+};
+
+static void refuse(struct broker *b, const struct heard *h, const struct bytes *frame,
+                   uint32_t frames, const struct refusal *why) {
+    uint64_t req = frames > 1 ? msg_req(frame[1]) : 0;
     char quoted[512];
     if (b->now_ms >= b->refused_log_ms) { /* a broken client sends thousands */
         log_warn("refused", "code=%s field=%s why=%s refused=%llu", why->code, why->field,
                  log_quote(quoted, sizeof quoted, why->message), (unsigned long long)b->refused);
         b->refused_log_ms = b->now_ms + REFUSED_LOG_MS;
     }
-    reply_refused(b, s, &m->peer, req, why);
+    reply_refused(b, h->sock, &h->peer, req, why);
 }
 
 static void forbid(struct refusal *why, const struct msg_desc *d, uint32_t rights) {
@@ -85,41 +94,71 @@ static void forbid(struct refusal *why, const struct msg_desc *d, uint32_t right
                 "the key of this connection does not allow %s", d->name);
 }
 
-void dispatch(struct broker *b, struct sock *s, enum msg_direction from, const struct sock_msg *m) {
+static int serve(struct broker *b, const struct heard *h, const struct bytes *frame,
+                 uint32_t frames, struct refusal *why) {
     _Alignas(16) unsigned char header[HEADER_STRUCT_BYTES];
     const struct msg_desc *d;
-    struct refusal why;
-    struct caller by;
-    memset(&why, 0, sizeof why);
-    if (!auth_of(&b->auth, &b->tenants, &m->peer, &by)) {
-        /* In the words of a revoked key, whatever is handed over here. */
-        reply_refused(b, s, &m->peer, m->frames > 1 ? msg_req(m->frame[1]) : 0, &why);
-        return;
+    int e = msg_open(frame, frames, h->from, &d, why);
+    if (e) return e;
+    if (d->type == MSG_MANY) {
+        refusal_set(why, "unknown_type", "type", "any type but MANY",
+                    "send what is inside as messages of the outer one",
+                    "a MANY lies inside a MANY");
+        return ERR_UNKNOWN;
     }
-    if (msg_open(m->frame, m->frames, from, &d, &why) != 0) {
-        refuse(b, s, m, &why);
-        return;
+    const struct handler *to = handler_of(d->type);
+    if (!to) return 0; /* every message of a client or worker has one; a test holds it */
+    if (!(to->rights & h->by.rights)) {
+        forbid(why, d, to->rights);
+        return -EPERM;
     }
-    const struct handler *h = handler_of(d->type);
-    if (!h) return; /* every message of a client or worker has one; a test holds it */
-    if (!(h->rights & by.rights)) {
-        forbid(&why, d, h->rights);
-        refuse(b, s, m, &why);
-        return;
-    }
-    if (d->struct_bytes > sizeof header) return; /* no message is that large; a test holds it */
-    if (msg_decode(d, m->frame[1], header, &why) != 0) {
-        refuse(b, s, m, &why);
-        return;
-    }
-    struct request r = {.sock = s,
-                        .peer = m->peer,
-                        .tenant = by.tenant,
-                        .rights = by.rights,
-                        .stages = by.stages,
+    if (d->struct_bytes > sizeof header) return 0; /* no message is that large; a test holds it */
+    if ((e = msg_decode(d, frame[1], header, why)) != 0) return e;
+    struct request r = {.sock = h->sock,
+                        .peer = h->peer,
+                        .tenant = h->by.tenant,
+                        .rights = h->by.rights,
+                        .stages = h->by.stages,
                         .desc = d,
                         .header = header,
-                        .payload = m->frame + 2,
-                        .n = m->frames - 2};
-    h->serve(b, &r);
+                        .payload = frame + 2,
+                        .n = frames - 2};
+    to->serve(b, &r);
+    return 0;
+}
+
+/* Each of them as if it had come alone: what is wrong with one is said of that one. When the list
+ * itself cannot be read any further, that is said of the MANY. */
+static uint32_t serve_many(struct broker *b, struct heard *h, const struct sock_msg *m) {
+    struct many_it it;
+    struct msg_many header;
+    struct refusal why;
+    uint32_t n = 0;
+    int e = msg_decode(msg_desc(MSG_MANY), m->frame[1], &header, &why);
+    if (!e) e = many_begin(&it, m->frame[2], header.n, &why);
+    h->peer.many = true;
+    while (!e && (e = many_next(&it, &why)) > 0) {
+        n++;
+        if ((e = serve(b, h, it.frame, it.frames, &why)) != 0)
+            refuse(b, h, it.frame, it.frames, &why);
+        e = 0;
+    }
+    if (e) refuse(b, h, m->frame, m->frames, &why);
+    return n ? n : 1;
+}
+
+uint32_t dispatch(struct broker *b, struct sock *s, enum msg_direction from,
+                  const struct sock_msg *m) {
+    struct heard h = {.sock = s, .from = from, .peer = m->peer};
+    const struct msg_desc *d;
+    struct refusal why;
+    if (!auth_of(&b->auth, &b->tenants, &m->peer, &h.by)) {
+        why = (struct refusal){.code = ""}; /* it is said in the words of a revoked key */
+        reply_refused(b, s, &m->peer, m->frames > 1 ? msg_req(m->frame[1]) : 0, &why);
+        return 1;
+    }
+    if (msg_open(m->frame, m->frames, from, &d, &why) == 0 && d->type == MSG_MANY)
+        return serve_many(b, &h, m);
+    if (serve(b, &h, m->frame, m->frames, &why) != 0) refuse(b, &h, m->frame, m->frames, &why);
+    return 1;
 }

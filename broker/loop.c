@@ -80,12 +80,12 @@ static void poll_all(struct broker *b, int signal_fd) {
 }
 
 static void dispatch_from(struct broker *b, struct sock *s, enum msg_direction from) {
-    for (int i = 0; i < MESSAGES_A_TURN && may_read(b); i++) {
+    for (uint32_t i = 0; i < MESSAGES_A_TURN && may_read(b); i++) {
         struct sock_msg m;
         int e = sock_recv(s, &m);
         if (e == 0) return;
         if (e == 1) {
-            dispatch(b, s, from, &m);
+            i += dispatch(b, s, from, &m) - 1;
             sock_msg_fini(&m);
         } else if (e == ERR_LIMIT && m.peer.len) {
             struct refusal why;
@@ -196,6 +196,7 @@ int loop_run(struct broker *b, int signal_fd) {
         answer_committed(b);
         streams_serve(b);
         reply_owed(b);
+        while (packs_flush(b)) match(b); /* what one worker could not be sent, another may take */
         sample(b);
     }
     return 0;

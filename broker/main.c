@@ -95,6 +95,7 @@ static void close_all(struct broker *b) {
     watches_fini(&b->watches);
     uploads_fini(&b->uploads);
     owed_fini(&b->owed);
+    packs_fini(&b->packs);
     streams_fini(&b->streams);
     workers_fini(&b->peers);
     ready_fini(&b->ready);

@@ -94,7 +94,8 @@ static void say_registered(struct broker *b, const struct worker *w) {
     struct msg_registered answer = {.session = bytes_str(w->session),
                                     .epoch = store_epoch(b->store),
                                     .heartbeat_ms = (uint64_t)b->config.heartbeat_ms,
-                                    .lease_ms = (uint64_t)b->config.lease_ms};
+                                    .lease_ms = (uint64_t)b->config.lease_ms,
+                                    .many = true};
     reply(b, b->workers, &w->peer, MSG_REGISTERED, &answer, NULL, 0);
 }
 
@@ -159,6 +160,7 @@ void on_register(struct broker *b, const struct request *r) {
     }
     worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
     w->tenant = r->tenant;
+    w->peer.many = m->many;
     log_worker("worker_registered", w, "asked");
     say_registered(b, w);
 }
@@ -174,7 +176,9 @@ void on_heartbeat(struct broker *b, const struct request *r) {
     worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
     if (w->quiet && !w->leaving) say_quiet(b, &r->peer, m->session);
     if (!sock_peer_eq(&w->peer, &r->peer)) {
+        bool many = w->peer.many;
         w->peer = r->peer;
+        w->peer.many = many;
         say_registered(b, w); /* so that it says again what came on the new connection too early */
         return;
     }

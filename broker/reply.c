@@ -29,6 +29,7 @@ int reply(struct broker *b, struct sock *s, const struct sock_peer *to, enum msg
     m.frame[0] = bytes_of(tag, sizeof tag);
     m.frame[1] = buf_bytes(&b->scratch);
     for (uint32_t i = 0; i < n; i++) m.frame[2 + i] = payload[i];
+    if (packs_take(b, s, &m)) return 0;
     e = sock_send(s, &m);
     if (e) {
         b->dropped++;
@@ -72,7 +73,7 @@ void reply_stage_ack(struct broker *b, const struct sock_peer *to, uint64_t job,
 }
 
 /* Whose queue is full is told later; when too many are, a short refusal has the better chance. */
-static void owe(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
+void reply_owe(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
     if (owed_add(&b->owed, to, req, job, b->now_ms) == 0) return;
     struct refusal why;
     char limit[64];
@@ -93,7 +94,7 @@ static int send_state(struct broker *b, const struct sock_peer *to, uint64_t req
 }
 
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j) {
-    if (send_state(b, to, req, j) == -EAGAIN) owe(b, to, req, j->id);
+    if (send_state(b, to, req, j) == -EAGAIN) reply_owe(b, to, req, j->id);
 }
 
 static void refuse_read(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job,
@@ -152,7 +153,7 @@ static int send_result(struct broker *b, const struct sock_peer *to, uint64_t re
 }
 
 void reply_result(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job) {
-    if (send_result(b, to, req, job) == -EAGAIN) owe(b, to, req, job);
+    if (send_result(b, to, req, job) == -EAGAIN) reply_owe(b, to, req, job);
 }
 
 /* A result that is too long to be in memory is read again. */
@@ -172,7 +173,7 @@ void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, con
         if (j->stages[i].numerics_id) m.numerics_id = bytes_str(j->stages[i].numerics_id);
     uint32_t n = j->result.bytes > 0;
     int e = reply(b, b->clients, to, MSG_RESULT, &m, &j->result.inlined, n);
-    if (e == -EAGAIN) owe(b, to, req, j->id);
+    if (e == -EAGAIN) reply_owe(b, to, req, j->id);
 }
 
 static bool say_owed(void *arg, const struct owed *o) {

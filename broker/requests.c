@@ -242,7 +242,8 @@ void on_ping(struct broker *b, const struct request *r) {
     struct msg_pong answer = {.req = m->req,
                               .version = bytes_str(PENSTOCK_VERSION),
                               .epoch = store_epoch(b->store),
-                              .accepting = broker_accepting(b)};
+                              .accepting = broker_accepting(b),
+                              .many = true};
     reply_client(b, &r->peer, MSG_PONG, &answer);
 }
 

@@ -42,6 +42,7 @@ struct bulk {
     int64_t now_ms, heard_ms, reopen_ms; /* reopen_ms: not before */
     size_t held_bytes;                   /* of bodies that are not accepted yet */
     int64_t hold_ms;                     /* the broker is full: no submit before */
+    uint64_t ping_req;                   /* whose PONG says whether it reads MANY */
 };
 
 /* The body is the caller's again. */
@@ -127,7 +128,9 @@ static int say_one(struct bulk *b, struct slot *s) {
 
 /* What is due is said, as far as the connection takes it. */
 static void say(struct bulk *b) {
-    bool asked = false;
+    char why[PENSTOCK_ERR_BYTES];
+    bool asked = b->p->n_going > 0;
+    if (link_flush(b->p, b->now_ms, why, sizeof why) != 0) return; /* no room for more either */
     for (uint32_t i = 0; i < b->n_slots; i++) {
         struct slot *s = &b->slots[i];
         if (s->phase == FREE) continue;
@@ -141,7 +144,16 @@ static void say(struct bulk *b) {
         }
         asked |= s->phase == SUBMITTED || s->phase == WAITING || due;
     }
+    link_flush(b->p, b->now_ms, why, sizeof why);
     if (!asked) b->heard_ms = b->now_ms; /* who was asked nothing is not silent */
+}
+
+/* A broker that reads several messages in one says so; until then each goes alone. */
+static void ask_many(struct bulk *b) {
+    char why[PENSTOCK_ERR_BYTES];
+    struct msg_ping m = {.req = b->ping_req = link_next_req(b->p)};
+    b->p->gathers = false;
+    link_send(b->p, MSG_PING, &m, bytes_of(NULL, 0), b->now_ms, why, sizeof why);
 }
 
 /* The connection may be to a broker that is gone: everything is said again on a new one. */
@@ -153,7 +165,9 @@ static int reopen(struct bulk *b, char *err, size_t err_bytes) {
         if (s->phase == WAITING) s->phase = TO_WAIT;
         s->due_ms = b->now_ms;
     }
-    return link_reopen(b->p, err, err_bytes);
+    int rc = link_reopen(b->p, err, err_bytes);
+    if (rc == 0) ask_many(b);
+    return rc;
 }
 
 /* ---- hearing ---- */
@@ -214,6 +228,8 @@ static void hear(struct bulk *b) {
     struct link_answer a;
     while (link_take(b->p, &a) == 1) {
         b->heard_ms = b->now_ms;
+        if (a.desc->type == MSG_PONG && a.as.pong.req == b->ping_req)
+            b->p->gathers = a.as.pong.many;
         struct slot *s = NULL;
         uint64_t req = msg_req(a.msg.frame[1]);
         for (uint32_t i = 0; i < b->n_slots && !s; i++)
@@ -245,6 +261,7 @@ static int check_silence(struct bulk *b, int silent_ms, char *err, size_t err_by
 
 static int run(struct bulk *b, int silent_ms, char *err, size_t err_bytes) {
     b->heard_ms = b->now_ms = clock_mono_ms();
+    ask_many(b);
     for (int rc;;) {
         if ((rc = take(b, err, err_bytes)) < 0) return rc;
         if (b->busy == 0 && b->over) return 0;
@@ -266,6 +283,8 @@ int penstock_bulk(struct penstock *p, const struct penstock_bulk *how, int silen
     b.slots = calloc(b.n_slots, sizeof *b.slots);
     if (!b.slots) return err_set(err, err_bytes, PENSTOCK_MEMORY, "out of memory");
     int rc = run(&b, silent_ms, err, err_bytes);
+    p->gathers = false;
+    link_forget(p);
     for (uint32_t i = 0; i < b.n_slots; i++) buf_fini(&b.slots[i].packed);
     free(b.slots);
     return rc;

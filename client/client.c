@@ -62,6 +62,7 @@ int penstock_open_with(struct penstock **out, const struct penstock_options *opt
 
 void penstock_close(struct penstock *p) {
     if (!p) return;
+    link_forget(p);
     sock_close(p->sock);
     sock_ctx_close(p->ctx);
     free(p);

@@ -1,5 +1,6 @@
 #include "client/link.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ uint64_t link_next_req(struct penstock *p) {
 }
 
 int link_reopen(struct penstock *p, char *err, size_t err_bytes) {
+    link_forget(p);
     sock_close(p->sock);
     p->sock = NULL;
     struct sock_config c = {.type = SOCK_DEALER,
@@ -44,6 +46,55 @@ static bool ready(struct penstock *p, bool to_write, int64_t until_ms) {
     return to_write ? w.writable : w.readable;
 }
 
+/* Waits for room until the deadline. */
+static int send_frames(struct penstock *p, const struct sock_msg *m, int64_t deadline_ms, char *err,
+                       size_t err_bytes) {
+    int rc;
+    while ((rc = sock_send(p->sock, m)) == -EAGAIN)
+        if (!ready(p, true, deadline_ms) && clock_mono_ms() >= deadline_ms) break;
+    if (rc == 0) return 0;
+    if (rc == -EAGAIN) return unreachable(p, err, err_bytes);
+    return err_set(err, err_bytes, rc == ERR_LIMIT ? PENSTOCK_INVALID : PENSTOCK_PROTOCOL,
+                   "cannot send: %s", err_text(rc));
+}
+
+void link_forget(struct penstock *p) {
+    buf_fini(&p->going);
+    p->n_going = p->coming.left = 0;
+    sock_msg_fini(&p->behind);
+}
+
+int link_flush(struct penstock *p, int64_t deadline_ms, char *err, size_t err_bytes) {
+    uint8_t tag[MSG_TAG_BYTES];
+    struct buf header = {0};
+    struct msg_many many = {.n = p->n_going};
+    if (p->n_going == 0) return 0;
+    many_end(&p->going, p->n_going);
+    if (msg_encode(MSG_MANY, &many, tag, &header) < 0) {
+        buf_fini(&header);
+        return err_set(err, err_bytes, PENSTOCK_MEMORY, "out of memory");
+    }
+    struct sock_msg m = {
+        .frames = 3,
+        .frame = {bytes_of(tag, sizeof tag), buf_bytes(&header), buf_bytes(&p->going)}};
+    int rc = send_frames(p, &m, deadline_ms, err, err_bytes);
+    buf_fini(&header);
+    if (rc == PENSTOCK_UNREACHABLE) return rc;
+    buf_clear(&p->going);
+    p->n_going = 0;
+    return rc;
+}
+
+/* Gathers it, or sends it behind what was gathered. */
+static int gather(struct penstock *p, const struct sock_msg *m, int64_t deadline_ms, char *err,
+                  size_t err_bytes) {
+    if (p->gathers && many_add(&p->going, &p->n_going, m->frame, m->frames)) return 0;
+    int rc = link_flush(p, deadline_ms, err, err_bytes);
+    if (rc < 0) return rc;
+    if (p->gathers && many_add(&p->going, &p->n_going, m->frame, m->frames)) return 0;
+    return send_frames(p, m, deadline_ms, err, err_bytes);
+}
+
 int link_send(struct penstock *p, enum msg_type type, const void *in, struct bytes payload,
               int64_t deadline_ms, char *err, size_t err_bytes) {
     uint8_t tag[MSG_TAG_BYTES];
@@ -58,13 +109,9 @@ int link_send(struct penstock *p, enum msg_type type, const void *in, struct byt
     }
     struct sock_msg m = {.frames = payload.data ? 3 : 2,
                          .frame = {bytes_of(tag, sizeof tag), buf_bytes(&header), payload}};
-    while ((rc = sock_send(p->sock, &m)) == -EAGAIN)
-        if (!ready(p, true, deadline_ms) && clock_mono_ms() >= deadline_ms) break;
+    rc = gather(p, &m, deadline_ms, err, err_bytes);
     buf_fini(&header);
-    if (rc == 0) return 0;
-    if (rc == -EAGAIN) return unreachable(p, err, err_bytes);
-    return err_set(err, err_bytes, rc == ERR_LIMIT ? PENSTOCK_INVALID : PENSTOCK_PROTOCOL,
-                   "cannot send: %s", err_text(rc));
+    return rc;
 }
 
 void link_answer_fini(struct link_answer *a) {
@@ -81,10 +128,35 @@ static int decode(struct link_answer *a, char *err, size_t err_bytes) {
                    a->desc->name, why.message);
 }
 
+/* The next message that has come, alone or in a MANY: what sock_recv returns. What cannot be read
+ * is passed over. */
+static int take_message(struct penstock *p, struct sock_msg *out) {
+    struct refusal why;
+    const struct msg_desc *d;
+    struct msg_many m;
+    for (;;) {
+        while (p->coming.left > 0) {
+            if (many_next(&p->coming, &why) == 1)
+                return sock_msg_copy(out, p->coming.frame, p->coming.frames) ? -ENOMEM : 1;
+            p->coming.left = 0;
+        }
+        sock_msg_fini(&p->behind);
+        int rc = sock_recv(p->sock, out);
+        if (rc != 1 || msg_open(out->frame, out->frames, MSG_B2C, &d, &why) != 0 ||
+            d->type != MSG_MANY)
+            return rc;
+        p->behind = *out;
+        out->frames = 0;
+        if (msg_decode(d, p->behind.frame[1], &m, &why) != 0 ||
+            many_begin(&p->coming, p->behind.frame[2], m.n, &why) != 0)
+            p->coming.left = 0;
+    }
+}
+
 int link_recv(struct penstock *p, uint64_t req, int64_t until_ms, struct link_answer *out,
               char *err, size_t err_bytes) {
     for (;;) {
-        int rc = sock_recv(p->sock, &out->msg);
+        int rc = take_message(p, &out->msg);
         if (rc == 1) {
             struct refusal why;
             rc = msg_open(out->msg.frame, out->msg.frames, MSG_B2C, &out->desc, &why);
@@ -107,7 +179,7 @@ int link_take(struct penstock *p, struct link_answer *out) {
     struct refusal why;
     char ignored[64];
     *out = (struct link_answer){0};
-    while (sock_recv(p->sock, &out->msg) == 1) {
+    while (take_message(p, &out->msg) == 1) {
         if (msg_open(out->msg.frame, out->msg.frames, MSG_B2C, &out->desc, &why) != 0)
             link_answer_fini(out);
         else if (decode(out, ignored, sizeof ignored) == 0)

@@ -9,6 +9,7 @@
 #include "base/sock.h"
 #include "client/penstock.h"
 #include "schemas/cert.h"
+#include "schemas/many.h"
 #include "schemas/msg.h"
 
 struct penstock {
@@ -19,6 +20,11 @@ struct penstock {
     struct cert_pair pair; /* when it is */
     uint64_t last_req;
     struct penstock_refusal refusal;
+    bool gathers; /* link_send keeps short messages until link_flush; only where MANY is read */
+    struct buf going;
+    uint32_t n_going;
+    struct many_it coming;  /* the messages of a MANY that were not taken yet */
+    struct sock_msg behind; /* which owns them */
 };
 
 struct link_answer {
@@ -61,6 +67,9 @@ int link_ask(struct penstock *p, const struct link_ask *ask, int64_t timeout_ms,
 uint64_t link_next_req(struct penstock *p); /* and clears the last refusal */
 int link_send(struct penstock *p, enum msg_type type, const void *in, struct bytes payload,
               int64_t deadline_ms, char *err, size_t err_bytes);
+/* Sends what was gathered; PENSTOCK_UNREACHABLE: it still waits. */
+int link_flush(struct penstock *p, int64_t deadline_ms, char *err, size_t err_bytes);
+void link_forget(struct penstock *p); /* what was gathered, and what came and was not taken */
 /* The next message with this request number, decoded. 1; 0 when until_ms has come. */
 int link_recv(struct penstock *p, uint64_t req, int64_t until_ms, struct link_answer *out,
               char *err, size_t err_bytes);

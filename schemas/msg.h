@@ -16,7 +16,14 @@
 #define MSG_MAJOR 1
 #define MSG_TAG_BYTES 4
 
-enum msg_direction { MSG_C2B = 1, MSG_B2C = 2, MSG_W2B = 4, MSG_B2W = 8, MSG_B2A = 10 };
+enum msg_direction {
+    MSG_C2B = 1,
+    MSG_B2C = 2,
+    MSG_W2B = 4,
+    MSG_B2W = 8,
+    MSG_B2A = 10,
+    MSG_ANY = 15
+};
 
 /* enum msg_type: MSG_SUBMIT = 0x01, ... */
 enum msg_type {

@@ -74,6 +74,7 @@ struct outcome {
     struct outcome *next;
     struct flight_slot *slot; /* freed with the acknowledgement */
     int64_t sent_ms;          /* 0: not sent yet */
+    bool packed;              /* is being gathered with others */
 };
 struct outcome *outcome_new(enum outcome_type type, struct lease *l, uint32_t stage);
 void outcome_free(struct outcome *o); /* NULL is fine */

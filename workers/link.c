@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/thread.h"
+#include "schemas/many.h"
 #include "workers/outbox.h"
 
 #define REGISTER_AGAIN_MS 1000
@@ -62,7 +63,8 @@ static void send_register(struct link *l, int64_t now_ms) {
                              .models = {buf_bytes(&w->models), w->n_models},
                              .credit_jobs = w->config->credit_jobs,
                              .credit_bytes = 64u << 20,
-                             .numerics_id = bytes_str(w->numerics_id)};
+                             .numerics_id = bytes_str(w->numerics_id),
+                             .many = true};
     l->state = LINK_REGISTERING;
     int code = send_message(l, MSG_REGISTER, &m);
     if (code == 0) l->asked = true;
@@ -227,6 +229,7 @@ static void on_registered(struct link *l, const struct msg_registered *m, int64_
     l->heartbeat_ms = (int64_t)m->heartbeat_ms;
     l->lease_ms = (int64_t)m->lease_ms;
     l->said_goodbye = l->quiet = false;
+    l->outbox.many = m->many;
     outbox_send_again(&l->outbox);
     send_beat(l, now_ms);
     if (!l->draining) notify_say("READY=1\nSTATUS=registered with the broker");
@@ -313,6 +316,29 @@ static void on_message(struct link *l, struct sock_msg *frames, int64_t now_ms) 
     }
 }
 
+static bool is_many(const struct sock_msg *m) {
+    return m->frames == 3 && m->frame[0].len == MSG_TAG_BYTES &&
+           ((const uint8_t *)m->frame[0].data)[MSG_TAG_BYTES - 1] == MSG_MANY;
+}
+
+/* Each message of a MANY as if it had come alone. */
+static void on_many(struct link *l, const struct sock_msg *frames, int64_t now_ms) {
+    struct msg_many m;
+    struct many_it it;
+    struct sock_msg one;
+    struct refusal why;
+    char quoted[320];
+    int e = msg_decode(msg_desc(MSG_MANY), frames->frame[1], &m, &why);
+    if (e == 0) e = many_begin(&it, frames->frame[2], m.n, &why);
+    while (e == 0 && (e = many_next(&it, &why)) == 1) {
+        e = 0;
+        if (sock_msg_copy(&one, it.frame, it.frames) != 0) continue; /* as if it were lost */
+        on_message(l, &one, now_ms);
+        sock_msg_fini(&one);
+    }
+    if (e) log_warn("message_ignored", "reason=%s", log_quote(quoted, sizeof quoted, why.message));
+}
+
 /* ---- the connection ---- */
 
 static int connect_socket(struct link *l, struct sock_ctx *ctx, char *err, size_t err_bytes) {
@@ -392,7 +418,10 @@ static void turn(struct link *l) {
         struct sock_msg m = {.frames = 0};
         int got = sock_recv(l->sock, &m);
         if (got == 0) break;
-        if (got > 0) on_message(l, &m, now_ms);
+        if (got > 0 && is_many(&m))
+            on_many(l, &m, now_ms);
+        else if (got > 0)
+            on_message(l, &m, now_ms);
         sock_msg_fini(&m);
     }
     for (struct outcome *o; (o = ring_pop(&l->w->outcomes));) on_outcome(l, o);

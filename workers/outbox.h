@@ -11,6 +11,9 @@
 struct outbox {
     struct outcome *first, *last;
     uint32_t n;
+    bool many;       /* the broker reads MANY: what goes together is sent in one */
+    struct buf pack; /* being gathered */
+    uint32_t packed;
 };
 
 void outbox_fini(struct outbox *b); /* zeroed is fine */

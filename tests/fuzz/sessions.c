@@ -5,12 +5,14 @@
  *
  * A byte chooses what happens: time passes, the store commits or fails, the broker is killed or
  * told to drain, a connection is made anew, or a peer says something: a message of a known type
- * with fields from the next bytes, or with a header of raw bytes. */
+ * with fields from the next bytes, or with a header of raw bytes; alone, or gathered into a MANY
+ * with what it said before. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "schemas/many.h"
 #include "schemas/pack.h"
 #include "tests/sim/world.h"
 
@@ -175,7 +177,8 @@ static void say_register(uint32_t p, struct bytes session) {
                              .runs = {.raw = buf_bytes(&runs), .count = n},
                              .models = {.raw = buf_bytes(&models), .count = 1},
                              .credit_jobs = 1 + u8() % CREDIT_MAX,
-                             .credit_bytes = 500 + u8() * 20u};
+                             .credit_bytes = 500 + u8() * 20u,
+                             .many = n % 2};
     say(p, MSG_REGISTER, &m);
     buf_fini(&runs);
     buf_fini(&models);
@@ -232,7 +235,7 @@ static void say_raw(uint32_t p) {
     uint32_t len = u8(), frames = 2;
     struct bytes frame[LIMIT_FRAMES];
     uint8_t tag[MSG_TAG_BYTES] = {'P', 'S', u8() ? 1 : 2, type};
-    if (type == MSG_STAGE_DONE) return;
+    if (type == MSG_STAGE_DONE || type == MSG_MANY) return; /* MANY: with what is said, see speak */
     if (len > read_left(&f.in)) len = (uint32_t)read_left(&f.in);
     frame[0] = bytes_of(tag, sizeof tag - (len % 16 == 15));
     frame[1] = read_bytes(&f.in, len);
@@ -242,6 +245,24 @@ static void say_raw(uint32_t p) {
         frame[frames++] = read_bytes(&f.in, bytes);
     }
     net_send_frames(f.peer[p].conn, frame, frames);
+}
+
+/* A list of raw bytes, with whatever count. What can be read may be anything but an outcome. */
+static void say_raw_many(uint32_t p) {
+    uint8_t tag[MSG_TAG_BYTES];
+    struct buf header = {0};
+    struct many_it it;
+    struct refusal why;
+    struct msg_many m = {.n = 1 + u8() % 4};
+    uint32_t len = u8();
+    if (len > read_left(&f.in)) len = (uint32_t)read_left(&f.in);
+    struct bytes list = read_bytes(&f.in, len);
+    for (int e = many_begin(&it, list, m.n, &why); e >= 0 && many_next(&it, &why) == 1;)
+        if (it.tag[3] == MSG_STAGE_DONE) return;
+    if (msg_encode(MSG_MANY, &m, tag, &header) != 0) abort();
+    struct bytes frame[] = {bytes_of(tag, sizeof tag), buf_bytes(&header), list};
+    net_send_frames(f.peer[p].conn, frame, 3);
+    buf_fini(&header);
 }
 
 /* ---- what happens ---- */
@@ -255,7 +276,9 @@ static void connect_peer(uint32_t p) {
 static void speak(uint8_t how) {
     uint32_t p = u8() % PEERS;
     if (!f.peer[p].open || !W->conns[f.peer[p].conn].open) connect_peer(p);
-    if (how == 0)
+    if (how == 0 && W->gathers)
+        say_raw_many(p);
+    else if (how == 0)
         say_raw(p);
     else if (is_worker(p))
         say_as_worker(p);
@@ -273,6 +296,7 @@ static void play(void) {
     if (read_left(&f.in) == 0) world_end();
     uint8_t op = u8();
     W->mono_ms++;
+    W->gathers = op & 0x40;
     if (op & 0x80) net_run_store(COMMIT_BATCH);
     switch (op & 15) {
     case 0: W->mono_ms += u8() * 4; break;

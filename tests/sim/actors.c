@@ -262,7 +262,8 @@ static void ask_to_register(struct fake_worker *w) {
                              .runs = {.raw = buf_bytes(&runs), .count = n},
                              .models = {.raw = buf_bytes(&models), .count = w->kind % 2 ? 0 : 1},
                              .credit_jobs = 1 + draw(CREDIT_MAX),
-                             .credit_bytes = 500 + draw(5000)};
+                             .credit_bytes = 500 + draw(5000),
+                             .many = toss(500)};
     if (!m.models.count) m.models.raw = (struct bytes){NULL, 0};
     say(w->conn, MSG_REGISTER, &m);
     w->asked_ms = W->mono_ms;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "base/thread.h"
+#include "schemas/many.h"
 #include "tests/sim/world.h"
 
 /* ---- clock ---- */
@@ -154,6 +155,28 @@ static struct packet *queue_take(struct queue *q) {
     return p;
 }
 
+/* Calls f for each message of a MANY, or for the one that it is; f borrows it. */
+static void each_message(const struct sock_msg *m, void (*f)(void *arg, const struct sock_msg *one),
+                         void *arg) {
+    struct sock_msg one = {.peer = m->peer};
+    struct msg_many header;
+    struct refusal why;
+    struct many_it it;
+    if (m->frames != 3 || m->frame[0].len != MSG_TAG_BYTES ||
+        ((const uint8_t *)m->frame[0].data)[3] != MSG_MANY) {
+        f(arg, m);
+        return;
+    }
+    if (msg_decode(msg_desc(MSG_MANY), m->frame[1], &header, &why) != 0 ||
+        many_begin(&it, m->frame[2], header.n, &why) != 0)
+        return;
+    while (many_next(&it, &why) == 1) {
+        one.frames = it.frames;
+        memcpy(one.frame, it.frame, it.frames * sizeof *it.frame);
+        f(arg, &one);
+    }
+}
+
 static void queue_cut(struct queue *q, uint32_t keep) {
     struct queue kept = {0};
     for (struct packet *p; (p = queue_take(q));) {
@@ -201,6 +224,45 @@ void net_fini(void) {
     free(W->conns);
 }
 
+struct gathering {
+    struct buf list;
+    uint32_t n;
+};
+
+static void gather(void *arg, const struct sock_msg *one) {
+    struct gathering *g = arg;
+    many_add(&g->list, &g->n, one->frame, one->frames);
+}
+
+/* In one with what was said last, when that is a MANY; alone in one otherwise. */
+static void say_in_many(struct conn *c, const struct bytes *frame, uint32_t frames) {
+    uint8_t tag[MSG_TAG_BYTES];
+    struct gathering g = {.n = 0};
+    struct buf header = {0};
+    struct packet *last = c->up.last;
+    bool add = last && last->frames == 3 && ((const uint8_t *)last->frame[0].data)[3] == MSG_MANY;
+    if (add) {
+        struct sock_msg m = {.frames = 3};
+        memcpy(m.frame, last->frame, 3 * sizeof *m.frame);
+        each_message(&m, gather, &g);
+    }
+    if (!many_add(&g.list, &g.n, frame, frames) || (add && g.n == 1)) {
+        buf_fini(&g.list); /* too long, or behind one that cannot be read */
+        queue_add(&c->up, packet_make(frame, frames));
+        return;
+    }
+    many_end(&g.list, g.n);
+    struct msg_many m = {.n = g.n};
+    int e = msg_encode(MSG_MANY, &m, tag, &header);
+    CHECK(e == 0, "encoding: %s", err_text(e));
+    struct bytes all[] = {bytes_of(tag, sizeof tag), buf_bytes(&header), buf_bytes(&g.list)};
+    if (add) queue_cut(&c->up, c->up.len - 1);
+    queue_add(&c->up, packet_make(all, 3));
+    W->many++;
+    buf_fini(&header);
+    buf_fini(&g.list);
+}
+
 void net_send(uint32_t conn, enum msg_type type, const void *header, const struct bytes *payload,
               uint32_t n) {
     struct conn *c = &W->conns[conn];
@@ -213,7 +275,10 @@ void net_send(uint32_t conn, enum msg_type type, const void *header, const struc
     frame[0] = bytes_of(tag, sizeof tag);
     frame[1] = buf_bytes(&buf);
     for (uint32_t i = 0; i < n; i++) frame[2 + i] = payload[i];
-    queue_add(&c->up, packet_make(frame, 2 + n));
+    if (W->play ? W->gathers : toss(300))
+        say_in_many(c, frame, 2 + n);
+    else
+        queue_add(&c->up, packet_make(frame, 2 + n));
     if (chance(5)) queue_add(&c->up, packet_make(frame, 2 + n)); /* twice */
     if (chance(5)) queue_add(&c->up, queue_take(&c->up));        /* out of order */
     c->up.last->next = NULL;
@@ -249,6 +314,11 @@ static struct sock_peer peer_of(uint32_t conn) {
     return p;
 }
 
+static void delivered(void *arg, const struct sock_msg *one) {
+    (void)arg;
+    oracle_delivered(one);
+}
+
 int sock_recv(struct sock *s, struct sock_msg *m) {
     tenants_message(USERS);
     if (chance(100)) return 0;
@@ -262,7 +332,7 @@ int sock_recv(struct sock *s, struct sock_msg *m) {
         if (!s->to_workers) tenants_message(c->user);
         memcpy(m->frame, p->frame, p->frames * sizeof *p->frame);
         m->hold[0] = p;
-        if (s->to_workers) oracle_delivered(m);
+        if (s->to_workers) each_message(m, delivered, NULL);
         return 1;
     }
     return 0;
@@ -272,15 +342,29 @@ void sock_msg_fini(struct sock_msg *m) {
     free(m->hold[0]);
 }
 
+/* The peer takes a MANY apart. */
+static void sent(void *arg, const struct sock_msg *one) {
+    struct conn *c = arg;
+    oracle_sent(c, one);
+    queue_add(&c->down, packet_make(one->frame, one->frames));
+}
+
+static void lost(void *arg, const struct sock_msg *one) {
+    (void)arg;
+    oracle_unsent(one);
+}
+
 int sock_send(struct sock *s, const struct sock_msg *m) {
     uint32_t conn;
     memcpy(&conn, m->peer.id, sizeof conn);
     struct conn *c = &W->conns[conn];
     CHECK(conn < W->n_conns && c->to_workers == s->to_workers, "a message to nobody: %u", conn);
-    if (!c->open) return -EHOSTUNREACH;
-    if (chance(3)) return -EAGAIN; /* it does not read */
-    oracle_sent(c, m);
-    queue_add(&c->down, packet_make(m->frame, m->frames));
+    bool full = c->open && chance(3); /* it does not read */
+    if (!c->open || full) {
+        each_message(m, lost, NULL);
+        return full ? -EAGAIN : -EHOSTUNREACH;
+    }
+    each_message(m, sent, c);
     return 0;
 }
 

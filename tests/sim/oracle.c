@@ -34,7 +34,8 @@ static void check_history(const struct cell *c, const struct job_record *r) {
     for (uint32_t i = 0; i < r->n_notes; i++) {
         const struct job_note *n = &r->notes[i];
         CHECK(n->seq > seq, "%s: its history goes back", sim_name(c->id));
-        CHECK(n->type != JOB_NOTE_LEASED || n->attempt <= c->leased_attempt,
+        CHECK(n->type != JOB_NOTE_LEASED || n->attempt <= c->leased_attempt ||
+                  n->attempt <= c->unsent_attempt,
               "%s: a lease that never was", sim_name(c->id));
         ends += n->type == JOB_NOTE_ENDED;
         seq = n->seq;
@@ -298,7 +299,6 @@ static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
     CHECK(disk_record(c, &r, NULL) && !job_state_terminal(r.state), "%s is leased after its end",
           sim_name(m->job));
     CHECK(m->attempt > c->leased_attempt, "an attempt is used twice");
-    tenants_leased(job_table_find(&W->b->jobs, m->job));
     check_plan(m, &r);
     CHECK(m->seed == c->seed, "another seed");
     CHECK(W->mono_ms >= c->not_before_ms, "%s is leased before its time", sim_name(m->job));
@@ -320,8 +320,20 @@ static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
         CHECK(input.len == 0, "an input for the first stage");
     }
     buf_fini(&input);
+    if (c->leased_step != W->steps) c->leased_was = c->leased_attempt;
+    c->leased_step = W->steps;
     c->leased_attempt = m->attempt;
     c->leased_from = (uint32_t)m->stage;
+}
+
+/* The lease was given, and taken back when it could not be sent. */
+void oracle_unsent(const struct sock_msg *raw) {
+    struct msg_lease m;
+    struct refusal why;
+    if (((const uint8_t *)raw->frame[0].data)[3] != MSG_LEASE) return;
+    CHECK(msg_decode(msg_desc(MSG_LEASE), raw->frame[1], &m, &why) == 0, "%s", why.message);
+    struct cell *c = disk_cell(m.job);
+    if (c) c->unsent_attempt = m.attempt;
 }
 
 static void sent_stage_ack(const struct msg_stage_ack *m) {
@@ -332,7 +344,9 @@ static void sent_stage_ack(const struct msg_stage_ack *m) {
         return;
     }
     CHECK(disk_record(c, &r, NULL), "%s: an outcome of no job", sim_name(m->job));
-    CHECK(m->attempt == c->leased_attempt, "%s: stage %llu of a stale attempt is recorded",
+    /* Another worker may get the job before this one hears that it gave it back. */
+    bool was = c->leased_step == W->steps && m->attempt == c->leased_was;
+    CHECK(m->attempt == c->leased_attempt || was, "%s: stage %llu of a stale attempt is recorded",
           sim_name(m->job), (unsigned long long)m->stage);
     if (r.state == JOB_DONE && m->attempt == r.attempt && m->stage == r.n_stages - 1)
         CHECK(++c->end_acks == 1, "%s: its end is acknowledged twice", sim_name(m->job));

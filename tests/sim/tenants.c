@@ -166,7 +166,7 @@ static void look_at(struct lane *lane, const struct ready_flow *f, uint32_t i) {
     lane->last[i] = f->tail->id;
 }
 
-void tenants_leased(const struct job *j) {
+static void leased(const struct job *j) {
     const struct ready_flow *f = j->flow, *g = f;
     if (!W->b->auth.on) return;
     CHECK(f && f->head == j, "%s is leased before its turn", sim_name(j->id));
@@ -192,4 +192,12 @@ void tenants_leased(const struct job *j) {
         W->contested++;
     }
     if (f->head == f->tail) lane->on[me] = 0;
+}
+
+/* The job is chosen, and still in its queue. */
+void __real_ready_serve(struct job *j);
+void __wrap_ready_serve(struct job *j);
+void __wrap_ready_serve(struct job *j) {
+    leased(j);
+    __real_ready_serve(j);
 }

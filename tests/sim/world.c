@@ -139,6 +139,7 @@ static void broker_drop(void) {
     uploads_fini(&b->uploads);
     streams_fini(&b->streams);
     owed_fini(&b->owed);
+    packs_fini(&b->packs);
     ready_fini(&b->ready);
     job_table_fini(&b->jobs);
     load_fini(&b->load);
@@ -278,5 +279,6 @@ void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
     sum->deleted += w->deleted;
     sum->followed += w->followed;
     sum->gaps += w->gaps;
+    sum->many += w->many;
     world_fini();
 }

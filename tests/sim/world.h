@@ -83,6 +83,8 @@ struct cell { /* one job: what is on disk, and what the oracle remembers of it *
     uint32_t body_crc, version, end_acks; /* version: of the pipeline that it was accepted with */
     int64_t not_before_ms;                /* monotonic */
     uint64_t leased_attempt;              /* the newest */
+    uint64_t unsent_attempt;              /* of its last lease that could not be sent */
+    uint64_t leased_was, leased_step; /* the attempt before the turn in which it was last leased */
     uint32_t leased_from;
     uint64_t delivered[STAGES_MAX]; /* the attempt whose output came while it was the current one */
 };
@@ -232,6 +234,8 @@ struct world {
     struct told *told;
     uint32_t n_told, told_cap;
     uint64_t contested, deleted, followed, gaps;
+    bool gathers;  /* what is said while a play runs goes into MANY */
+    uint64_t many; /* messages that were said in one */
     uint64_t kills, drains, disk_failures, stale, uploads, dropped, sampled, ends[JOB_STATES];
     uint64_t outlived; /* leases of a version that was no file any more */
 
@@ -244,7 +248,7 @@ extern struct world *W;
 
 struct totals {
     uint64_t jobs, steps, kills, drains, disk_failures, stale, uploads;
-    uint64_t dropped, sampled, outlived, contested, deleted, followed, gaps, ends[JOB_STATES];
+    uint64_t dropped, sampled, outlived, contested, deleted, followed, gaps, many, ends[JOB_STATES];
 };
 /* One history: some hundred jobs, then the faults stop and everything must end. */
 void world_run(uint64_t seed, uint32_t jobs, const struct pipelines *folders,
@@ -297,6 +301,7 @@ void disk_fini(void);
 /* An upload as the disk has it; its key is copied into `key`. */
 bool disk_upload(const struct cell *c, struct upload_record *out, char key[LIMIT_KEY_BYTES + 1]);
 /* oracle.c */
+void oracle_unsent(const struct sock_msg *m);    /* the broker hears that it cannot be sent */
 void oracle_delivered(const struct sock_msg *m); /* a worker's message reaches the broker */
 void oracle_sent(struct conn *c, const struct sock_msg *m);
 void oracle_put(struct cell *c, const struct job_record *r, const struct job_record *was);
@@ -309,7 +314,6 @@ void tenants_begin(void);
 void tenants_keys(struct broker *b);
 void tenants_settled(const struct settings *s);
 void tenants_message(uint32_t user);
-void tenants_leased(const struct job *j); /* it is still in its queue */
 void tenants_sent(const struct conn *to, enum msg_type type, const void *header);
 
 /* ends.c */

@@ -48,6 +48,7 @@ class FakeBroker:
         self.epoch, self.attempt = 1, 0
         self.beats, self.seen, self.answer_beats, self.acknowledge = [], [], True, True
         self.quiet = True
+        self.many = False  # it reads several messages in one
         self.context = zmq.Context()
         self.open()
 
@@ -126,7 +127,8 @@ class FakeBroker:
     def registered(self, message):
         self.peer, self.session = message.peer, message["session"]
         self.send("REGISTERED", {"session": self.session, "epoch": self.epoch,
-                                 "heartbeat_ms": self.heartbeat_ms, "lease_ms": self.lease_ms})
+                                 "heartbeat_ms": self.heartbeat_ms, "lease_ms": self.lease_ms,
+                                 "many": self.many})
         return message
 
     def register(self, timeout_s=20):

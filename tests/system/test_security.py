@@ -228,6 +228,18 @@ def test_each_right_allows_its_requests_and_no_other(shared):
     assert seen >= needs_read | needs_admin | {SUBMIT, SUBMIT_MANY, CANCEL, PING}
 
 
+def test_what_a_message_carries_needs_the_same_rights_as_alone(shared):
+    items = [[SUBMIT, msgpack.packb({"req": 1, "kind": "text.embed", "pipeline": "echo"}), body()],
+             [DRAIN, msgpack.packb({"req": 2, "worker": "w"})], [PING, msgpack.packb({"req": 3})]]
+    with Client(shared.reader) as c:
+        c.raw(*frames(0x70, {"n": len(items)}, msgpack.packb(items)))
+        code, _, payload = c.receive()
+        assert code == 0x70
+        refused = {h["req"]: h["code"] for h in (msgpack.unpackb(item[1]) for item in msgpack.unpackb(payload))}
+        assert refused == {1: "forbidden", 2: "forbidden"}
+        assert c.receive()[0] == PONG
+
+
 def test_a_clients_key_can_do_nothing_on_the_workers_socket(shared):
     for peer in (shared.a, shared):
         socket = dealer(peer)

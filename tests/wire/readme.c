@@ -9,6 +9,7 @@
 
 #include "schemas/json_schema.h"
 #include "schemas/kinds.h"
+#include "schemas/many.h"
 #include "schemas/walk.h"
 
 /* ---- tables of fields ---- */
@@ -140,6 +141,25 @@ static void print_value(struct reader *r, uint32_t depth, struct buf *out) {
 
 /* ---- messages ---- */
 
+/* The examples that this one names. */
+static void many_example(const struct json *one, const struct json *examples, struct buf *out) {
+    const struct json *names = json_get(one, "messages");
+    uint32_t n = 0;
+    for (size_t i = 0; i < json_len(names); i++) {
+        struct buf inner[LIMIT_FRAMES];
+        struct bytes frame[LIMIT_FRAMES];
+        const struct msg_desc *d;
+        for (uint32_t k = 0; (d = msg_desc_at(k)); k++)
+            if (strcmp(d->name, json_str(json_at(names, i))) == 0) break;
+        uint32_t frames = readme_frames(d, examples, inner);
+        for (uint32_t k = 0; k < frames; k++) frame[k] = buf_bytes(&inner[k]);
+        bool added = many_add(out, &n, frame, frames);
+        assert(added);
+        for (uint32_t k = 0; k < frames; k++) buf_fini(&inner[k]);
+    }
+    many_end(out, n);
+}
+
 uint32_t readme_frames(const struct msg_desc *d, const struct json *examples,
                        struct buf frame[LIMIT_FRAMES]) {
     const struct json *one = json_get(examples, d->name);
@@ -158,6 +178,7 @@ uint32_t readme_frames(const struct msg_desc *d, const struct json *examples,
     free(in);
     buf_fini(&given);
     uint32_t n = 2;
+    if (d->type == MSG_MANY) many_example(one, examples, &frame[n++]);
     for (size_t i = 0; i < json_len(payload); i++) {
         rc = json_to_pack(json_at(payload, i), &frame[n++], err, sizeof err);
         assert(rc == 0);
@@ -192,6 +213,7 @@ static const char *way_words(enum msg_direction way) {
     case MSG_W2B: return "worker to broker";
     case MSG_B2W: return "broker to worker";
     case MSG_B2A: return "broker to client or worker";
+    case MSG_ANY: return "either way";
     }
     return "";
 }
@@ -261,6 +283,7 @@ static void print_limits(struct buf *out) {
         {"of them of one tenant", LIMIT_TENANT_UPLOADS, ""},
         {"of them of one client connection", LIMIT_PEER_UPLOADS, ""},
         {"jobs of a SUBMIT_MANY", LIMIT_BATCH_JOBS, ""},
+        {"messages of a MANY", LIMIT_MANY, ""},
         {"one text of a job", LIMIT_TEXT_BYTES, "bytes"},
         {"texts in a `text.embed` job", LIMIT_TEXTS, ""},
         {"names of kinds, pipelines, stages, models, workers", LIMIT_NAME_BYTES, "bytes"},

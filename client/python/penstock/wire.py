@@ -23,6 +23,8 @@ DRAIN = 0x1A
 UPLOAD_BEGIN, UPLOAD_CHUNK, UPLOAD_GET, UPLOAD_DROP = range(0x0C, 0x10)
 (ACCEPTED, REFUSED, RESULT, STATE, JOB, EVENT,
  JOBS, WORKER_LIST, PONG, STATS, UPLOAD_STATE) = range(0x41, 0x4C)
+MANY = 0x70                       # several messages in one
+MANY_MESSAGES, MANY_BYTES, MANY_ITEM_BYTES = 256, 64 * 1024, 16 * 1024
 QUEUES, QUEUE_LIST = 0x20, 0x60
 SUBSCRIBE, ENDED, STREAM = 0x21, 0x61, 0x62
 REGISTER, HEARTBEAT, PROGRESS, STAGE_DONE, STAGE_FAILED, RETURN, GOODBYE = range(0x81, 0x88)
@@ -50,6 +52,36 @@ def frames(code: int, header: Mapping[str, object], *payload: bytes) -> list[byt
     """The frames of a message; fields that are None are left out."""
     head = pack({key: value for key, value in header.items() if value is not None})
     return [bytes((0x50, 0x53, MAJOR, code)), head, *payload]
+
+
+def many(messages: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """The frames of one MANY with these messages in it."""
+    items = [[frames_[0][3], *frames_[1:]] for frames_ in messages]
+    return frames(MANY, {"n": len(items)}, pack(items))
+
+
+def gather(messages: Sequence[Sequence[bytes]]) -> list[int]:
+    """How many of the messages, in their order, go into each one that is sent; long ones go alone."""
+    counts: list[int] = []
+    room = used = 0
+    for message in messages:
+        short = all(len(frame) <= MANY_ITEM_BYTES for frame in message) and len(message) <= 3
+        if short and room and used <= MANY_BYTES:
+            counts[-1] += 1
+        else:
+            counts.append(1)
+            used, room = 0, MANY_MESSAGES if short else 1
+        room -= 1
+        used += sum(map(len, message))
+    return counts
+
+
+def messages_of(header: Mapping[str, Any], payload: Sequence[bytes]) -> list[list[bytes]]:
+    """The messages in a MANY, each as frames."""
+    items = unpack(b"".join(payload))
+    if not isinstance(items, list) or len(items) != header.get("n"):
+        raise Error("the broker sent a MANY that cannot be read")
+    return [[bytes((0x50, 0x53, MAJOR, int(item[0]))), *item[1:]] for item in items]
 
 
 def body(document: object) -> bytes:

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "schemas/cert.h"
+#include "schemas/many.h"
 #include "schemas/msg.h"
 #include "schemas/pack.h"
 
@@ -78,23 +79,92 @@ static struct bytes body(struct buf *b, uint32_t bytes) {
     die("no body takes %u bytes", bytes);
 }
 
-/* Receives one message if one is there: its type, and its header in h. */
-static int receive(void *socket, zmq_msg_t *h) {
+/* ---- connections ---- */
+
+/* What is to be said is gathered into one MANY, as a pipelining client of the peers gathers its
+ * commands into one write. */
+struct link {
+    void *socket;
+    struct buf going;
+    uint32_t n;
+    zmq_msg_t header, payload; /* of the message that came last */
+    struct many_it coming;     /* what is left of it */
+    struct bytes heard;        /* the header of the one that link_hear found */
+};
+
+static void link_init(struct link *l, void *socket) {
+    *l = (struct link){.socket = socket};
+    zmq_msg_init(&l->header);
+    zmq_msg_init(&l->payload);
+}
+
+static void link_close(struct link *l) {
+    zmq_msg_close(&l->header);
+    zmq_msg_close(&l->payload);
+    zmq_close(l->socket);
+    buf_fini(&l->going);
+}
+
+static void link_flush(struct link *l) {
+    struct message out = {0};
+    struct msg_many m = {.n = l->n};
+    if (l->n == 0) return;
+    many_end(&l->going, l->n);
+    encode(&out, MSG_MANY, &m);
+    out.payload = buf_bytes(&l->going);
+    send_message(l->socket, &out);
+    buf_fini(&out.header);
+    buf_clear(&l->going);
+    l->n = 0;
+}
+
+static void link_say(struct link *l, const struct message *m) {
+    struct bytes frame[] = {bytes_of(m->tag, sizeof m->tag), buf_bytes(&m->header), m->payload};
+    uint32_t frames = m->payload.len ? 3 : 2;
+    if (many_add(&l->going, &l->n, frame, frames)) return;
+    link_flush(l);
+    if (!many_add(&l->going, &l->n, frame, frames)) send_message(l->socket, m);
+}
+
+/* Receives one message if one is there: 1, with the header and the first payload frame. */
+static int receive(struct link *l, uint8_t tag[MSG_TAG_BYTES]) {
     zmq_msg_t frame;
     zmq_msg_init(&frame);
-    if (zmq_msg_recv(&frame, socket, ZMQ_DONTWAIT) < 0) {
+    if (zmq_msg_recv(&frame, l->socket, ZMQ_DONTWAIT) < 0) {
         zmq_msg_close(&frame);
         return 0;
     }
-    int type = ((const uint8_t *)zmq_msg_data(&frame))[3];
+    if (zmq_msg_size(&frame) == MSG_TAG_BYTES) memcpy(tag, zmq_msg_data(&frame), MSG_TAG_BYTES);
     int more = zmq_msg_more(&frame);
     for (int i = 0; more; i++) {
-        zmq_msg_t *to = i == 0 ? h : &frame;
-        if (zmq_msg_recv(to, socket, 0) < 0) die("receiving: %s", zmq_strerror(errno));
+        zmq_msg_t *to = i == 0 ? &l->header : i == 1 ? &l->payload : &frame;
+        if (zmq_msg_recv(to, l->socket, 0) < 0) die("receiving: %s", zmq_strerror(errno));
         more = zmq_msg_more(to);
     }
     zmq_msg_close(&frame);
-    return type;
+    return 1;
+}
+
+static struct bytes bytes_in(zmq_msg_t *z) {
+    return bytes_of(zmq_msg_data(z), zmq_msg_size(z));
+}
+
+/* The next message that has come, alone or in a MANY: its type; 0: there is none. */
+static int link_hear(struct link *l) {
+    struct refusal why;
+    struct msg_many m;
+    uint8_t tag[MSG_TAG_BYTES] = {0};
+    if (l->coming.left == 0) {
+        if (!receive(l, tag)) return 0;
+        l->heard = bytes_in(&l->header);
+        if (tag[3] != MSG_MANY) return tag[3];
+        if (msg_decode(msg_desc(MSG_MANY), l->heard, &m, &why) != 0 ||
+            many_begin(&l->coming, bytes_in(&l->payload), m.n, &why) != 0)
+            die("%s", why.message);
+    }
+    if (many_next(&l->coming, &why) != 1) die("%s", why.message);
+    l->heard = l->coming.frame[1];
+    return l->coming.tag[3];
 }
 
 /* ---- clients ---- */
@@ -112,19 +182,17 @@ static void *client_socket(void *ctx, const char *endpoint, const struct load_ke
 }
 
 /* What an answer leads to; returns 1 when a request has come to its end. */
-static int answered(void *socket, enum load_what what, int type, zmq_msg_t *header,
-                    struct message *wait) {
+static int answered(struct link *l, enum load_what what, int type, struct message *wait) {
     if (what == LOAD_ECHO || type == MSG_RESULT) return 1;
     if (type == MSG_ACCEPTED_MANY) return 1;
     if (type != MSG_ACCEPTED) die("the broker answered %02x", (unsigned)type);
     if (what == LOAD_ACCEPT) return 1;
     struct msg_accepted m;
     struct refusal why;
-    struct bytes document = bytes_of(zmq_msg_data(header), zmq_msg_size(header));
-    if (msg_decode(msg_desc(MSG_ACCEPTED), document, &m, &why) != 0) die("%s", why.message);
+    if (msg_decode(msg_desc(MSG_ACCEPTED), l->heard, &m, &why) != 0) die("%s", why.message);
     struct msg_wait w = {.req = 1, .job = m.job, .timeout_ms = 60000};
     encode(wait, MSG_WAIT, &w);
-    send_message(socket, wait);
+    link_say(l, wait);
     return 0;
 }
 
@@ -144,9 +212,12 @@ static void encode_submit(struct message *m, const struct load *l) {
         encode(m, MSG_SUBMIT, &s);
 }
 
-static void send_submit(void *socket, const struct load *l, struct message *m) {
+static void send_submit(struct link *to, const struct load *l, struct message *m) {
     if (l->keyed || !m->header.len) encode_submit(m, l);
-    send_message(socket, m);
+    if (l->what == LOAD_ECHO)
+        send_message(to->socket, m);
+    else
+        link_say(to, m);
 }
 
 /* The same body so many times, as the payload of a SUBMIT_MANY. */
@@ -160,7 +231,7 @@ static struct bytes many(struct buf *to, struct bytes body, uint32_t n) {
 
 /* Answers to one connection's requests come in their order. */
 struct connection {
-    void *socket;
+    struct link link;
     int64_t sent_ns[OUTSTANDING_MAX];
     uint32_t oldest;
 };
@@ -181,25 +252,24 @@ static int by_time(const void *a, const void *b) {
 
 /* Takes what has come and begins as much anew; returns how many requests came to their end. */
 static uint32_t turn(struct connection *c, const struct load *l, struct message *submit,
-                     struct message *wait, zmq_msg_t *header, struct samples *samples) {
+                     struct message *wait, struct samples *samples) {
     uint32_t ended = 0;
-    for (int type; (type = receive(c->socket, header)) != 0;) {
-        if (!answered(c->socket, l->what, type, header, wait)) continue;
+    for (int type; (type = link_hear(&c->link)) != 0;) {
+        if (!answered(&c->link, l->what, type, wait)) continue;
         int64_t now = clock_mono_ns();
         take_sample(samples, now - c->sent_ns[c->oldest]);
         c->sent_ns[c->oldest] = now;
         c->oldest = (c->oldest + 1) % l->outstanding;
-        send_submit(c->socket, l, submit);
+        send_submit(&c->link, l, submit);
         ended++;
     }
+    link_flush(&c->link);
     return ended;
 }
 
 static double measure(struct connection *c, zmq_pollitem_t *item, const struct load *l,
                       struct message *submit, struct samples *samples, uint64_t *in_all) {
     struct message wait = {0};
-    zmq_msg_t header;
-    zmq_msg_init(&header);
     uint64_t ended = 0, before = 0;
     int64_t began = 0, now = clock_mono_ns(), warm = now + INT64_C(1000000) * WARM_MS;
     int64_t end = warm + l->ms * INT64_C(1000000);
@@ -207,8 +277,7 @@ static double measure(struct connection *c, zmq_pollitem_t *item, const struct l
         if (zmq_poll(item, (int)l->connections, ANSWER_MS) <= 0)
             die("no answer from %s", l->endpoint);
         for (uint32_t i = 0; i < l->connections; i++)
-            if (item[i].revents & ZMQ_POLLIN)
-                ended += turn(&c[i], l, submit, &wait, &header, samples);
+            if (item[i].revents & ZMQ_POLLIN) ended += turn(&c[i], l, submit, &wait, samples);
         now = clock_mono_ns();
         *in_all = ended + before;
         if (!began && (l->requests || now >= warm)) {
@@ -217,7 +286,6 @@ static double measure(struct connection *c, zmq_pollitem_t *item, const struct l
             ended = samples->n = 0;
         }
     }
-    zmq_msg_close(&header);
     buf_fini(&wait.header);
     return (double)ended * 1e9 / (double)(now - began);
 }
@@ -232,12 +300,13 @@ struct load_result load_run(const struct load *l) {
     if (!samples.us10) die("out of memory");
     if (l->batch) submit.payload = many(&batch, submit.payload, l->batch);
     for (uint32_t i = 0; i < l->connections; i++) {
-        c[i].socket = client_socket(ctx, l->endpoint, l->keys);
-        item[i] = (zmq_pollitem_t){.socket = c[i].socket, .events = ZMQ_POLLIN};
+        link_init(&c[i].link, client_socket(ctx, l->endpoint, l->keys));
+        item[i] = (zmq_pollitem_t){.socket = c[i].link.socket, .events = ZMQ_POLLIN};
         for (uint32_t k = 0; k < l->outstanding; k++) {
             c[i].sent_ns[k] = clock_mono_ns();
-            send_submit(c[i].socket, l, &submit);
+            send_submit(&c[i].link, l, &submit);
         }
+        link_flush(&c[i].link);
     }
     struct load_result r = {0};
     r.rate = measure(c, item, l, &submit, &samples, &r.ended);
@@ -247,7 +316,7 @@ struct load_result load_run(const struct load *l) {
         r.p50_us = samples.us10[samples.n / 2] / 10.0;
         r.p99_us = samples.us10[samples.n * 99 / 100] / 10.0;
     }
-    for (uint32_t i = 0; i < l->connections; i++) zmq_close(c[i].socket);
+    for (uint32_t i = 0; i < l->connections; i++) link_close(&c[i].link);
     zmq_ctx_term(ctx);
     free(samples.us10);
     buf_fini(&submit.header);
@@ -377,10 +446,10 @@ struct worker_thread {
     atomic_bool stop;
 };
 
-static void worker_beats(void *socket, struct message *m, uint64_t epoch) {
+static void worker_beats(struct link *l, struct message *m, uint64_t epoch) {
     struct msg_heartbeat beat = {.session = bytes_str("bench"), .epoch = epoch};
     encode(m, MSG_HEARTBEAT, &beat);
-    send_message(socket, m);
+    send_message(l->socket, m);
 }
 
 /* How many stages a lease's plan has: a list of fewer than sixteen. */
@@ -391,17 +460,15 @@ static uint32_t plan_stages(struct bytes plan) {
 }
 
 /* Returns how many stages it answered. */
-static uint32_t worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t *epoch,
-                             struct message *done) {
-    struct bytes document = bytes_of(zmq_msg_data(header), zmq_msg_size(header));
+static uint32_t worker_hears(struct link *l, int type, uint64_t *epoch, struct message *done) {
     struct refusal why;
     if (type == MSG_REGISTERED) {
         struct msg_registered m;
-        if (msg_decode(msg_desc(MSG_REGISTERED), document, &m, &why) != 0) die("%s", why.message);
+        if (msg_decode(msg_desc(MSG_REGISTERED), l->heard, &m, &why) != 0) die("%s", why.message);
         *epoch = m.epoch;
     } else if (type == MSG_LEASE) {
         struct msg_lease m;
-        if (msg_decode(msg_desc(MSG_LEASE), document, &m, &why) != 0) die("%s", why.message);
+        if (msg_decode(msg_desc(MSG_LEASE), l->heard, &m, &why) != 0) die("%s", why.message);
         uint32_t stages = plan_stages(m.plan);
         for (uint32_t k = 0; k < stages; k++) {
             struct msg_stage_done d = {.job = m.job,
@@ -410,7 +477,7 @@ static uint32_t worker_hears(void *socket, int type, zmq_msg_t *header, uint64_t
                                        .more = k + 1 < stages,
                                        .run_us = 1};
             encode(done, MSG_STAGE_DONE, &d);
-            send_message(socket, done);
+            link_say(l, done);
         }
         return stages;
     }
@@ -426,26 +493,27 @@ static void *worker_thread_main(void *arg) {
                              .name = bytes_str("bench"),
                              .runs = {.raw = bytes_of(runs, sizeof runs - 1), .count = 1},
                              .credit_jobs = CREDIT,
-                             .credit_bytes = UINT32_MAX};
-    void *ctx = zmq_ctx_new(), *s = client_socket(ctx, w->endpoint, w->keys);
+                             .credit_bytes = UINT32_MAX,
+                             .many = true};
+    void *ctx = zmq_ctx_new();
+    struct link l;
+    link_init(&l, client_socket(ctx, w->endpoint, w->keys));
     uint64_t epoch = 0;
     int64_t beaten = 0;
-    zmq_msg_t header;
-    zmq_msg_init(&header);
     encode(&out, MSG_REGISTER, &r);
-    send_message(s, &out);
+    send_message(l.socket, &out);
     while (!atomic_load(&w->stop)) {
-        zmq_pollitem_t item = {.socket = s, .events = ZMQ_POLLIN};
+        zmq_pollitem_t item = {.socket = l.socket, .events = ZMQ_POLLIN};
         zmq_poll(&item, 1, 100);
-        for (int type; (type = receive(s, &header)) != 0;)
-            atomic_fetch_add(&w->done, worker_hears(s, type, &header, &epoch, &done));
+        for (int type; (type = link_hear(&l)) != 0;)
+            atomic_fetch_add(&w->done, worker_hears(&l, type, &epoch, &done));
+        link_flush(&l);
         if (epoch && clock_mono_ms() - beaten > 500) {
-            worker_beats(s, &out, epoch);
+            worker_beats(&l, &out, epoch);
             beaten = clock_mono_ms();
         }
     }
-    zmq_msg_close(&header);
-    zmq_close(s);
+    link_close(&l);
     zmq_ctx_term(ctx);
     buf_fini(&out.header);
     buf_fini(&done.header);

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
 
 enum { CONNECTIONS_MAX = 64, START_MS = 10000, BATCH = 64, COMMAND_BYTES = 128, WARM_MS = 200 };
@@ -91,25 +92,22 @@ static atomic_ullong acknowledged; /* by the consumer of this run */
 struct producer {
     struct line_reader in;
     bool in_reply; /* redis: the line with the id follows */
+    struct buf going;
 };
 
-static void publish(const struct peer *p, int fd, const char *body, uint32_t body_bytes) {
+/* Gathered, and written with one call for each connection and turn. */
+static void publish(const struct peer *p, struct producer *c, const char *body,
+                    uint32_t body_bytes) {
     char command[COMMAND_BYTES];
     int n = p->publish(command, sizeof command, body_bytes);
-    struct iovec part[3] = {{command, (size_t)n},
-                            {(char *)(uintptr_t)body, body_bytes},
-                            {(char *)(uintptr_t)p->publish_end, strlen(p->publish_end)}};
-    struct msghdr m = {.msg_iov = part, .msg_iovlen = 3};
-    while (m.msg_iovlen) {
-        ssize_t done = sendmsg(fd, &m, MSG_NOSIGNAL);
-        if (done < 0) die("writing: %s", strerror(errno));
-        for (; m.msg_iovlen && (size_t)done >= m.msg_iov->iov_len; m.msg_iov++, m.msg_iovlen--)
-            done -= (ssize_t)m.msg_iov->iov_len;
-        if (m.msg_iovlen) {
-            m.msg_iov->iov_base = (char *)m.msg_iov->iov_base + done;
-            m.msg_iov->iov_len -= (size_t)done;
-        }
-    }
+    buf_append(&c->going, command, (size_t)n);
+    buf_append(&c->going, body, body_bytes);
+    if (buf_append(&c->going, p->publish_end, strlen(p->publish_end)) != 0) die("out of memory");
+}
+
+static void publish_flush(struct producer *c) {
+    if (c->going.len) write_all(c->in.fd, (const char *)c->going.data, c->going.len);
+    buf_clear(&c->going);
 }
 
 /* How many publications have been confirmed since the last call. */
@@ -154,18 +152,20 @@ static double produce(const struct peer *p, const char *path, enum load_what wha
     for (uint32_t i = 0; i < connections; i++) {
         c[i] = (struct producer){.in.fd = connect_patiently(path)};
         item[i] = (struct pollfd){.fd = c[i].in.fd, .events = POLLIN};
-        for (uint32_t k = 0; k < outstanding; k++, sent++) publish(p, c[i].in.fd, body, body_bytes);
+        for (uint32_t k = 0; k < outstanding; k++, sent++) publish(p, &c[i], body, body_bytes);
+        publish_flush(&c[i]);
     }
     for (uint32_t turn = 0; now < end; turn++) {
         if (poll(item, connections, what == LOAD_DONE ? 1 : START_MS) < 0) die("poll");
         for (uint32_t i = 0; i < connections; i++) {
             uint32_t n = item[i].revents ? confirmed(&c[i]) : 0;
             if (what == LOAD_ACCEPT) ended += n;
-            for (; what == LOAD_ACCEPT && n; n--, sent++) publish(p, c[i].in.fd, body, body_bytes);
+            for (; what == LOAD_ACCEPT && n; n--, sent++) publish(p, &c[i], body, body_bytes);
         }
         if (what == LOAD_DONE) ended = atomic_load(&acknowledged);
         for (; what == LOAD_DONE && sent - ended < (uint64_t)connections * outstanding; sent++)
-            publish(p, c[sent % connections].in.fd, body, body_bytes);
+            publish(p, &c[sent % connections], body, body_bytes);
+        for (uint32_t i = 0; i < connections; i++) publish_flush(&c[i]);
         now = clock_mono_ns();
         if (!began && now >= warm) {
             began = now;
@@ -175,6 +175,7 @@ static double produce(const struct peer *p, const char *path, enum load_what wha
     for (uint32_t i = 0; i < connections; i++) {
         close(c[i].in.fd);
         free(c[i].in.data);
+        buf_fini(&c[i].going);
     }
     free(body);
     return (double)(ended - at_begin) * 1e9 / (double)(now - began);
@@ -205,8 +206,11 @@ double peer_run(const struct peer *p, const char *dir, enum load_what what, uint
     atomic_store(&stop, true);
     if (what == LOAD_DONE) {
         int fd = connect_patiently(path); /* wakes a consumer that waits for a message */
-        publish(p, fd, "x", 1);
+        struct producer last = {.in.fd = fd};
+        publish(p, &last, "x", 1);
+        publish_flush(&last);
         pthread_join(consumer, NULL);
+        buf_fini(&last.going);
         close(fd);
     }
     child_stop(pid);

@@ -3,9 +3,9 @@
  * Redis Streams with `appendfsync always` and beanstalkd with -f0 both flush before they answer, as
  * the broker does. Each is started on the same disk as a child process and driven over a unix
  * socket by the same number of connections with the same window of outstanding requests, its
- * commands pipelined, by one thread of producers; one consumer thread takes up to 64 messages at a
- * time and acknowledges them together. A window slot of a DONE run is free again when its message
- * was acknowledged.
+ * commands pipelined and those of a turn written with one call, by one thread of producers; one
+ * consumer thread takes up to 64 messages at a time and acknowledges them together. A window slot
+ * of a DONE run is free again when its message was acknowledged.
  *
  * Units: operations a second.  Owner: the caller stops what it starts.  Memory: a few MiB.
  * Errors: a message and exit(1), as in load.h.  Threads: one producer, one consumer. */

@@ -76,6 +76,7 @@ class Link:
     quiet: bool = False           # the broker has said that no lease follows
     goodbye_at: float = 0.0
     failed: bool = False          # a stage does not stop: only the end of the process helps
+    many: bool = False            # the broker reads MANY
     epoch: int = 0
     heartbeat_s: float = 1.0
     lease_s: float = 10.0
@@ -155,7 +156,7 @@ class Link:
             if now >= self.beat_at:
                 self._send(wire.HEARTBEAT, {"session": self.session, "epoch": self.epoch})
                 self.beat_at = now + self.heartbeat_s
-            self.outbox.flush(now, self.lease_s, self._send_frames)
+            self.outbox.flush(now, self.lease_s, self._send_frames, self.many)
         for held in list(self.held.values()):
             self._check_time(held, now)
 
@@ -204,7 +205,7 @@ class Link:
             "session": self.session, "name": config.name, "runs": sorted(self.stages),
             "host": socket.gethostname()[:wire.NAME_BYTES], "pid": os.getpid(),
             "models": list(config.models), "credit_jobs": config.credit_jobs,
-            "credit_bytes": config.credit_bytes, "numerics_id": "python"})
+            "credit_bytes": config.credit_bytes, "numerics_id": "python", "many": True})
         self.asked = self.asked or left
         self.register_at = now + (REGISTER_AGAIN_S if left else TICK_S)
 
@@ -298,7 +299,11 @@ class Link:
     def _on_message(self, parts: list[bytes]) -> None:
         try:
             code, header, payload = wire.parse(parts)
-            if code == wire.REGISTERED:
+            if code == wire.MANY:
+                for message in wire.messages_of(header, payload):
+                    if message[0][3] != wire.MANY:
+                        self._on_message(message)
+            elif code == wire.REGISTERED:
                 self._on_registered(header)
             elif code == wire.REREGISTER:
                 self._on_reregister(header)
@@ -321,6 +326,7 @@ class Link:
     def _on_registered(self, header: dict[str, Any]) -> None:
         self.epoch = header["epoch"]
         self.heartbeat_s, self.lease_s = header["heartbeat_ms"] / 1000, header["lease_ms"] / 1000
+        self.many = bool(header.get("many"))
         self.registered = True
         self.said_goodbye = self.quiet = False
         self.beat_at = 0.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .. import wire
+
 
 @dataclass
 class Outcome:
@@ -33,14 +35,18 @@ class Outbox:
         for outcome in self._outcomes:
             outcome.sent = float("-inf")
 
-    def flush(self, now: float, again_s: float, send: Callable[[list[bytes]], bool]) -> None:
-        """Sends what is due; what does not leave keeps those behind it waiting."""
-        for outcome in self._outcomes:
-            if now - outcome.sent < again_s:
-                continue
-            if not send(outcome.frames):
+    def flush(self, now: float, again_s: float, send: Callable[[list[bytes]], bool],
+              many: bool) -> None:
+        """Sends what is due, several in one where the broker reads that; what does not leave keeps
+        those behind it waiting."""
+        due = [o for o in self._outcomes if now - o.sent >= again_s]
+        frames = [o.frames for o in due]
+        for count in wire.gather(frames) if many else [1] * len(due):
+            if not send(wire.many(frames[:count]) if count > 1 else frames[0]):
                 return
-            outcome.sent = now
+            for outcome in due[:count]:
+                outcome.sent = now
+            del due[:count], frames[:count]
 
     def acknowledged(self, job: str, attempt: int, stage: int, stale: bool) -> None:
         """Stale: another attempt owns the job, so all of this one are forgotten."""
