@@ -410,3 +410,51 @@ Test(devlog, the_maintenance_data_is_read_whole) {
     cr_assert(torque->count == 8000 && torque->min > 0 && torque->max < 100);
     cr_assert_lt(d.n_templates, 20);
 }
+
+/* ---- encodings ---- */
+
+/* UTF-16 of ASCII and of one pressure sign; big: the high byte first. */
+static size_t widen(const char *text, bool mark, bool big, char *out) {
+    size_t n = 0;
+    if (mark) out[n++] = big ? '\xFE' : '\xFF', out[n++] = big ? '\xFF' : '\xFE';
+    for (const char *s = text; *s; s++) {
+        out[n + big] = *s;
+        out[n + !big] = 0;
+        n += 2;
+    }
+    return n;
+}
+
+Test(devlog, utf_16_with_and_without_its_mark_reads_as_utf_8_does) {
+    const char *text = "axis 1 following error 0.3mm\r\nspindle stopped, pressure=4.2\r\n";
+    char wide[256];
+    for (int mark = 0; mark < 2; mark++)
+        for (int big = 0; big < 2; big++) {
+            struct devlog d = parse_as(wide, widen(text, mark, big, wide), DEVLOG_AUTO);
+            cr_assert(d.n_events == 2 && d.malformed == 0);
+            template_is(&d, 0, "axis <num> following error <num>mm");
+            const struct devlog_feature *f = devlog_feature(&d, bytes_str("pressure"));
+            cr_assert(f && f->last > 4.19 && f->last < 4.21);
+        }
+    size_t cut = widen(text, true, false, wide) - 1; /* half a character at its end */
+    struct devlog d = parse_as(wide, cut, DEVLOG_TEXT);
+    is_sound(&d, cut);
+    cr_assert_gt(d.malformed, 0);
+}
+
+Test(devlog, gb18030_reads_as_utf_8_does) {
+    struct devlog same = parse("主轴过载报警\n温度=71.5\n"); /* spindle overload, a temperature */
+    struct devlog d =
+        parse("\xD6\xF7\xD6\xE1\xB9\xFD\xD4\xD8\xB1\xA8\xBE\xAF\n\xCE\xC2\xB6\xC8=71.5\n");
+    cr_assert(d.n_events == 2 && d.malformed == 0);
+    for (int i = 0; i < 2; i++) cr_assert(bytes_eq(d.events[i].text, same.events[i].text));
+    cr_assert(devlog_feature(&d, bytes_str("温度")));
+}
+
+Test(devlog, a_degree_sign_of_latin_1_is_not_chinese) {
+    struct devlog d = parse("oil 71\xB0"
+                            "C after restart\nheater at 210\xB0"
+                            "C\n");
+    cr_assert(d.n_events == 2 && d.malformed == 2);
+    cr_assert(memmem(d.events[0].text.data, d.events[0].text.len, "71\xEF\xBF\xBD", 5));
+}

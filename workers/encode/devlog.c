@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "workers/encode/charset.h"
 #include "workers/encode/devlog_build.h"
 
 static const char *const format_names[] = {"auto", "text", "csv", "jsonl"};
@@ -41,7 +42,6 @@ static int clean(struct bytes log, struct arena *a, struct bytes *out) {
     uint8_t *text = arena_alloc(a, log.len * 2 + 3), *to = text;
     bool bad = false;
     if (!text) return -ENOMEM;
-    if (log.len >= 3 && memcmp(p, "\xEF\xBB\xBF", 3) == 0) p += 3; /* byte order mark */
     while (p < end) {
         size_t good = good_len(p, (size_t)(end - p));
         if (good > 0) {
@@ -117,7 +117,8 @@ int devlog_parse(struct bytes log, enum devlog_format format, struct arena *a, s
         return err_set(err, err_bytes, ERR_LIMIT, "the log has %zu bytes; it may have %u", log.len,
                        LIMIT_BODY_BYTES);
     struct devlog_build *b = arena_alloc(a, sizeof *b);
-    int code = b ? clean(log, a, &text) : -ENOMEM;
+    int code = b ? charset_to_utf8(log, a, &text) : -ENOMEM;
+    if (code == 0) code = clean(text, a, &text);
     if (code == 0) code = sniff(text, a, &format, &delimiter);
     if (code == 0) code = build_init(b, out, count_lines(text), a);
     out->format = format;

@@ -4,12 +4,13 @@
  * that names a date, and a template, which is the line's words with what varies masked ("axis
  * <num> following error <num>mm"). Numbers that carry a name (pressure=4.2, a CSV column, a JSON
  * member) become features with count, least, mean, greatest and last value. A line that is not
- * what its format says (wrong columns, broken JSON, bytes that are not UTF-8) is counted as
- * malformed and kept as text; nothing in a log makes the parser fail but its caps.
+ * what its format says (wrong columns, broken JSON, bytes of no known encoding) is counted as
+ * malformed and kept as text; nothing in a log makes the parser fail but its caps. UTF-8, UTF-16
+ * and GB18030 are read (charset.h).
  *
  * Units: lines count from 1, milliseconds since 1970 (UTC where the log names no offset).
  * Owner: everything lies in the arena and is valid UTF-8; the log is borrowed for the call.
- * Memory: about 4 times the log, and 64 bytes a line.  Errors: -ENOMEM; ERR_LIMIT beyond
+ * Memory: about 6 times the log, and 64 bytes a line.  Errors: -ENOMEM; ERR_LIMIT beyond
  * LIMIT_BODY_BYTES.  Threads: any. */
 #ifndef PENSTOCK_WORKERS_ENCODE_DEVLOG_H
 #define PENSTOCK_WORKERS_ENCODE_DEVLOG_H
