@@ -97,8 +97,10 @@ static void run_schema(struct bench *b, const char *schema, uint32_t texts) {
     char err[512];
     int64_t began = clock_mono_ns();
     if (schema_compile(&g, bytes_str(schema), err, sizeof err) != 0 ||
-        masks_init(&m, &g, &b->lexicon, err, sizeof err) != 0)
+        masks_init(&m, &g, &b->lexicon, err, sizeof err) != 0) {
+        fprintf(stderr, "%s\n", schema);
         die(err);
+    }
     note(&b->compile, clock_mono_ns() - began, schema);
     if (masks_bytes(&m) > b->most_bytes) b->most_bytes = masks_bytes(&m);
     uint32_t least = writer_shortest(&m);

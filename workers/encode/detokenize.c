@@ -148,18 +148,22 @@ static int show_bytes(struct buf *held, bool end, struct buf *out) {
 }
 
 /* A token that is not spelt in the printable alphabet (an added one) stands for itself. */
-static int next_bytelevel(struct detokenize_state *s, struct bytes token, struct buf *out) {
+static int bytelevel_bytes(struct bytes token, struct buf *out) {
     const char *at = token.data, *end = at + token.len;
-    size_t before = s->held.len;
+    size_t before = out->len;
     while (at < end) {
         int byte = bytelevel_byte(unicode_next(&at));
         if (byte < 0) {
-            s->held.len = before;
-            buf_append(&s->held, token.data, token.len);
-            break;
+            out->len = before;
+            return buf_append(out, token.data, token.len);
         }
-        buf_u8(&s->held, (uint8_t)byte);
+        buf_u8(out, (uint8_t)byte);
     }
+    return out->error;
+}
+
+static int next_bytelevel(struct detokenize_state *s, struct bytes token, struct buf *out) {
+    bytelevel_bytes(token, &s->held);
     return s->held.len ? show_bytes(&s->held, false, out) : s->held.error;
 }
 
@@ -311,7 +315,12 @@ int detokenizer_piece(const struct detokenizer *d, struct bytes token, struct bu
     struct detokenize_state s = {.begun = true}, first = {0};
     struct buf other = {0};
     size_t before = out->len;
+    *differs = false;
     if (d->kind == DETOKENIZE_JOIN || d->kind == DETOKENIZE_WORDPIECE) return ERR_FIELD;
+    if (d->kind == DETOKENIZE_BYTELEVEL) { /* bytes that are part of a character too */
+        int failed = bytelevel_bytes(token, out);
+        return failed ? failed : out->len > before;
+    }
     s.stripped = d->strip_start;
     int rc = detokenizer_next(d, &s, token, out);
     if (rc == 0) rc = detokenizer_next(d, &first, token, &other);
