@@ -251,12 +251,12 @@ static int set_command(struct child *c, const char *program, const struct args *
 /* The interpreter is the first of the PATH, so that a virtual environment is taken; it finds the
  * package that belongs to this program, wherever that is installed. */
 static int set_python(struct up *in, struct child *c, const char *file) {
-    static const char *const beside[] = {"/../../client/python", "/../share/penstock/python"};
+    static const char *const beside[] = {"/../share/penstock/python"};
     char package[PATH_BYTES], path[3 * PATH_BYTES];
     const char *user = getenv("PYTHONPATH");
     struct args a = {0};
     if (access(file, R_OK) != 0) return cli_usage("--python %s: %s", file, strerror(errno));
-    if (file_beside_program(beside, 2, package, sizeof package) == 0) {
+    if (file_beside_program(beside, 1, package, sizeof package) == 0) {
         snprintf(path, sizeof path, "PYTHONPATH=%s%s%.4000s", package, user && user[0] ? ":" : "",
                  user ? user : "");
         add(&a, NULL, path);
