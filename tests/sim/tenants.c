@@ -1,5 +1,6 @@
 /* Several tenants: who speaks for whom, that nobody hears of another's jobs, that each gets its
  * share of the workers, and that no quota is passed. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -148,7 +149,8 @@ void tenants_message(uint32_t user) {
 
 /* While several tenants wait in one level of one queue, each is served by its weight: what they
  * were served since both wait differs by no more than two turns and two jobs. A flow is known to
- * have waited all the while when its last job of before is still in it. */
+ * have waited all the while when its last job of before is still in it. New weights hold from the
+ * next turn on: what is left of one that has begun comes on top. */
 static double cost_of(const struct job *j) {
     uint64_t bytes = j->body.bytes;
     if (j->stage && j->stages) bytes += j->stages[j->stage - 1].output_bytes;
@@ -157,11 +159,13 @@ static double cost_of(const struct job *j) {
 
 static void look_at(struct lane *lane, const struct ready_flow *f, uint32_t i) {
     const struct job *last = job_table_find(&W->b->jobs, lane->last[i]);
-    if (!lane->on[i] || !last || last->flow != f)
+    if (!lane->on[i] || !last || last->flow != f) {
+        lane->begun[i] = (double)f->deficit / tenant_weight(f->tenant);
         for (uint32_t k = 0; k < TENANTS; k++) {
             lane->since[i][k] = lane->served[i];
             lane->since[k][i] = lane->served[k];
         }
+    }
     lane->on[i] = 1;
     lane->last[i] = f->tail->id;
 }
@@ -180,7 +184,7 @@ static void leased(const struct job *j) {
     uint32_t me = sim_tenant(bytes_str(j->tenant->name));
     double cost = cost_of(j), most;
     if (cost > W->cost_max) W->cost_max = cost;
-    most = 2 * 16384 + 2 * W->cost_max;
+    most = 16384 + fmax(16384, lane->begun[me]) + 2 * W->cost_max;
     lane->served[me] += cost / settings_tenant(W->b->load.settings, j->tenant->name)->weight;
     for (uint32_t k = 0; k < TENANTS; k++) {
         lane->on[k] &= here[k];

@@ -198,6 +198,7 @@ struct before { /* how it was before the broker took a message */
 };
 struct lane { /* a level of a queue: what its tenants were served, by weight */
     double served[TENANTS], since[TENANTS][TENANTS];
+    double begun[TENANTS];  /* left of a turn that began with another weight */
     uint64_t last[TENANTS]; /* the newest job that waits */
     uint8_t on[TENANTS];    /* waits since it was looked at first */
 };
