@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "broker/broker.h"
+#include "broker/history.h"
 #include "schemas/batch.h"
 #include "schemas/pack.h"
 
@@ -196,7 +197,9 @@ void family_lost(struct broker *b, const struct commit_op *op) {
 void family_child_ended(struct broker *b, const struct job *child) {
     struct job *j = job_table_find(&b->jobs, child->parent);
     struct job_event e = {.type = JOB_EV_CHILD};
-    if (j && j->state == JOB_WAITING) effects_event(b, j, &e);
+    if (!j || j->state != JOB_WAITING) return;
+    history_child(b, j, child);
+    effects_event(b, j, &e);
 }
 
 void family_ends(struct broker *b, struct job *j) {

@@ -7,11 +7,10 @@
 enum { SEQ_ACCEPTED = 1 };
 
 static const char *note_name(enum job_note_type type) {
-    static const char *const names[JOB_NOTES] = {[JOB_NOTE_LEASED] = "leased",
-                                                 [JOB_NOTE_STAGE] = "stage_done",
-                                                 [JOB_NOTE_FAILED] = "attempt_failed",
-                                                 [JOB_NOTE_BACK] = "returned",
-                                                 [JOB_NOTE_ENDED] = "ended"};
+    static const char *const names[JOB_NOTES] = {
+        [JOB_NOTE_LEASED] = "leased",         [JOB_NOTE_STAGE] = "stage_done",
+        [JOB_NOTE_FAILED] = "attempt_failed", [JOB_NOTE_BACK] = "returned",
+        [JOB_NOTE_ENDED] = "ended",           [JOB_NOTE_JOINED] = "joined"};
     return names[type];
 }
 
@@ -46,10 +45,12 @@ void history_add(struct broker *b, struct job *j, const struct job_event *e, uin
     case JOB_EV_FAILED: add(b, j, JOB_NOTE_FAILED, e->error, stage, by); break;
     case JOB_EV_LOST: add(b, j, JOB_NOTE_FAILED, JOB_ERROR_WORKER_DIED, stage, by); break;
     case JOB_EV_RETURNED: add(b, j, JOB_NOTE_BACK, JOB_ERROR_NONE, stage, by); break;
+    case JOB_EV_JOINED:
+        if (!ended) add(b, j, JOB_NOTE_JOINED, JOB_ERROR_NONE, stage, by);
+        break;
     case JOB_EV_COMMITTED:
     case JOB_EV_DUE:
     case JOB_EV_CHILD:
-    case JOB_EV_JOINED:
     case JOB_EV_CANCEL:
     case JOB_EV_EXPIRE:
     case JOB_EV_KEPT: break;
@@ -59,11 +60,19 @@ void history_add(struct broker *b, struct job *j, const struct job_event *e, uin
 
 /* ---- telling it ---- */
 
-/* One line as the data of an EVENT. */
-static void pack_note(struct buf *out, const struct job_note *n, struct bytes reason) {
+/* One line as the data of an EVENT; of a job that waits for its parts with these. */
+static void pack_note(struct buf *out, const struct job_note *n, struct bytes reason,
+                      uint64_t first_child, uint32_t children) {
     struct packer p = packer_of(out);
+    char id[JOB_ID_CHARS + 1];
+    bool waits = n->state == JOB_WAITING;
     buf_clear(out);
-    pack_map(&p, 6);
+    pack_map(&p, waits ? 8 : 6);
+    if (waits) {
+        job_id_text(first_child, id);
+        pack_kv_str(&p, "first_child", children ? id : "");
+        pack_kv_u64(&p, "children", children);
+    }
     pack_kv_str(&p, "state", job_state_name(n->state));
     pack_kv_str(&p, "what", note_name(n->type));
     pack_str(&p, "at_ms");
@@ -144,6 +153,22 @@ void history_stream(struct broker *b, struct job *j, const char *type, uint64_t 
     to_followers(b, j, &m);
 }
 
+void history_child(struct broker *b, struct job *j, const struct job *child) {
+    struct buf data = {.max_bytes = LIMIT_HEADER_BYTES};
+    struct packer p = packer_of(&data);
+    char id[JOB_ID_CHARS + 1];
+    if (!j->watches) return;
+    job_id_text(child->id, id);
+    pack_map(&p, 5);
+    pack_kv_str(&p, "job", id);
+    pack_kv_u64(&p, "child", child->child);
+    pack_kv_str(&p, "state", job_state_name(child->state));
+    pack_kv_str(&p, "error_class", child->state == JOB_FAILED ? job_error_name(child->error) : "");
+    pack_kv_str(&p, "reason", child->reason ? child->reason : "");
+    history_stream(b, j, "child", j->stage, j->attempt, buf_bytes(&data));
+    buf_fini(&data);
+}
+
 static bool followed(const struct job *j) {
     const struct watch *w = j->watches;
     while (w && w->type != WATCH_EVENTS) w = w->next;
@@ -160,7 +185,7 @@ void history_tell(struct broker *b, struct job *j, bool last) {
         const struct job_line *l = &j->lines[i];
         if (l->seq <= told) continue;
         struct job_note n = note_of(l);
-        pack_note(&data, &n, reason_of(j, l));
+        pack_note(&data, &n, reason_of(j, l), j->first_child, j->n_children);
         struct msg_event m = {.job = j->id,
                               .seq = l->seq,
                               .type = bytes_str("state"),
@@ -213,7 +238,7 @@ static int tell_note(struct broker *b, const struct request *r, const struct job
     struct bytes reason = n->type == JOB_NOTE_ENDED ? rec->reason : bytes_str("");
     for (uint32_t i = 0; n->type == JOB_NOTE_FAILED && i < rec->n_attempts; i++)
         if (rec->attempts[i].attempt == n->attempt) reason = rec->attempts[i].reason;
-    pack_note(&data, n, reason);
+    pack_note(&data, n, reason, rec->first_child, rec->n_children);
     struct msg_event e = {.req = m->req,
                           .job = m->job,
                           .seq = n->seq,

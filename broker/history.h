@@ -20,6 +20,8 @@ void history_add(struct broker *b, struct job *j, const struct job_event *e, uin
 void history_tell(struct broker *b, struct job *j, bool last);
 void history_stream(struct broker *b, struct job *j, const char *type, uint64_t stage,
                     uint64_t attempt, struct bytes data);
+/* Tells the followers of j that a part of it has ended. */
+void history_child(struct broker *b, struct job *j, const struct job *child);
 /* EVENT dropped, to a follower whose stream ended because it did not read. -EAGAIN: again later. */
 int history_tell_dropped(struct broker *b, const struct owed *o);
 /* Tells every follower again where its job stands: those that are gone are found and dropped. */

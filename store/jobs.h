@@ -56,6 +56,7 @@ enum job_note_type {                  /* what happened to a job */
                      JOB_NOTE_FAILED, /* an attempt failed at `by`; the reason is in attempts */
                      JOB_NOTE_BACK,   /* a lease came back from `by` unrun, and does not count */
                      JOB_NOTE_ENDED,  /* in its terminal state; cancelled: by `by` */
+                     JOB_NOTE_JOINED, /* what became of its parts is the next stage's input */
                      JOB_NOTES
 };
 struct job_note { /* one line of a job's history */

@@ -156,6 +156,17 @@ static void print_line(const struct penstock_event *e, const struct json *d) {
            str(d, "state"));
     if (by[0]) printf("  by %s", by);
     if (str(d, "error_class")[0]) printf("  %s", str(d, "error_class"));
+    if (num(d, "children") > 0)
+        printf("  for %u jobs from %s", (unsigned)num(d, "children"), str(d, "first_child"));
+    if (reason[0]) fputs(": ", stdout);
+    term_put(stdout, reason);
+    putchar('\n');
+}
+
+/* A part of the job has ended. */
+static void print_child(const struct json *d) {
+    const char *reason = str(d, "reason");
+    printf("%-23s  %-14s %s  %s", "", "part", str(d, "job"), str(d, "state"));
     if (reason[0]) fputs(": ", stdout);
     term_put(stdout, reason);
     putchar('\n');
@@ -173,6 +184,8 @@ static int print_event(void *arg, const struct penstock_event *e) {
     } else if (e->json && json_parse(&d, e->json, strlen(e->json), err, sizeof err) == 0) {
         if (json_get(d, "what"))
             print_line(e, d);
+        else if (strcmp(e->type, "child") == 0)
+            print_child(d);
         else if (strcmp(e->type, "state") != 0) /* else it only says again where the job stands */
             printf("%-23s  %-14s stage %u  %s\n", "", e->type, e->stage, e->json);
         json_free(d);

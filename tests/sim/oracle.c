@@ -67,7 +67,9 @@ static void check_child(const struct job_record *r) {
           "%s is not child %u of its parent", sim_name(r->id), r->child);
     CHECK(parent.state == JOB_WAITING, "the parent of a new child is %s",
           job_state_name(parent.state));
-    CHECK(r->priority == parent.priority && bytes_eq(r->tenant, parent.tenant), "another tenant");
+    CHECK(r->priority == parent.priority && r->expires_ms == parent.expires_ms &&
+              bytes_eq(r->tenant, parent.tenant),
+          "another priority, deadline or tenant than its parent");
 }
 
 /* The input of a join: what was kept, and the end of every child, in order. */
