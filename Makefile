@@ -56,7 +56,7 @@ SRC_kernels   := $(call c_files,kernels kernels/ref kernels/cpu)
 SRC_client    := $(call c_files,client)
 SRC_cli       := $(call c_files,client/cli)
 SRC_broker    := $(call c_files,broker)
-SRC_workers   := $(call c_files,workers $(addprefix workers/,encode infer post schema train))
+SRC_workers   := $(call c_files,workers $(addprefix workers/,encode chat infer post schema train))
 SRC_extract   := $(call c_files,workers/extract)# the helper: GPL, because of Poppler
 
 # A program is its main file and its layers from top to bottom, which is also the order to link in.

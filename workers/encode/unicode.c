@@ -161,6 +161,20 @@ uint32_t unicode_lower(uint32_t c, uint32_t out[2]) {
     return 1;
 }
 
+uint32_t unicode_upper(uint32_t c) {
+    return (uint32_t)utf8proc_toupper((utf8proc_int32_t)c);
+}
+
+uint32_t unicode_title(uint32_t c) {
+    return (uint32_t)utf8proc_totitle((utf8proc_int32_t)c);
+}
+
+bool unicode_is_printable(uint32_t c) {
+    if (c < 0x80) return c >= ' ' && c < 0x7F;
+    utf8proc_category_t k = category(c);
+    return k != UTF8PROC_CATEGORY_CN && k < UTF8PROC_CATEGORY_ZS;
+}
+
 static int combining_class(int32_t c) {
     return c < 0x300 ? 0 : (int)utf8proc_get_property(c)->combining_class;
 }

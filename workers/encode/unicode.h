@@ -40,6 +40,10 @@ const char *unicode_grapheme(const char *at, const char *end);
 
 /* Lower case as Rust's char::to_lowercase: one code point, two for U+0130. Returns how many. */
 uint32_t unicode_lower(uint32_t c, uint32_t out[2]);
+/* The simple mappings: letters that become several stay as they are. */
+uint32_t unicode_upper(uint32_t c);
+uint32_t unicode_title(uint32_t c);
+bool unicode_is_printable(uint32_t c); /* Python's isprintable: no C*, no Z* but the space */
 
 enum unicode_form { UNICODE_NFC, UNICODE_NFD, UNICODE_NFKC, UNICODE_NFKD };
 /* Appends the normal form of valid UTF-8. Runs of any length of combining marks take O(n log n). */
