@@ -2,13 +2,14 @@
  *
  * usage: parity [GOLDENS]
  *
- * Every folder of GOLDENS (tests/golden/models) holds a model, cases of ids, what the reference
+ * Every folder of GOLDENS/models (tests/golden) holds a model, cases of ids, what the reference
  * computed for them in float32, and golden.json: who made it, its SHA-256, and for a decoder 128
- * greedy tokens. The error is max|ours - reference| / max|reference| over logits, hidden states,
- * vectors or scores; it may be 2e-4 with float32 weights, and is only told with bf16 ones. The rows
- * of encoders must also point the same way: a cosine of 0.99999. MiniLM joins them where it is in
- * the user's cache. Prints a table, writes build/bench/parity.json (rows: model, parameters, error,
- * error_bf16, tokens_equal, tokens, cosine, script, sha256), and exits 1 when a row misses.
+ * greedy tokens; a folder of GOLDENS/lora the same with an adapter of one of these models. The
+ * error is max|ours - reference| / max|reference| over logits, hidden states, vectors or scores;
+ * it may be 2e-4 with float32 weights, and is only told with bf16 ones. The rows of encoders must
+ * also point the same way: a cosine of 0.99999. MiniLM joins them where it is in the user's cache.
+ * Prints a table, writes build/bench/parity.json (rows: model, parameters, error, error_bf16,
+ * tokens_equal, tokens, cosine, script, sha256), and exits 1 when a row misses.
  *
  * Units: elements.  Owner, errors: a program; it exits 1 with a message. */
 #include <dirent.h>
@@ -44,10 +45,12 @@ static void *must(void *memory) {
 }
 
 /* Logits of every position, one step a token, as a text is written. */
-static void run_decoder(struct model *m, struct ops *ops, const struct golden *g, float *out) {
+static void run_decoder(struct model *m, struct ops *ops, const struct golden *g,
+                        const struct adapter *adapter, float *out) {
     uint32_t vocab = model_info(m)->vocab;
     for (uint32_t c = 0; c < g->cases; c++) {
         struct seq *s = must(seq_new(m));
+        seq_adapt(s, adapter);
         for (uint32_t i = g->begin[c]; i < g->begin[c + 1]; i++, out += vocab) {
             const float *logits;
             char err[256];
@@ -60,7 +63,8 @@ static void run_decoder(struct model *m, struct ops *ops, const struct golden *g
 }
 
 /* Vectors where the goldens have one a case, scores where there is a head, else hidden states. */
-static void run_encoder(struct model *m, const struct golden *g, float *out) {
+static void run_encoder(struct model *m, const struct golden *g, const struct adapter *adapter,
+                        float *out) {
     const struct model_info *info = model_info(m);
     bool vectors = g->expected_n == (size_t)g->cases * info->dim;
     for (uint32_t c = 0; c < g->cases; c++) {
@@ -71,7 +75,7 @@ static void run_encoder(struct model *m, const struct golden *g, float *out) {
         if (info->labels)
             rc = model_classify(m, 1, begin, ids, out, err, sizeof err);
         else if (vectors)
-            rc = model_embed(m, 1, begin, ids, out, err, sizeof err);
+            rc = model_embed_with(m, 1, begin, ids, &adapter, out, err, sizeof err);
         else
             rc = model_hidden(m, n, ids, out, err, sizeof err);
         if (rc != 0) golden_die(err);
@@ -108,10 +112,12 @@ static double cosine_of(const float *got, const float *want, size_t n, uint32_t 
 }
 
 /* How many of the greedy tokens are the reference's, up to the first that is not. */
-static uint32_t greedy_equal(struct model *m, const struct golden *g) {
+static uint32_t greedy_equal(struct model *m, const struct golden *g,
+                             const struct adapter *adapter) {
     uint32_t begin[2] = {0, g->prompt_n}, equal = 0, next;
     const uint32_t *ids = g->prompt;
     struct seq *s = must(seq_new(m));
+    seq_adapt(s, adapter);
     for (; equal < g->new_n; equal++, ids = g->new_ids + equal - 1, begin[1] = 1) {
         char err[256];
         if (model_step(m, 1, &s, begin, ids, NULL, err, sizeof err) != 0) golden_die(err);
@@ -124,21 +130,23 @@ static uint32_t greedy_equal(struct model *m, const struct golden *g) {
 
 static double measure(const char *dir, struct ops *ops, const struct golden *g, enum dtype weights,
                       struct row *row) {
+    const struct adapter *adapter = NULL;
     struct model *m;
     char err[512];
     float *got = must(calloc(g->expected_n, sizeof *got));
     if (model_open(&m, dir, ops, &(struct model_config){.weights = weights}, err, sizeof err) != 0)
         golden_die(err);
+    if (*g->base && model_adapter(m, g->dir, &adapter, err, sizeof err) != 0) golden_die(err);
     const struct model_info *info = model_info(m);
     if (info->kind == MODEL_DECODER)
-        run_decoder(m, ops, g, got);
+        run_decoder(m, ops, g, adapter, got);
     else
-        run_encoder(m, g, got);
+        run_encoder(m, g, adapter, got);
     double error = error_of(got, g->expected, g->expected_n);
     if (weights == DTYPE_F32) {
         row->parameters = info->parameters;
         row->tokens = g->new_n;
-        row->tokens_equal = g->new_n ? greedy_equal(m, g) : 0;
+        row->tokens_equal = g->new_n ? greedy_equal(m, g, adapter) : 0;
         row->cosine = 2;
         if (info->kind == MODEL_ENCODER)
             row->cosine =
@@ -174,7 +182,7 @@ static void row_print(const struct row *r) {
     char tokens[32] = "-", cosine[32] = "-";
     if (r->tokens) snprintf(tokens, sizeof tokens, "%u/%u", r->tokens_equal, r->tokens);
     if (r->cosine <= 1) snprintf(cosine, sizeof cosine, "%.9f", r->cosine);
-    printf("%-20s %10llu %9.1e %9.1e %8s %12s  %s %.12s%s\n", r->model,
+    printf("%-22s %10llu %9.1e %9.1e %8s %12s  %s %.12s%s\n", r->model,
            (unsigned long long)r->parameters, r->error, r->error_bf16, tokens, cosine, r->script,
            r->sha256,
            !r->intact      ? "  GOLDEN CHANGED"
@@ -213,28 +221,45 @@ static void write_rows(struct json *rows) {
     json_free(root);
 }
 
-int main(int argc, char **argv) {
-    const char *folder = argc > 1 ? argv[1] : "tests/golden/models";
-    struct ops_config config = {.backend = "auto", .level = "auto"};
-    struct json *rows = json_new_array();
+/* The goldens of a folder, whose models lie in another; false when one of them misses. */
+static bool run_folder(struct ops *ops, const char *goldens, const char *sub, struct json *rows) {
     struct dirent **entries;
-    struct golden g;
-    struct ops *ops;
-    char err[256], dir[512];
+    char folder[300], dir[600], model[600], name[400];
     bool good = true;
+    struct golden g;
+    snprintf(folder, sizeof folder, "%.200s/%s", goldens, sub);
     int n = scandir(folder, &entries, is_folder, alphasort);
     if (n <= 0) golden_die("there are no goldens; run it from the project's folder");
-    if (ops_open(&ops, &config, err, sizeof err) != 0) golden_die(err);
-    printf("%-20s %10s %9s %9s %8s %12s  %s\n", "model", "parameters", "error", "in bf16", "greedy",
-           "cosine", "golden");
     for (int i = 0; i < n; i++) {
-        snprintf(dir, sizeof dir, "%.200s/%.255s", folder, entries[i]->d_name);
-        golden_load(&g, dir);
-        good &= run_model(ops, entries[i]->d_name, dir, &g, rows);
-        golden_free(&g);
+        snprintf(dir, sizeof dir, "%s/%.255s", folder, entries[i]->d_name);
+        snprintf(name, sizeof name, "%.255s", entries[i]->d_name);
+        if (golden_load(&g, dir)) {
+            memcpy(model, dir, sizeof model);
+            if (*g.base) {
+                snprintf(model, sizeof model, "%.200s/models/%s", goldens, g.base);
+                snprintf(name, sizeof name, "%s+%.255s", g.base, entries[i]->d_name);
+            }
+            good &= run_model(ops, name, model, &g, rows);
+            golden_free(&g);
+        }
         free(entries[i]);
     }
     free(entries);
+    return good;
+}
+
+int main(int argc, char **argv) {
+    const char *goldens = argc > 1 ? argv[1] : "tests/golden";
+    struct ops_config config = {.backend = "auto", .level = "auto"};
+    struct json *rows = json_new_array();
+    struct golden g;
+    struct ops *ops;
+    char err[256], dir[512];
+    if (ops_open(&ops, &config, err, sizeof err) != 0) golden_die(err);
+    printf("%-22s %10s %9s %9s %8s %12s  %s\n", "model", "parameters", "error", "in bf16", "greedy",
+           "cosine", "golden");
+    bool good = run_folder(ops, goldens, "models", rows);
+    good &= run_folder(ops, goldens, "lora", rows);
     if (golden_minilm(&g, dir, sizeof dir)) {
         good &= run_model(ops, "all-MiniLM-L6-v2", dir, &g, rows);
         golden_free(&g);

@@ -1,5 +1,6 @@
 /* LoRA adapters: against what peft computed with them, and refused where they do not fit. */
 #include <criterion/criterion.h>
+#include <criterion/redirect.h>
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -162,6 +163,32 @@ Test(adapters, an_adapter_is_opened_once) {
     ops_close(ops);
 }
 
+Test(adapters, one_that_says_it_is_of_another_model_is_noted, .init = cr_redirect_stderr) {
+    struct ops *o = help_open_ref();
+    struct model *m = model_must_open(MODELS "llama-tied", o, NULL);
+    const struct adapter *a;
+    char err[256] = "", line[1024] = "", path[300];
+    struct scratch s;
+    scratch_begin(&s, NULL);
+    scratch_copy(&s, ADAPTERS "llama-all", "adapter_config.json");
+    scratch_copy(&s, ADAPTERS "llama-all", "adapter_model.safetensors");
+    cr_assert_eq(model_adapter(m, ADAPTERS "llama-all", &a, err, sizeof err), 0, "%s", err);
+    scratch_replace(&s, "adapter_config.json", "\"llama-tied\"", "\"org/llama-tied/\"");
+    cr_assert_eq(model_adapter(m, s.dir, &a, err, sizeof err), 0, "%s", err);
+    scratch_replace(&s, "adapter_config.json", "org/llama-tied/", "org/other");
+    snprintf(path, sizeof path, "%s/.", s.dir);
+    cr_assert_eq(model_adapter(m, path, &a, err, sizeof err), 0, "%s", err);
+    fflush(stderr);
+    FILE *f = cr_get_redirected_stderr();
+    line[fread(line, 1, sizeof line - 1, f)] = '\0';
+    cr_assert(strstr(line, "event=adapter_of_another_model") && strstr(line, "org/other"), "%s",
+              line);
+    cr_assert_eq(strstr(strstr(line, "event=") + 1, "event="), NULL, "%s", line);
+    scratch_end(&s);
+    model_close(m);
+    ops_close(o);
+}
+
 /* What is refused: a copy of llama-all with something changed. */
 static struct scratch scratch;
 static struct ops *ops;
@@ -274,6 +301,24 @@ Test(bad_adapters, a_rank_by_pattern_that_is_none) {
     refused(ERR_FIELD, CONFIG, "rank_pattern", "q_proj");
 }
 
+/* The last element of the last tensor: v_proj's B in layer 1. */
+static void set_last(uint32_t bits) {
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", scratch.dir, WEIGHTS);
+    FILE *f = fopen(path, "r+b");
+    cr_assert(f && fseek(f, -4, SEEK_END) == 0);
+    cr_assert_eq(fwrite(&bits, 4, 1, f), 1);
+    fclose(f);
+}
+
+Test(bad_adapters, a_scale_that_overflows) {
+    scratch_replace(&scratch, CONFIG, "\"lora_alpha\": 8", "\"lora_alpha\": 1e300");
+    refused(ERR_FIELD, CONFIG, "lora_alpha", "1e+300");
+    scratch_replace(&scratch, CONFIG, "1e300", "1e39");
+    set_last(0x40000000); /* 2 */
+    refused(ERR_FIELD, CONFIG, "lora_B", "too large for the scale");
+}
+
 Test(bad_adapters, a_tensor_of_another_shape) {
     char path[300], err[512] = "";
     const struct adapter *a = NULL;
@@ -320,12 +365,7 @@ Test(bad_adapters, a_tensor_of_no_matrix_in_the_layers) {
 Test(bad_adapters, nan_and_infinity_are_found) {
     static const uint32_t bits[] = {0x7fc00000, 0xff800000};
     for (int i = 0; i < 2; i++) {
-        char path[300];
-        snprintf(path, sizeof path, "%s/%s", scratch.dir, WEIGHTS);
-        FILE *f = fopen(path, "r+b");
-        cr_assert(f && fseek(f, -4, SEEK_END) == 0);
-        cr_assert_eq(fwrite(&bits[i], 4, 1, f), 1);
-        fclose(f);
+        set_last(bits[i]);
         refused(ERR_CORRUPT, WEIGHTS, "layers.1.self_attn.v_proj.lora_B", "NaN");
     }
 }

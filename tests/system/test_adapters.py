@@ -82,3 +82,20 @@ def test_an_adapter_that_no_worker_has_is_refused_by_name(client):
 def test_an_adapter_is_no_model(client):
     models = {name for worker in client.workers() for name in worker["models"]}
     assert models == {"tiny-llama"}
+
+
+def model(*words):
+    return subprocess.run([PROGRAM, "model", *map(str, words)], capture_output=True, text=True,
+                          timeout=LONG_S, check=False)
+
+
+def test_model_show_tells_what_an_adapter_is_and_import_where_it_goes():
+    shown = json.loads(model("show", GOLDENS / "tiny-quiet", "--json").stdout)
+    assert shown["kind"] == "adapter" and shown["base"] == "tiny-llama"
+    assert (shown["rank"], shown["alpha"], shown["matrices"]) == (2, 3, 4)
+    assert shown["targets"] == "o_proj, up_proj" and shown["stored"] == "BF16"
+    assert shown["parameters"] == 2 * 2 * (128 + 128 + 128 + 352)
+    said = model("show", GOLDENS / "llama-some").stdout
+    assert "rsLoRA" in said and "mlp" in said
+    done = model("import", GOLDENS / "tiny-quiet")
+    assert done.returncode == 1 and "--model NAME=DIR" in done.stderr

@@ -1,6 +1,7 @@
 #include "workers/infer/adapter.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,22 @@ static int pack(struct load *l, struct weight *w, uint32_t n, uint32_t k, float 
     return 0;
 }
 
+/* B of one matrix times its scale, rows `stride` apart; false when that overflows. */
+static bool scale_b(struct load *l, const struct part *p, float *to, uint32_t stride) {
+    for (uint32_t r = 0; p->rank && r < p->n; r++, to += stride) {
+        source_row_f32(to, p->b->data, p->b_type, r, p->rank);
+        for (uint32_t j = 0; j < p->rank; j++) {
+            to[j] *= p->scale;
+            if (isfinite(to[j])) continue;
+            err_set(l->err, l->err_bytes, ERR_FIELD,
+                    "%s: tensor %s: too large for the scale %g that %s says",
+                    safetensors_path(l->st, p->b), p->b->name, (double)p->scale, l->config.path);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A block of matrices over the same input of width k, as one pair. */
 static int take_block(struct load *l, uint32_t layer, struct part *part, uint32_t parts, uint32_t k,
                       struct adapter_pair *out) {
@@ -138,10 +155,10 @@ static int take_block(struct load *l, uint32_t layer, struct part *part, uint32_
         const struct part *p = &part[i];
         for (uint32_t r = 0; r < p->rank; r++)
             source_row_f32(a + (size_t)(column + r) * k, p->a->data, p->a_type, r, k);
-        for (uint32_t r = 0; p->rank && r < p->n; r++) {
-            float *to = b + (size_t)(row + r) * rank + column;
-            source_row_f32(to, p->b->data, p->b_type, r, p->rank);
-            for (uint32_t j = 0; j < p->rank; j++) to[j] *= p->scale;
+        if (!scale_b(l, p, b + (size_t)row * rank + column, rank)) {
+            free(a);
+            free(b);
+            return ERR_FIELD;
         }
         column += p->rank;
     }

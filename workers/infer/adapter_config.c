@@ -225,5 +225,7 @@ int adapter_config_scale(const struct adapter_config *c, const char *module, uin
                        module);
     *rank = (uint32_t)r;
     *scale = (float)(alpha / (c->rslora ? sqrt(r) : r));
-    return 0;
+    if (isfinite(*scale)) return 0;
+    return err_set(err, err_bytes, ERR_FIELD, "%s: lora_alpha: %s: %g is too large", c->path,
+                   module, alpha);
 }

@@ -206,7 +206,19 @@ static void slot_end(struct run *r, uint32_t i) {
     token_stream_free(s->stream);
     free(s->seen);
     r->reserved -= s->reserved;
-    *s = r->slot[--r->n];
+    memmove(s, s + 1, (--r->n - i) * sizeof *s);
+}
+
+/* Texts of one adapter stand side by side: a step multiplies them with it at once. */
+static void slot_add(struct run *r, const struct slot *s) {
+    uint32_t at = r->n;
+    for (uint32_t i = r->n; i > 0; i--)
+        if (r->slot[i - 1].gen->adapter == s->gen->adapter) {
+            at = i;
+            break;
+        }
+    memmove(r->slot + at + 1, r->slot + at, (r->n++ - at) * sizeof *s);
+    r->slot[at] = *s;
 }
 
 /* Checks a request; false when it has failed. */
@@ -244,7 +256,7 @@ static void admit(struct run *r) {
             s.stream = token_stream_new(r->tokenizer, true);
             if (s.seq && s.stream && note_prompt(&s)) {
                 seq_adapt(s.seq, g->adapter);
-                r->slot[r->n++] = s;
+                slot_add(r, &s);
                 r->reserved += room;
             } else {
                 seq_free(s.seq);

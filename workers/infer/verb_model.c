@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "schemas/model_dir.h"
 #include "workers/encode/tokenizer.h"
+#include "workers/infer/adapter_facts.h"
 #include "workers/infer/config.h"
 #include "workers/infer/golden.h"
 #include "workers/infer/library.h"
@@ -165,6 +166,11 @@ static int import(const struct options *o, char *err, size_t err_bytes) {
                        "\"%s\" cannot be a model's name; choose one of letters, digits, - _ . "
                        "with --name",
                        name);
+    if (adapter_facts_is_one(from))
+        return err_set(err, err_bytes, -ENOTSUP,
+                       "%s: is a LoRA adapter: it is used from where it lies, beside the models of "
+                       "--models DIR or by --model NAME=DIR",
+                       from);
     int rc = glance(from, err, err_bytes);
     if (rc == 0) rc = library_open(&l, o->root, err, err_bytes);
     if (rc == 0) rc = stage(l, o, from, name, err, err_bytes);
@@ -223,7 +229,9 @@ static int verify(const struct options *o, char *err, size_t err_bytes) {
 static int show(const struct options *o, char *err, size_t err_bytes) {
     char room[MODEL_DIR_BYTES];
     struct model_facts f;
-    int rc = model_facts_read(&f, model_dir_find(o->word, room), err, err_bytes);
+    const char *dir = model_dir_find(o->word, room);
+    if (adapter_facts_is_one(dir)) return adapter_facts_show(dir, o->json, err, err_bytes);
+    int rc = model_facts_read(&f, dir, err, err_bytes);
     if (rc == 0) rc = model_facts_show(&f, o->json);
     model_facts_fini(&f);
     return rc;
@@ -255,7 +263,8 @@ int verb_model(int argc, char **argv) {
         "The models of this user, in $PENSTOCK_CACHE/models or ~/.cache/penstock/models.\n\n"
         "import copies a Hugging Face directory there after all of it was checked, and prints its "
         "name and digest. verify hashes the files of a model again and repeats what it was "
-        "imported with. show says what a model is and takes. What is imported can be named "
+        "imported with. show says what a model or an adapter is and takes. What is imported can be "
+        "named "
         "wherever a model is asked for.",
         NULL,
         NULL,

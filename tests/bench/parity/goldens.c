@@ -56,12 +56,14 @@ static void load_cases(struct golden *g, const char *name) {
     free(text);
 }
 
-void golden_load(struct golden *g, const char *dir) {
+bool golden_load(struct golden *g, const char *dir) {
     size_t bytes;
-    char err[256];
+    char err[256], cases[600];
     struct json *j;
     *g = (struct golden){0};
     snprintf(g->dir, sizeof g->dir, "%s", dir);
+    snprintf(cases, sizeof cases, "%s/cases.jsonl", dir);
+    if (access(cases, F_OK) != 0) return false;
     load_cases(g, "cases.jsonl");
     g->expected = read_whole(dir, "expected.f32", &bytes);
     g->expected_n = bytes / sizeof(float);
@@ -71,10 +73,13 @@ void golden_load(struct golden *g, const char *dir) {
     if (!script || !sha) golden_die("a golden.json without script or sha256");
     snprintf(g->script, sizeof g->script, "%s", script);
     snprintf(g->sha256, sizeof g->sha256, "%s", sha);
+    const char *base = json_str(json_get(j, "base"));
+    snprintf(g->base, sizeof g->base, "%s", base ? base : "");
     g->prompt = ids_of(json_get(j, "prompt"), &g->prompt_n);
     g->new_ids = ids_of(json_get(j, "new_ids"), &g->new_n);
     json_free(j);
     free(text);
+    return true;
 }
 
 bool golden_minilm(struct golden *g, char *model_dir, size_t model_dir_bytes) {
@@ -110,7 +115,7 @@ void golden_free(struct golden *g) {
 /* Files that the digest is of. */
 static int is_hashed(const struct dirent *d) {
     const char *end = strrchr(d->d_name, '.');
-    return strcmp(d->d_name, "config.json") == 0 ||
+    return strcmp(d->d_name, "config.json") == 0 || strcmp(d->d_name, "adapter_config.json") == 0 ||
            (end && (strcmp(end, ".f32") == 0 || strcmp(end, ".safetensors") == 0));
 }
 
