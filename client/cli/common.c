@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client/cli/term.h"
+#include "base/term.h"
 
 enum { OPT_KEY = 0x4B00, OPT_SERVER_KEY }; /* no verb has these */
 

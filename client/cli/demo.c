@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/term.h"
 #include "client/cli/engine.h"
 #include "client/cli/feed.h"
 #include "client/cli/follow.h"
-#include "client/cli/term.h"
 
 #define PING_MS 300
 #define ACCEPT_MS 10000

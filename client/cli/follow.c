@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/term.h"
 #include "client/cli/missing.h"
 #include "client/cli/outcome.h"
-#include "client/cli/term.h"
 
 struct tokens {
     uint64_t attempt;

@@ -4,9 +4,9 @@
 #include <time.h>
 
 #include "base/json.h"
+#include "base/term.h"
 #include "client/cli/outcome.h"
 #include "client/cli/table.h"
-#include "client/cli/term.h"
 
 struct job {
     struct cli c;

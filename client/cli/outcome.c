@@ -7,9 +7,9 @@
 
 #include "base/bytes.h"
 #include "base/json.h"
+#include "base/term.h"
 #include "client/cli/outcome_kinds.h"
 #include "client/cli/table.h"
-#include "client/cli/term.h"
 
 #define GIST_BYTES 60 /* of a generated text */
 

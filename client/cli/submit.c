@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/term.h"
 #include "client/cli/follow.h"
-#include "client/cli/term.h"
 
 #define UPLOAD_MS 120000 /* for a body of more than one frame */
 

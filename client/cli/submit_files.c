@@ -18,14 +18,14 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/progress.h"
+#include "base/term.h"
 #include "client/cli/feed.h"
 #include "client/cli/files.h"
 #include "client/cli/missing.h"
 #include "client/cli/outcome.h"
-#include "client/cli/progress.h"
 #include "client/cli/submit.h"
 #include "client/cli/table.h"
-#include "client/cli/term.h"
 
 #define SILENT_MS 60000              /* a broker that is restarted gets so long */
 #define RESULT_BYTES_MAX (64u << 20) /* of a file in --out */

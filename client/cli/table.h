@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "client/cli/term.h"
+#include "base/term.h"
 
 #define TABLE_COLUMNS 12
 struct table {

@@ -2,10 +2,10 @@
  *
  * The bar is drawn over itself; progress_clear takes it away before other words are said.
  *
- * Units: milliseconds of clock_mono_ms, passed in; items.  Owner, memory, errors: none.
+ * Units: milliseconds of clock_mono_ms, passed in; items, or bytes, which are shown in MB.  Owner, memory, errors: none.
  * Threads: one. */
-#ifndef PENSTOCK_CLIENT_PROGRESS_H
-#define PENSTOCK_CLIENT_PROGRESS_H
+#ifndef PENSTOCK_BASE_PROGRESS_H
+#define PENSTOCK_BASE_PROGRESS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,6 +14,7 @@ struct progress {
     uint64_t total, done, failed; /* done: of them all that need no more work, failed ones too */
     uint64_t free;                /* of done: what took no time and so says nothing of the rate */
     enum { PROGRESS_QUIET, PROGRESS_LINES, PROGRESS_BAR } how;
+    bool bytes; /* what is counted */
     bool drawn;
     int64_t began_ms, said_ms;
 };

@@ -4,8 +4,8 @@
  * environment.
  *
  * Units: columns.  Owner, memory, errors: none.  Threads: one. */
-#ifndef PENSTOCK_CLIENT_TERM_H
-#define PENSTOCK_CLIENT_TERM_H
+#ifndef PENSTOCK_BASE_TERM_H
+#define PENSTOCK_BASE_TERM_H
 
 #include <stdbool.h>
 #include <stdio.h>

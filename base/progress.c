@@ -1,10 +1,10 @@
-#include "client/cli/progress.h"
+#include "base/progress.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "client/cli/term.h"
+#include "base/term.h"
 
 #define BAR_EVERY_MS 100
 #define LINE_EVERY_MS 5000
@@ -17,7 +17,8 @@ void progress_init(struct progress *p, uint64_t total, bool quiet, int64_t now_m
 
 double progress_rate(const struct progress *p, int64_t now_ms) {
     int64_t ms = now_ms - p->began_ms;
-    return ms > 0 ? (double)(p->done - p->free) * 1000 / (double)ms : 0;
+    uint64_t worked = p->done > p->free ? p->done - p->free : 0;
+    return ms > 0 ? (double)worked * 1000 / (double)ms : 0;
 }
 
 /* "1:02:03", "0:09"; "-:--" while nothing is known. */
@@ -26,7 +27,7 @@ static void eta_text(const struct progress *p, double rate, char out[32]) {
         snprintf(out, 32, "-:--");
         return;
     }
-    double left_s = (double)(p->total - p->done) / rate;
+    double left_s = (double)(p->total > p->done ? p->total - p->done : 0) / rate;
     uint64_t s = left_s < 3.6e8 ? (uint64_t)(left_s + 0.5) : 360000000;
     if (s >= 3600)
         snprintf(out, 32, "%" PRIu64 ":%02u:%02u", s / 3600, (unsigned)(s / 60 % 60),
@@ -59,9 +60,15 @@ void progress_show(struct progress *p, int64_t now_ms) {
     double rate = progress_rate(p, now_ms);
     eta_text(p, rate, eta);
     if (p->failed) snprintf(failed, sizeof failed, "  %" PRIu64 " failed", p->failed);
-    int digits = snprintf(NULL, 0, "%" PRIu64, p->total);
-    snprintf(words, sizeof words, "%*" PRIu64 "/%" PRIu64 "  %5.1f/s  ETA %s%s", digits, p->done,
-             p->total, rate, eta, failed);
+    if (p->bytes) {
+        int digits = snprintf(NULL, 0, "%.1f", (double)p->total / 1e6);
+        snprintf(words, sizeof words, "%*.1f/%.1f MB  %5.1f MB/s  ETA %s%s", digits,
+                 (double)p->done / 1e6, (double)p->total / 1e6, rate / 1e6, eta, failed);
+    } else {
+        int digits = snprintf(NULL, 0, "%" PRIu64, p->total);
+        snprintf(words, sizeof words, "%*" PRIu64 "/%" PRIu64 "  %5.1f/s  ETA %s%s", digits,
+                 p->done, p->total, rate, eta, failed);
+    }
     if (p->how == PROGRESS_BAR)
         draw_bar(p, words);
     else

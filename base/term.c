@@ -1,4 +1,4 @@
-#include "client/cli/term.h"
+#include "base/term.h"
 
 #include <stdlib.h>
 #include <string.h>
