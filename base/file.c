@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -163,6 +164,18 @@ int file_mkdirs(const char *path) {
 bool file_is_folder(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
+    (void)st, (void)kind, (void)at;
+    remove(path); /* what stays keeps its folder from going, and so is told */
+    return 0;
+}
+
+int file_remove_tree(const char *path) {
+    struct stat st;
+    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0) return -errno;
+    return lstat(path, &st) == 0 ? -ENOTEMPTY : 0;
 }
 
 int file_beside_program(const char *const *beside, int n, char *out, size_t out_bytes) {

@@ -28,5 +28,7 @@ int file_mkdirs(const char *path);
  * ("/../share/..."): -ENOENT when none is, and out is the program's folder. */
 int file_beside_program(const char *const *beside, int n, char *out, size_t out_bytes);
 bool file_is_folder(const char *path);
+/* Like rm -r: follows no link; -ENOTEMPTY when something could not be removed. */
+int file_remove_tree(const char *path);
 
 #endif

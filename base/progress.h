@@ -2,8 +2,8 @@
  *
  * The bar is drawn over itself; progress_clear takes it away before other words are said.
  *
- * Units: milliseconds of clock_mono_ms, passed in; items, or bytes, which are shown in MB.  Owner, memory, errors: none.
- * Threads: one. */
+ * Units: milliseconds of clock_mono_ms, passed in; items, or bytes, which are shown in MB.
+ * Owner, memory, errors: none.  Threads: one. */
 #ifndef PENSTOCK_BASE_PROGRESS_H
 #define PENSTOCK_BASE_PROGRESS_H
 

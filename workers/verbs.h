@@ -12,7 +12,7 @@
 int verb_run(int argc, char **argv);
 /* tokenize MODEL_DIR: the ids of each line of stdin, one JSON array a line. */
 int verb_tokenize(int argc, char **argv);
-/* model import|verify|ls|show|rm: the models of this user. */
+/* model pull|import|verify|ls|show|rm: the models of this user. */
 int verb_model(int argc, char **argv);
 
 #endif

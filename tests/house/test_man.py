@@ -34,8 +34,8 @@ def options_of_page(text):
 @pytest.fixture(name="ops_man")
 def fixture_ops_man(tmp_path):
     """ops/man over a copy of the pages."""
-    sources = (path.relative_to(ROOT) for name in ("base", "broker", "schemas", "store", "workers")
-               for path in (ROOT / name).glob("*.c"))
+    folders = ("base", "broker", "schemas", "store", "workers", "workers/infer")
+    sources = (path.relative_to(ROOT) for name in folders for path in (ROOT / name).glob("*.c"))
     for path in ("ops/man", "client/penstock.h", *sources, *(page.relative_to(ROOT) for page in PAGES)):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)

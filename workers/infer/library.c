@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/fs.h>
@@ -33,15 +32,6 @@ static int fail(const char *verb, const char *path, char *err, size_t err_bytes)
     return err_set(err, err_bytes, code, "cannot %s %s: %s", verb, path, err_text(code));
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at) {
-    (void)st, (void)kind, (void)at;
-    return remove(path);
-}
-
-static int remove_tree(const char *path) {
-    return nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static int sync_folder(const char *path, char *err, size_t err_bytes) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int rc = fd >= 0 && fsync(fd) == 0 ? 0 : fail("flush", path, err, err_bytes);
@@ -69,7 +59,7 @@ static void sweep(const struct library *l) {
     for (struct dirent *e; d && (e = readdir(d));) {
         if (strncmp(e->d_name, ".staging-", 9) != 0) continue;
         snprintf(path, sizeof path, "%s/%s", l->root, e->d_name);
-        remove_tree(path);
+        file_remove_tree(path);
     }
     if (d) closedir(d);
     sweep_blobs(l);
@@ -105,7 +95,7 @@ int library_open(struct library **out, const char *root, char *err, size_t err_b
 void library_close(struct library *l) {
     if (!l) return;
     if (*l->staging) {
-        remove_tree(l->staging);
+        file_remove_tree(l->staging);
         sweep_blobs(l);
     }
     manifest_fini(&l->manifest);
@@ -137,15 +127,15 @@ static int list_folder(struct manifest *m, const char *from, const char *inside,
     return rc;
 }
 
-static int check_space(const struct library *l, uint64_t bytes, char *err, size_t err_bytes) {
+int library_check_space(const char *root, uint64_t bytes, char *err, size_t err_bytes) {
     struct statvfs fs;
-    if (statvfs(l->root, &fs) != 0) return fail("look at", l->root, err, err_bytes);
+    if (statvfs(root, &fs) != 0) return fail("look at", root, err, err_bytes);
     uint64_t room = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (room >= bytes + SPARE_BYTES) return 0;
     return err_set(err, err_bytes, -ENOSPC,
                    "%s: needs %" PRIu64 " MB, the disk has %" PRIu64
                    " MB free; make room, or move the cache with PENSTOCK_CACHE",
-                   l->root, (bytes + SPARE_BYTES) / 1000000, room / 1000000);
+                   root, (bytes + SPARE_BYTES) / 1000000, room / 1000000);
 }
 
 /* Shares the extents where the file system can, else copies. */
@@ -172,20 +162,33 @@ static int copy_content(int from, int to) {
     return rc;
 }
 
-/* One file of `from` as a blob and a link to it at `to`. Fills the row. */
-static int take_file(struct library *l, const char *from, const char *to, struct manifest_file *row,
-                     char *err, size_t err_bytes) {
-    char temp[PATH_MAX], blob[PATH_MAX], there[DIGEST_SHA256_CHARS];
-    snprintf(temp, sizeof temp, "%s/.blobs/new-XXXXXX", l->root);
-    int in = open(from, O_RDONLY | O_CLOEXEC), out = -1, rc = 0;
+/* The content of `from` at temp, whose end is XXXXXX: a copy, or where it may be shared the same
+ * file under a second name. It is read-only and on the disk then. */
+static int take_content(const char *from, char *temp, bool share, char *err, size_t err_bytes) {
+    int in = open(from, O_RDONLY | O_CLOEXEC), rc = 0;
     if (in < 0) return fail("open", from, err, err_bytes);
-    if ((out = mkostemp(temp, O_CLOEXEC)) < 0) rc = fail("create", temp, err, err_bytes);
-    if (rc == 0 && (rc = copy_content(in, out)) != 0)
+    int out = mkostemp(temp, O_CLOEXEC);
+    if (out < 0) rc = fail("create", temp, err, err_bytes);
+    if (rc == 0 && share) {
+        close(out);
+        out = unlink(temp) == 0 && link(from, temp) == 0 ? open(temp, O_RDONLY | O_CLOEXEC) : -1;
+        if (out < 0) rc = fail("link", temp, err, err_bytes);
+    } else if (rc == 0 && (rc = copy_content(in, out)) != 0) {
         err_set(err, err_bytes, rc, "cannot copy %s: %s", from, err_text(rc));
+    }
     if (rc == 0 && (fchmod(out, 0444) != 0 || fsync(out) != 0))
         rc = fail("flush", temp, err, err_bytes);
     close(in);
     if (out >= 0) close(out);
+    return rc;
+}
+
+/* One file of `from` as a blob and a link to it at `to`. Fills the row. */
+static int take_file(struct library *l, const char *from, const char *to, bool share,
+                     struct manifest_file *row, char *err, size_t err_bytes) {
+    char temp[PATH_MAX], blob[PATH_MAX], there[DIGEST_SHA256_CHARS];
+    snprintf(temp, sizeof temp, "%s/.blobs/new-XXXXXX", l->root);
+    int rc = take_content(from, temp, share, err, err_bytes);
     if (rc == 0) rc = digest_file_sha256(temp, row->sha256, &row->bytes, err, err_bytes);
     snprintf(blob, sizeof blob, "%s/.blobs/%s", l->root, row->sha256);
     bool whole = rc == 0 && access(blob, F_OK) == 0 &&
@@ -193,12 +196,12 @@ static int take_file(struct library *l, const char *from, const char *to, struct
                  strcmp(there, row->sha256) == 0; /* else it is damaged, and replaced */
     if (rc == 0 && !whole && rename(temp, blob) != 0)
         rc = fail("rename into", blob, err, err_bytes);
-    if (out >= 0) unlink(temp); /* gone already where it became the blob */
+    unlink(temp); /* gone already where it became the blob */
     if (rc == 0 && link(blob, to) != 0) rc = fail("link", to, err, err_bytes);
     return rc;
 }
 
-static int take_all(struct library *l, const char *from, char *err, size_t err_bytes) {
+static int take_all(struct library *l, const char *from, bool share, char *err, size_t err_bytes) {
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < l->manifest.n; i++) {
         struct manifest_file *row = &l->manifest.file[i];
@@ -212,36 +215,36 @@ static int take_all(struct library *l, const char *from, char *err, size_t err_b
         snprintf(to, sizeof to, "%s/%.1500s", l->staging, row->path);
         if (n < 0 || (size_t)n >= sizeof in)
             return err_set(err, err_bytes, -ENAMETOOLONG, "%s: the path is too long", from);
-        rc = take_file(l, in, to, row, err, err_bytes);
+        rc = take_file(l, in, to, share, row, err, err_bytes);
         *strrchr(to, '/') = '\0';
         if (rc == 0 && slash) rc = sync_folder(to, err, err_bytes);
     }
     return rc;
 }
 
-int library_stage(struct library *l, const char *from, const char *name, const char *origin,
-                  const char *extra, const char *extra_name, const char **dir, char *err,
-                  size_t err_bytes) {
+int library_stage(struct library *l, const struct library_source *from, const char *name,
+                  const char **dir, char *err, size_t err_bytes) {
     struct manifest *m = &l->manifest;
     char path[PATH_MAX];
     *dir = l->staging;
     m->model = strdup(name);
-    m->origin = strdup(origin);
+    m->origin = strdup(from->origin);
     snprintf(l->name, sizeof l->name, "%s", name);
     snprintf(l->staging, sizeof l->staging, "%s/.staging-XXXXXX", l->root);
     if (!m->model || !m->origin) return err_set(err, err_bytes, -ENOMEM, "no memory for a name");
-    int rc = list_folder(m, from, "", err, err_bytes);
-    if (rc == 0) rc = check_space(l, manifest_bytes(m), err, err_bytes);
+    int rc = list_folder(m, from->dir, "", err, err_bytes);
+    if (rc == 0 && !from->share)
+        rc = library_check_space(l->root, manifest_bytes(m), err, err_bytes);
     if (rc != 0 || !mkdtemp(l->staging)) {
         if (rc == 0) rc = fail("create", l->staging, err, err_bytes);
         *l->staging = '\0';
         return rc;
     }
     if (chmod(l->staging, 0755) != 0) return fail("open to all", l->staging, err, err_bytes);
-    rc = take_all(l, from, err, err_bytes);
-    if (rc == 0 && extra && (rc = manifest_add(m, extra_name, err, err_bytes)) == 0) {
-        snprintf(path, sizeof path, "%s/%s", l->staging, extra_name);
-        rc = take_file(l, extra, path, &m->file[m->n - 1], err, err_bytes);
+    rc = take_all(l, from->dir, from->share, err, err_bytes);
+    if (rc == 0 && from->extra && (rc = manifest_add(m, from->extra_name, err, err_bytes)) == 0) {
+        snprintf(path, sizeof path, "%s/%s", l->staging, from->extra_name);
+        rc = take_file(l, from->extra, path, false, &m->file[m->n - 1], err, err_bytes);
     }
     snprintf(path, sizeof path, "%s/.blobs", l->root);
     if (rc == 0) rc = sync_folder(path, err, err_bytes);
@@ -277,7 +280,7 @@ int library_remove(struct library *l, const char *name, char *err, size_t err_by
     snprintf(gone, sizeof gone, "%s/.staging-gone", l->root);
     if (rename(place, gone) != 0) return fail("remove", place, err, err_bytes);
     int rc = sync_folder(l->root, err, err_bytes);
-    remove_tree(gone);
+    file_remove_tree(gone);
     sweep_blobs(l);
     return rc;
 }

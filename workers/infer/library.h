@@ -3,6 +3,7 @@
  *   ROOT/NAME/            a Hugging Face directory: hard links to blobs, and its manifest
  *   ROOT/.blobs/SHA256    each content once, read-only
  *   ROOT/.staging-*       an import under way; swept by the next change when it was killed
+ *   ROOT/.pull/           downloads under way (pull.h)
  *   ROOT/.lock            held by whoever changes something
  *
  * A model appears by one rename of a directory that is complete, checked and flushed, so a crash at
@@ -20,12 +21,18 @@ struct library;
 int library_open(struct library **out, const char *root, char *err, size_t err_bytes);
 void library_close(struct library *l); /* NULL is fine; takes back what was not kept */
 
-/* Copies (or shares, where the file system can) the files of `from` that belong to a model into
+struct library_source {
+    const char *dir, *origin;       /* origin is remembered */
+    const char *extra, *extra_name; /* one more file (NULL: none), and its name in the model */
+    bool share; /* dir lies at root, and nobody writes its files any more: they are linked */
+};
+/* Copies (or shares, where the file system can) the files of a folder that belong to a model into
  * blobs, and links them into a staging directory, whose path is *dir until library_close. Space is
- * checked first. origin is remembered. extra (NULL: none) becomes the file extra_name. */
-int library_stage(struct library *l, const char *from, const char *name, const char *origin,
-                  const char *extra, const char *extra_name, const char **dir, char *err,
-                  size_t err_bytes);
+ * checked first. */
+int library_stage(struct library *l, const struct library_source *from, const char *name,
+                  const char **dir, char *err, size_t err_bytes);
+/* -ENOSPC when the disk has no room for so many bytes, and some to spare. */
+int library_check_space(const char *root, uint64_t bytes, char *err, size_t err_bytes);
 const struct manifest *library_staged(const struct library *l);
 /* Makes what was staged the model NAME. -EEXIST when there is another of that name, unless
  * replace. */

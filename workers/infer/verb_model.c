@@ -16,6 +16,7 @@
 #include "workers/infer/library.h"
 #include "workers/infer/model.h"
 #include "workers/infer/model_facts.h"
+#include "workers/infer/pull.h"
 #include "workers/infer/safetensors.h"
 #include "workers/verbs.h"
 
@@ -24,15 +25,22 @@
 struct options {
     const char *action, *word, *name, *golden, *origin;
     char root[MODEL_DIR_BYTES];
+    uint32_t stall_s;
     bool replace, json, quick;
 };
-enum { OPT_VERIFY = 256, OPT_NAME, OPT_REPLACE, OPT_JSON, OPT_ORIGIN, OPT_QUICK };
+enum { OPT_VERIFY = 256, OPT_NAME, OPT_REPLACE, OPT_JSON, OPT_ORIGIN, OPT_QUICK, OPT_STALL };
+#define STALL_S 30
+#define STALL_MOST_S 3600
 
 static const struct argp_option options[] = {
     {"verify", OPT_VERIFY, "FILE", 0,
-     "import, verify: a golden.jsonl that the model must give again, or it is refused", 0},
-    {"name", OPT_NAME, "NAME", 0, "import: its name (default: that of the folder)", 0},
-    {"replace", OPT_REPLACE, NULL, 0, "import: another model of that name goes", 0},
+     "pull, import, verify: a golden.jsonl that the model must give again, or it is refused", 0},
+    {"name", OPT_NAME, "NAME", 0,
+     "pull, import: its name (default: that of the folder or the repository)", 0},
+    {"replace", OPT_REPLACE, NULL, 0, "pull, import: another model of that name goes", 0},
+    {"stall", OPT_STALL, "S", 0,
+     "pull: a connection that brings nothing for so many seconds is given up and made anew (30)",
+     0},
     {"origin", OPT_ORIGIN, "TEXT", 0, "import: where it came from (default: the folder)", 0},
     {"quick", OPT_QUICK, NULL, 0, "verify: sizes only, no hashes and no golden", 0},
     {"json", OPT_JSON, NULL, 0, "print JSON", 0},
@@ -47,12 +55,20 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_REPLACE: o->replace = true; return 0;
     case OPT_QUICK: o->quick = true; return 0;
     case OPT_JSON: o->json = true; return 0;
+    case OPT_STALL: {
+        char *end;
+        long v = strtol(arg, &end, 10);
+        if (end == arg || *end || v < 1 || v > STALL_MOST_S)
+            argp_error(state, "--stall %s: seconds, 1 to %d", arg, STALL_MOST_S);
+        o->stall_s = (uint32_t)v;
+        return 0;
+    }
     case ARGP_KEY_ARG:
         if (o->word) argp_usage(state);
         *(o->action ? &o->word : &o->action) = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!o->action) argp_error(state, "say import, verify, ls, show or rm");
+        if (!o->action) argp_error(state, "say pull, import, verify, ls, show or rm");
         if (strcmp(o->action, "ls") != 0 && !o->word)
             argp_error(state, "%s: which model?", o->action);
         return 0;
@@ -137,16 +153,26 @@ static void tell_model(const struct options *o, const char *name, const char *di
 
 /* ---- the actions ---- */
 
-static int stage(struct library *l, const struct options *o, const char *from, const char *name,
-                 char *err, size_t err_bytes) {
+/* What a model is made of: a folder, what messages call it, and what is remembered of it. */
+struct source {
+    const char *dir, *shown, *origin;
+    bool share; /* as library_source has it */
+};
+
+static int stage(struct library *l, const struct options *o, const struct source *from,
+                 const char *name, char *err, size_t err_bytes) {
+    const struct library_source source = {.dir = from->dir,
+                                          .origin = o->origin ? o->origin : from->origin,
+                                          .extra = o->golden,
+                                          .extra_name = GOLDEN_NAME,
+                                          .share = from->share};
     struct golden_report report;
     struct config c;
     const char *dir;
-    int rc = library_stage(l, from, name, o->origin ? o->origin : from, o->golden, GOLDEN_NAME,
-                           &dir, err, err_bytes);
+    int rc = library_stage(l, &source, name, &dir, err, err_bytes);
     if (rc == 0) rc = examine(dir, o->golden, &report, err, err_bytes);
     if (rc != 0) {
-        speak_of(dir, from, err, err_bytes);
+        speak_of(dir, from->shown, err, err_bytes);
         return rc;
     }
     if (o->golden && config_load(&c, dir, err, err_bytes) == 0)
@@ -154,24 +180,21 @@ static int stage(struct library *l, const struct options *o, const char *from, c
     return 0;
 }
 
-static int import(const struct options *o, char *err, size_t err_bytes) {
-    char from[MODEL_DIR_BYTES], place[2 * MODEL_DIR_BYTES];
+static int check_name(const char *name, char *err, size_t err_bytes) {
+    if (model_dir_is_name(name)) return 0;
+    return err_set(err, err_bytes, ERR_FIELD,
+                   "\"%s\" cannot be a model's name; choose one of letters, digits, - _ . "
+                   "with --name",
+                   name);
+}
+
+/* Makes a checked folder the model NAME. */
+static int take(const struct options *o, const struct source *from, const char *name, char *err,
+                size_t err_bytes) {
+    char place[2 * MODEL_DIR_BYTES];
     struct library *l = NULL;
     struct manifest there = {0};
-    if (!realpath(o->word, from))
-        return err_set(err, err_bytes, -errno, "%s: %s", o->word, err_text(-errno));
-    const char *name = o->name ? o->name : strrchr(from, '/') + 1;
-    if (!model_dir_is_name(name))
-        return err_set(err, err_bytes, ERR_FIELD,
-                       "\"%s\" cannot be a model's name; choose one of letters, digits, - _ . "
-                       "with --name",
-                       name);
-    if (adapter_facts_is_one(from))
-        return err_set(err, err_bytes, -ENOTSUP,
-                       "%s: is a LoRA adapter: it is used from where it lies, beside the models of "
-                       "--models DIR or by --model NAME=DIR",
-                       from);
-    int rc = glance(from, err, err_bytes);
+    int rc = glance(from->dir, err, err_bytes);
     if (rc == 0) rc = library_open(&l, o->root, err, err_bytes);
     if (rc == 0) rc = stage(l, o, from, name, err, err_bytes);
     snprintf(place, sizeof place, "%s/%s", o->root, name);
@@ -186,6 +209,62 @@ static int import(const struct options *o, char *err, size_t err_bytes) {
     manifest_fini(&there);
     library_close(l);
     return rc;
+}
+
+static int import(const struct options *o, char *err, size_t err_bytes) {
+    char from[MODEL_DIR_BYTES];
+    if (!realpath(o->word, from))
+        return err_set(err, err_bytes, -errno, "%s: %s", o->word, err_text(-errno));
+    const char *name = o->name ? o->name : strrchr(from, '/') + 1;
+    const struct source source = {.dir = from, .shown = from, .origin = from};
+    if (adapter_facts_is_one(from))
+        return err_set(err, err_bytes, -ENOTSUP,
+                       "%s: is a LoRA adapter: it is used from where it lies, beside the models of "
+                       "--models DIR or by --model NAME=DIR",
+                       from);
+    int rc = check_name(name, err, err_bytes);
+    return rc ? rc : take(o, &source, name, err, err_bytes);
+}
+
+/* 1: the model is here as the hub has it; 0: it is not; -EEXIST: another has its name. */
+static int is_here(const struct options *o, const char *name, const char *origin, char *err,
+                   size_t err_bytes) {
+    char place[2 * MODEL_DIR_BYTES];
+    struct manifest m = {0};
+    snprintf(place, sizeof place, "%s/%s", o->root, name);
+    if (o->replace || !file_is_folder(place)) return 0;
+    bool known = manifest_load(&m, place, err, err_bytes) == 0;
+    bool ours = known && strcmp(m.origin, origin) == 0, whole = false;
+    if (ours) whole = manifest_check(&m, place, false, err, err_bytes) == 0;
+    if (whole && !o->golden) tell_model(o, name, m.digest, place);
+    manifest_fini(&m);
+    if (ours) return whole && !o->golden;
+    return err_set(err, err_bytes, -EEXIST,
+                   "%s: there is another model of that name; choose one with --name, or "
+                   "--replace it",
+                   place);
+}
+
+static int pull(const struct options *o, char *err, size_t err_bytes) {
+    const struct pull_options from = {o->word, o->root, o->stall_s};
+    struct pull *p;
+    struct source source = {.share = true};
+    char shown[HUB_ID_BYTES + 8], origin[HUB_ID_BYTES + HUB_COMMIT_BYTES + 8];
+    int rc = pull_open(&p, &from, err, err_bytes);
+    if (rc != 0) return rc;
+    const char *id = pull_repo(p)->id, *name = o->name ? o->name : strchr(id, '/') + 1;
+    snprintf(shown, sizeof shown, "hf:%s", id);
+    snprintf(origin, sizeof origin, "hf:%s@%s", id, pull_repo(p)->commit);
+    source.shown = shown;
+    source.origin = origin;
+    rc = check_name(name, err, err_bytes);
+    if (rc == 0) rc = is_here(o, name, origin, err, err_bytes);
+    bool here = rc == 1;
+    if (rc == 0) rc = pull_files(p, &source.dir, err, err_bytes);
+    if (rc == 0) rc = take(o, &source, name, err, err_bytes);
+    if (rc < 0 && source.dir) speak_of(source.dir, shown, err, err_bytes);
+    pull_close(p, rc == 0);
+    return here ? 0 : rc;
 }
 
 /* The directory of a model by its name. */
@@ -240,6 +319,7 @@ static int show(const struct options *o, char *err, size_t err_bytes) {
 static int rm(const struct options *o, char *err, size_t err_bytes) {
     char dir[MODEL_DIR_BYTES];
     struct library *l = NULL;
+    if (strncmp(o->word, "hf:", 3) == 0) return pull_forget(o->word, o->root, err, err_bytes);
     int rc = find(o, dir, err, err_bytes);
     if (rc == 0) rc = library_open(&l, o->root, err, err_bytes);
     if (rc == 0) rc = library_remove(l, o->word, err, err_bytes);
@@ -248,6 +328,7 @@ static int rm(const struct options *o, char *err, size_t err_bytes) {
 }
 
 static int ls(const struct options *o, char *err, size_t err_bytes) {
+    if (!o->json) pull_tell_unfinished(o->root);
     return model_facts_list(o->root, o->json, err, err_bytes);
 }
 
@@ -255,21 +336,28 @@ int verb_model(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const struct options *o, char *err, size_t err_bytes);
-    } actions[] = {{"import", import}, {"verify", verify}, {"ls", ls}, {"show", show}, {"rm", rm}};
+    } actions[] = {{"pull", pull}, {"import", import}, {"verify", verify},
+                   {"ls", ls},     {"show", show},     {"rm", rm}};
     static const struct argp argp = {
         options,
         parse,
-        "import DIR\nverify NAME\nls\nshow NAME|DIR\nrm NAME",
+        "pull hf:ORG/NAME[@REVISION]\nimport DIR\nverify NAME\nls\nshow NAME|DIR\n"
+        "rm NAME|hf:ORG/NAME",
         "The models of this user, in $PENSTOCK_CACHE/models or ~/.cache/penstock/models.\n\n"
-        "import copies a Hugging Face directory there after all of it was checked, and prints its "
+        "pull fetches a model from the Hugging Face hub, or from HF_ENDPOINT, with the token of "
+        "HF_TOKEN or its file, and imports it; repeated after it was stopped, it goes on where it "
+        "was. import copies a Hugging Face directory there after all of it was checked, and prints "
+        "its "
         "name and digest. verify hashes the files of a model again and repeats what it was "
         "imported with. show says what a model or an adapter is and takes. What is imported can be "
         "named "
+        "imported with. show says what a model is and takes. rm hf:ORG/NAME removes what a pull "
+        "that was not finished has left. What is imported can be named "
         "wherever a model is asked for.",
         NULL,
         NULL,
         NULL};
-    struct options o = {0};
+    struct options o = {.stall_s = STALL_S};
     char err[1024] = "";
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &o);
@@ -280,7 +368,7 @@ int verb_model(int argc, char **argv) {
         if (rc != 0) fprintf(stderr, "%s: %s\n", argv[0], *err ? err : err_text(rc));
         return rc == 0 ? 0 : 1;
     }
-    fprintf(stderr, "%s: there is no \"%s\"; say import, verify, ls, show or rm\n", argv[0],
+    fprintf(stderr, "%s: there is no \"%s\"; say pull, import, verify, ls, show or rm\n", argv[0],
             o.action);
     return 2;
 }
