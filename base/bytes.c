@@ -151,6 +151,18 @@ static size_t utf8_char(const uint8_t *p, size_t left) {
 
 #define ASCII_NOT UINT64_C(0x8080808080808080)
 
+/* Of fewer than eight bytes. */
+static bool short_ascii(const uint8_t *p, size_t len) {
+    uint32_t a = 0, b = 0;
+    if (len >= 4) {
+        memcpy(&a, p, 4);
+        memcpy(&b, p + len - 4, 4);
+        return ((a | b) & (uint32_t)ASCII_NOT) == 0;
+    }
+    for (size_t i = 0; i < len; i++) a |= p[i];
+    return a < 0x80;
+}
+
 size_t utf8_check(const void *data, size_t len) {
     const uint8_t *p = data;
     size_t at = 0;
@@ -165,6 +177,7 @@ size_t utf8_check(const void *data, size_t len) {
             at += 8;
             continue;
         }
+        if (len - at < 8 && short_ascii(p + at, len - at)) return len;
         size_t n = utf8_char(p + at, len - at);
         if (n == 0) return at;
         at += n;

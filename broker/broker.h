@@ -44,6 +44,12 @@ struct commit_list { /* operations in the order in which they must reach the dis
     struct commit_op *first, *last;
 };
 
+struct lease_plan { /* the last one that was packed */
+    struct buf packed;
+    const struct pipeline *of; /* NULL: none */
+    uint32_t stage, span;
+};
+
 struct glance_box;
 
 struct broker {
@@ -90,6 +96,7 @@ struct broker {
     int64_t now_ms, now_wall_ms; /* of this turn */
     struct buf scratch;          /* headers and documents being built */
     struct buf payload;          /* payloads being read from the store */
+    struct lease_plan plan;
     uint64_t finished[JOB_STATES];
     uint64_t accepted, refused, dropped;
     uint64_t set_aside; /* live jobs whose records could not be read at the start */

@@ -107,6 +107,7 @@ static void close_all(struct broker *b) {
     due_fini(&b->expiries);
     buf_fini(&b->scratch);
     buf_fini(&b->payload);
+    buf_fini(&b->plan.packed);
     store_close(b->store);
     versions_close(b);
 }

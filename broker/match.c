@@ -35,8 +35,17 @@ static struct worker *best_worker(const struct broker *b, const struct job *j) {
     return best;
 }
 
-static void pack_plan(struct buf *out, const struct job *j, uint32_t span) {
-    struct packer p = packer_of(out);
+/* Of the lease before in the same turn, when it is the same. */
+static struct bytes plan_of(struct broker *b, const struct job *j, uint32_t span) {
+    struct lease_plan *was = &b->plan;
+    if (was->of == j->pipeline && was->stage == j->stage && was->span == span)
+        return buf_bytes(&was->packed);
+    was->of = j->pipeline;
+    was->stage = j->stage;
+    was->span = span;
+    buf_clear(&was->packed);
+    was->packed.max_bytes = LIMIT_HEADER_BYTES;
+    struct packer p = packer_of(&was->packed);
     pack_array(&p, span);
     for (uint32_t i = 0; i < span; i++) {
         const struct pipeline_stage *s = &j->pipeline->stages[j->stage + i];
@@ -49,6 +58,7 @@ static void pack_plan(struct buf *out, const struct job *j, uint32_t span) {
         pack_kv_u64(&p, "batch_delay_ms", s->batch_delay_ms);
         pack_kv_bool(&p, "checkpoint", s->checkpoint);
     }
+    return buf_bytes(&was->packed);
 }
 
 static int load_payload(struct broker *b, uint64_t job, uint32_t slot, const struct job_payload *p,
@@ -134,8 +144,6 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
     }
     uint32_t span = caps_span(&b->load.caps, j, worker_span(w, j));
     struct job_event event = {.type = JOB_EV_LEASED, .attempt = ++b->next_attempt, .span = span};
-    struct buf plan = {.max_bytes = LIMIT_HEADER_BYTES};
-    pack_plan(&plan, j, span);
     int64_t left_ms = j->expires_ms - b->now_wall_ms;
     struct msg_lease m = {.job = j->id,
                           .kind = bytes_str(j->kind->name),
@@ -145,9 +153,8 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
                           .left_ms = j->expires_ms ? (uint64_t)(left_ms > 1 ? left_ms : 1) : 0,
                           .body_parts = n_body,
                           .alone = is_suspect(j),
-                          .plan = buf_bytes(&plan)};
+                          .plan = plan_of(b, j, span)};
     e = reply(b, b->workers, &w->peer, MSG_LEASE, &m, frame, n);
-    buf_fini(&plan);
     if (e == -EHOSTUNREACH) {
         worker_lost(b, w, "its connection is gone");
         return true;
@@ -170,6 +177,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
 void match(struct broker *b) {
     bool waits[READY_QUEUES] = {false}; /* its head is a suspect whose worker still holds others */
     if (b->draining || b->disk_error) return; /* what ran now could not be recorded */
+    b->plan.of = NULL; /* a pipeline may have been read anew where another one lay */
     for (struct worker *w = b->peers.first; w; w = w->next) w->kept = false;
     for (uint32_t room = LIMIT_WORKERS * LIMIT_SPAN_JOBS; room; room--) {
         struct job *best = NULL;

@@ -212,15 +212,39 @@ static int take(const struct field *f, struct reader *r, const struct walk_token
     return refuse(f, why, ERR_FIELD, "type", "is %s", kind_word(t->kind));
 }
 
+/* Names are a few letters long. */
+static inline bool is_name(const char *name, struct bytes key) {
+    const char *at = key.data;
+    size_t i = 0;
+    while (i < key.len && name[i] && name[i] == at[i]) i++;
+    return i == key.len && !name[i];
+}
+
 /* The row of this name, n when there is none. Most writers keep to the order of the rows, so the
  * search begins behind the last one that was seen. */
 static uint32_t row_of(const struct field *fields, uint32_t n, uint64_t seen, struct bytes name) {
     uint32_t from = seen ? 64u - (uint32_t)__builtin_clzll(seen) : 0;
     for (uint32_t k = 0; k < n; k++) {
         uint32_t i = from + k < n ? from + k : from + k - n;
-        if (bytes_is(name, fields[i].name)) return i;
+        if (is_name(fields[i].name, name)) return i;
     }
     return n;
+}
+
+/* The value of row i, with its head token t; `value` stands behind that. */
+static int take_field(const struct field *fields, uint32_t i, struct reader *value,
+                      const struct walk_token *t, struct bytes whole, uint64_t *seen, void *out,
+                      struct refusal *why) {
+    const struct field *f = &fields[i];
+    if (*seen >> i & 1) return refuse(f, why, ERR_FIELD, "duplicate", "is given twice");
+    if (t->kind == PACK_NIL && f->type != FIELD_PACK) return 0; /* nil is absent */
+    union value v;
+    memset(&v, 0, sizeof v);
+    int rc = take(f, value, t, whole, &v, why);
+    if (rc < 0) return rc;
+    *seen |= 1ull << i;
+    store(f, out, &v);
+    return 0;
 }
 
 /* One key and its value. `seen` has a bit for each row that was given already. */
@@ -236,35 +260,47 @@ static int take_member(const struct field *fields, uint32_t n, struct reader *r,
     for (; inside > 0; inside--)
         if (walk_skip(r) < 0) return 0;
     if (i == n) return 0; /* unknown keys are for newer readers */
-    const struct field *f = &fields[i];
-    if (*seen >> i & 1) return refuse(f, why, ERR_FIELD, "duplicate", "is given twice");
-    struct bytes whole = bytes_of(start, (size_t)(r->at - start));
-    if (t.kind == PACK_NIL && f->type != FIELD_PACK) return 0; /* nil is absent */
-    union value v;
-    memset(&v, 0, sizeof v);
-    int rc = take(f, &value, &t, whole, &v, why);
-    if (rc < 0) return rc;
-    *seen |= 1ull << i;
-    store(f, out, &v);
-    return 0;
+    return take_field(fields, i, &value, &t, bytes_of(start, (size_t)(r->at - start)), seen, out,
+                      why);
+}
+
+/* A map of plain values, as most headers are, is checked while it is read: true when all of it is
+ * as it should be. Whatever else there is to say of a document is for those who read it twice. */
+static bool decode_flat(const struct field *fields, uint32_t n, struct bytes document, void *out,
+                        uint64_t *seen, struct refusal *why) {
+    struct reader r = reader_of(document);
+    struct walk_token root, key, t;
+    if (walk_token(&r, &root, NULL) < 0 || root.kind != PACK_MAP) return false;
+    for (uint32_t left = root.n; left > 0; left--) {
+        if (walk_token(&r, &key, NULL) < 0 || key.kind != PACK_STR) return false;
+        const uint8_t *start = r.at;
+        uint32_t i = row_of(fields, n, *seen, key.data);
+        if (i == n && utf8_check(key.data.data, key.data.len) != key.data.len) return false;
+        if (walk_token(&r, &t, NULL) < 0 || t.kind == PACK_ARRAY || t.kind == PACK_MAP ||
+            (t.kind == PACK_STR && utf8_check(t.data.data, t.data.len) != t.data.len))
+            return false;
+        struct bytes whole = bytes_of(start, (size_t)(r.at - start));
+        if (i < n && take_field(fields, i, &r, &t, whole, seen, out, why) < 0) return false;
+    }
+    return read_left(&r) == 0;
 }
 
 /* Of the fields that say so exactly one is given; `given` has a bit for each row. */
 static int check_one_of(const struct field *fields, uint32_t n, uint64_t given,
                         struct refusal *why) {
-    const struct field *first = NULL, *found = NULL;
-    char names[64] = "";
+    uint64_t rows = 0;
+    for (uint32_t i = 0; i < n; i++) rows |= (uint64_t)fields[i].one_of << i;
+    if (!rows) return 0;
+    char names[64] = "", fix[192];
     size_t len = 0;
+    const struct field *found = NULL;
     for (uint32_t i = 0; i < n; i++) {
-        if (!fields[i].one_of) continue;
+        if (!(rows >> i & 1)) continue;
         int w =
-            snprintf(names + len, sizeof names - len, "%s'%s'", first ? ", " : "", fields[i].name);
+            snprintf(names + len, sizeof names - len, "%s'%s'", len ? ", " : "", fields[i].name);
         assert(w > 0 && (size_t)w < sizeof names - len);
         len += (size_t)w;
-        if (!first) first = &fields[i];
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (!fields[i].one_of || !(given >> i & 1)) continue;
+        if (!(given >> i & 1)) continue;
         if (found) {
             refusal_set(why, "conflict", fields[i].name, "exactly one of them",
                         "leave one of the two out", "both '%s' and '%s' are given", found->name,
@@ -273,21 +309,18 @@ static int check_one_of(const struct field *fields, uint32_t n, uint64_t given,
         }
         found = &fields[i];
     }
-    if (!first || found) return 0;
-    char fix[192];
+    if (found) return 0;
     err_set(fix, sizeof fix, 0, "give one of %s", names);
-    refusal_set(why, "missing", first->name, "exactly one of them", fix, "none of %s is given",
-                names);
+    refusal_set(why, "missing", fields[__builtin_ctzll(rows)].name, "exactly one of them", fix,
+                "none of %s is given", names);
     return ERR_FIELD;
 }
 
-int field_decode(const struct field *fields, uint32_t n, struct bytes document, void *out,
-                 struct refusal *why) {
-    assert(n <= 64);
+static int decode_any(const struct field *fields, uint32_t n, struct bytes document, void *out,
+                      uint64_t *seen, struct refusal *why) {
     struct walk_fault fault;
     int rc = walk_check(document, &fault);
     if (rc < 0) return refuse_document(&fault, rc, why);
-    for (uint32_t i = 0; i < n; i++) store_default(&fields[i], out);
     struct reader r = reader_of(document);
     struct walk_token root;
     walk_token(&r, &root, NULL);
@@ -296,14 +329,27 @@ int field_decode(const struct field *fields, uint32_t n, struct bytes document, 
                     "the document is %s, not a map", kind_word(root.kind));
         return ERR_FIELD;
     }
-    uint64_t seen = 0;
+    *seen = 0;
     for (uint32_t i = 0; i < root.n; i++) {
-        rc = take_member(fields, n, &r, &seen, out, why);
+        rc = take_member(fields, n, &r, seen, out, why);
         if (rc < 0) return rc;
     }
-    for (uint32_t i = 0; i < n; i++)
-        if (fields[i].required && !(seen >> i & 1))
-            return refuse(&fields[i], why, ERR_FIELD, "missing", "is missing");
+    return 0;
+}
+
+int field_decode(const struct field *fields, uint32_t n, struct bytes document, void *out,
+                 struct refusal *why) {
+    assert(n <= 64);
+    uint64_t seen = 0;
+    int rc = decode_flat(fields, n, document, out, &seen, why)
+                 ? 0
+                 : decode_any(fields, n, document, out, &seen, why);
+    if (rc < 0) return rc;
+    for (uint32_t i = 0; i < n; i++) {
+        if (seen >> i & 1) continue;
+        if (fields[i].required) return refuse(&fields[i], why, ERR_FIELD, "missing", "is missing");
+        store_default(&fields[i], out);
+    }
     return check_one_of(fields, n, seen, why);
 }
 

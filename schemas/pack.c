@@ -19,6 +19,8 @@ int pack_check(struct bytes document, char *err, size_t err_bytes) {
 
 /* ---- writing ---- */
 
+enum { FIXINT_MAX = 0x80, FIXSTR = 0xA0, FIXSTR_MAX = 32 };
+
 static int write_out(void *data, const char *bytes, size_t len) {
     return buf_append(data, bytes, len);
 }
@@ -65,6 +67,10 @@ void pack_bool(struct packer *p, bool v) {
 }
 
 void pack_u64(struct packer *p, uint64_t v) {
+    if (v < FIXINT_MAX) {
+        buf_u8(p->out, (uint8_t)v);
+        return;
+    }
     msgpack_packer m = on(p);
     msgpack_pack_uint64(&m, v);
 }
@@ -85,6 +91,13 @@ void pack_f64(struct packer *p, double v) {
 }
 
 void pack_strn(struct packer *p, struct bytes text) {
+    if (text.len < FIXSTR_MAX) { /* as almost all are: with its head in one */
+        uint8_t *at = buf_extend(p->out, 1 + text.len);
+        if (!at) return;
+        *at = (uint8_t)(FIXSTR | text.len);
+        if (text.len) memcpy(at + 1, text.data, text.len);
+        return;
+    }
     if (!fits(p, text.len)) return;
     msgpack_packer m = on(p);
     msgpack_pack_str(&m, text.len);

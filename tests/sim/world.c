@@ -151,6 +151,7 @@ static void broker_drop(void) {
     due_fini(&b->expiries);
     buf_fini(&b->scratch);
     buf_fini(&b->payload);
+    buf_fini(&b->plan.packed);
     free(b);
     W->b = NULL;
     net_reset();
