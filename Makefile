@@ -83,7 +83,7 @@ WITH_sessions := $(filter-out %/test_sim.c,$(wildcard tests/sim/*.c))# a world f
 LINK_sim := -Wl,--wrap=ready_serve# whose turn it was is asked when a job is chosen, not when its lease leaves
 LINK_sessions := $(LINK_sim)
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-SHARE     := $(addprefix $(B)/share/penstock/,pipelines python $(if $(wildcard examples),examples recipes))
+SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard client/python),python) $(if $(wildcard examples),examples recipes))
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
 
 # --- targets --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import time
 import msgpack
 import penstock
 import pytest
+from penstock.worker.executor import oom_kills
 from real_broker import LONG_S, Broker
 from scripted_broker import FakeBroker
 
@@ -236,6 +237,20 @@ def test_a_stage_that_crashes_in_a_child_is_reported_with_its_signal(broker, cli
         assert session in [row["session"] for row in client.workers()]
         assert "worker_reregisters" not in "".join(w.lines)
         assert w.drain() == 0
+
+
+def test_a_job_whose_child_is_killed_from_outside_is_blamed_the_second_time(broker, client, tmp_path):
+    before, ledger = oom_kills(), tmp_path / "ledger"
+    with Worker(broker.workers, "--processes", "1") as w:
+        job = submit(client, log=str(ledger), sleep=3)
+        for deaths in (1, 2):
+            os.kill(int(begun(ledger, deaths)[deaths - 1][2]), signal.SIGKILL)
+        result = client.wait(job, LONG_S)
+        assert result.done and len(begun(ledger, 3)) == 3
+        assert w.drain() == 0
+    if before is None or oom_kills() != before:
+        pytest.skip("whether the kernel killed for want of memory is not to be seen here")
+    assert client.show(job)["deaths"] == 1, "the first was somebody's hand"
 
 
 @MODES

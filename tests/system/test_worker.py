@@ -7,6 +7,7 @@ import time
 
 import msgpack
 import pytest
+from penstock.worker.executor import oom_kills
 
 from scripted_broker import FakeBroker
 
@@ -247,11 +248,6 @@ def test_a_stage_that_exits_is_a_death_too(broker, start):
     broker.register()
     broker.lease(["test.crash"], {"exit": 5})
     assert broker.expect("STAGE_FAILED")["reason"] == "exited with status 5 in stage test.crash"
-
-
-def oom_kills():
-    lines = pathlib.Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def test_a_job_whose_worker_is_killed_from_outside_is_blamed_the_second_time(broker, start):

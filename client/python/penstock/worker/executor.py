@@ -158,7 +158,8 @@ class _Child:
         self.places: dict[Key, int] = {}        # of the batch's leases among the flags
         self.running: dict[Key, int | None] = {}  # those that have not ended: the stage that runs
         self.runs: tuple[str, ...] = ()
-        self.killed = False
+        self.killed = False                     # by its parent, which was asked to
+        self.oom_kills = oom_kills()
 
     def send(self) -> None:
         try:
@@ -191,6 +192,7 @@ class ProcessExecutor:
         self._children: list[_Child] = []
         self._restart = 0.0
         self._closed = False
+        self._doubted: set[str] = set()  # jobs that ran when a child was killed from outside
         self._fill()
 
     def free(self) -> bool:
@@ -251,8 +253,15 @@ class ProcessExecutor:
         child.channel.close()
         self._restart = time.monotonic() + (0.0 if child.running else RESTART_S)
         lost: list[Told | Lost] = []
+        outside = killed_outside(status, child.oom_kills)
         for key, offset in child.running.items():
             ran = offset is not None and not child.killed
+            if ran and outside and key[0] not in self._doubted:
+                # The benefit of the doubt, once: who kills may have his reason in the job.
+                self._doubted.add(key[0])
+                ran = False
+            else:
+                self._doubted.discard(key[0])
             lost.append(Lost(key, offset or 0, cause(status, child.runs[offset or 0]) if ran else ""))
         return lost
 
@@ -334,6 +343,21 @@ def die_with_parent() -> None:
     prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
     if prctl is not None:
         prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+
+
+def oom_kills() -> int | None:
+    """How often the kernel has killed for want of memory; None: it does not say."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as vmstat:
+            return next((int(line.split()[1]) for line in vmstat if line.startswith("oom_kill ")), None)
+    except OSError:
+        return None
+
+
+def killed_outside(status: int, oom_kills_before: int | None) -> bool:
+    """SIGKILL is sent by the kernel for want of memory, which it counts, or by somebody's hand."""
+    return (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            and oom_kills_before is not None and oom_kills() == oom_kills_before)
 
 
 def cause(status: int, run: str) -> str:
