@@ -137,15 +137,37 @@ struct commit_op *admit_count(struct source *s) {
     return op;
 }
 
+struct commit_op *admit_look(const struct draft *d, struct commit_op *op,
+                             const struct refusal *why) {
+    if (!op && !(op = commit_op_new(COMMIT_COUNT))) return NULL;
+    void *key = arena_copy(&op->arena, d->key.data, d->key.len);
+    if (!op->count.name.len) op->why = arena_copy(&op->arena, why, sizeof *why);
+    if (!key || (!op->count.name.len && !op->why)) {
+        commit_op_free(op);
+        return NULL;
+    }
+    op->answer = true;
+    op->record.kind = bytes_str(d->kind->name);
+    op->record.tenant = bytes_str(d->tenant->name);
+    op->record.key = bytes_of(key, d->key.len);
+    op->record.body.bytes = d->upload ? d->upload->bytes : d->body.len;
+    op->record.body.crc = d->upload ? d->upload->crc : crc32c(0, d->body.data, d->body.len);
+    return op;
+}
+
 static struct source *counted_source(struct broker *b, const struct commit_op *op) {
     struct tenant *t = tenant_get(&b->tenants, op->count.tenant);
     return t ? source_get(t, op->count.name, b->load.settings) : NULL;
 }
 
 void admit_counted(struct broker *b, struct commit_op *op) {
-    const struct source *s = counted_source(b, op);
     struct refusal why;
     char limit[64] = "";
+    if (op->why) {
+        effects_refuse(b, op, op->why);
+        return;
+    }
+    const struct source *s = counted_source(b, op);
     if (s && s->settings->keep_one_of)
         snprintf(limit, sizeof limit, "one of %u with %u live jobs", s->settings->keep_one_of,
                  s->settings->above);
@@ -159,6 +181,6 @@ void admit_counted(struct broker *b, struct commit_op *op) {
 }
 
 void admit_uncount(struct broker *b, const struct commit_op *op) {
-    struct source *s = counted_source(b, op);
+    struct source *s = op->count.name.len ? counted_source(b, op) : NULL;
     if (s) s->sampled--;
 }

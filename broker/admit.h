@@ -33,8 +33,12 @@ void admit_kept(struct broker *b, struct commit_op *op);
 /* An operation that counts one job of the source as sampled out, and is then answered with a
  * refusal. NULL: no memory. */
 struct commit_op *admit_count(struct source *s);
-void admit_counted(struct broker *b, struct commit_op *op);
-/* It could not be written: nothing was counted, and whoever asks is told why by the caller. */
+/* The draft is refused, and yet its key may be that of a job which is there, or on its way: op (of
+ * admit_count; NULL: a new one, answered with why) looks behind all that was written before it. */
+struct commit_op *admit_look(const struct draft *d, struct commit_op *op,
+                             const struct refusal *why);
+void admit_counted(struct broker *b, struct commit_op *op); /* its key is not known */
+/* It was not written: nothing was counted, and whoever asks is told why by the caller. */
 void admit_uncount(struct broker *b, const struct commit_op *op);
 
 #endif

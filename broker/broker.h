@@ -108,6 +108,7 @@ struct broker {
     struct glance_box *box;        /* NULL: nobody looks (glance.h) */
     int64_t probe_at_ms;           /* no history_probe before */
     int64_t refused_log_ms;        /* no line about a malformed message before */
+    uint64_t crowded;              /* connections that were refused, of which the log knows */
 };
 
 /* ---- talking (reply.c) ---- */
@@ -129,6 +130,8 @@ void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, con
 void reply_state(struct broker *b, const struct sock_peer *to, uint64_t req, const struct job *j);
 /* The answer about this job found no room: it is given later. */
 void reply_owe(struct broker *b, const struct sock_peer *to, uint64_t req, uint64_t job);
+/* ACCEPTED of a job whose record is on disk; owed like these. */
+void reply_accepted(struct broker *b, const struct sock_peer *to, const struct msg_accepted *m);
 void reply_owed(struct broker *b); /* tries again what is owed */
 
 /* ---- effects (effects.c) ---- */

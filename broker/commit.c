@@ -189,7 +189,7 @@ static int apply(struct store_write *w, struct commit_op *op) {
     if (op->type == COMMIT_DELETE) return delete_jobs(w, op);
     if (op->type > COMMIT_FORGET) return upload_apply(w, op);
     if (op->type == COMMIT_BURY) return bury(w, op);
-    if (op->type == COMMIT_COUNT) return sources_add(w, &op->count);
+    if (op->type == COMMIT_COUNT) return op->count.name.len ? sources_add(w, &op->count) : 0;
     if (op->type == COMMIT_FORGET) {
         if (op->upload.id) return upload_restore(w, op);
         int e = jobs_del(w, r->id);
@@ -232,7 +232,7 @@ static int look_ahead(struct committer *c, struct store_write *w, struct commit_
     if (op->type == COMMIT_UPDATE)
         return behind_held(c, op) ? ERR_FULL : store_outcome_room(w, bytes);
     if (op->type == COMMIT_UPLOAD || op->type == COMMIT_CHUNK) return store_write_room(w, bytes);
-    if (op->type != COMMIT_ADD) return 0;
+    if (op->type != COMMIT_ADD && op->type != COMMIT_COUNT) return 0;
     op->existing = 0;
     op->not_dead = false;
     if (op->record.origin) {
@@ -244,7 +244,7 @@ static int look_ahead(struct committer *c, struct store_write *w, struct commit_
         if (e == 0 && op->upload.id) e = upload_apply(w, op); /* the job has a body already */
         if (e != -ENOENT) return e == 0 ? describe_existing(w, op) : e;
     }
-    return store_write_room(w, bytes);
+    return op->type == COMMIT_ADD ? store_write_room(w, bytes) : 0;
 }
 
 static void refuse(struct committer *c, struct commit_op *op, int error) {
@@ -263,7 +263,8 @@ static int apply_one(struct committer *c, struct store_write *w, struct commit_o
     op->error = 0;
     int e = look_ahead(c, w, op);
     bool untouched = e == ERR_FULL || e == ERR_CANCELLED;
-    bool known = op->type == COMMIT_ADD && (op->existing || op->not_dead);
+    bool known =
+        (op->type == COMMIT_ADD || op->type == COMMIT_COUNT) && (op->existing || op->not_dead);
     if (e == 0 && !known) e = apply(w, op);
     if (e != 0 && commit_fault_is_own(e)) refuse(c, op, e);
     return untouched ? 0 : e;

@@ -32,6 +32,7 @@
 /* A transaction ends when it holds so much: what waits behind it waits no longer than its flush. */
 #define COMMIT_BATCH_BYTES (64ull * 1024 * 1024)
 
+struct refusal;
 struct verdicts;
 
 enum commit_type {
@@ -39,7 +40,7 @@ enum commit_type {
     COMMIT_UPDATE, /* a changed record, maybe with a stage output or a result */
     COMMIT_BURY,   /* dead letters go, by their ids */
     COMMIT_DELETE, /* the ended jobs ids[n_ids] */
-    COMMIT_COUNT,  /* a job that its source's policy left out */
+    COMMIT_COUNT,  /* a submit that is refused, unless its key is known: then nothing is written */
     COMMIT_FORGET, /* an ADD that was refused after all leaves no trace */
     COMMIT_UPLOAD, /* a new upload */
     COMMIT_CHUNK,  /* a part of it, parts[0] at offset */
@@ -66,6 +67,7 @@ struct commit_op {
     uint64_t offset; /* CHUNK */
 
     struct source_record count; /* COUNT; UPDATE, of a job that is dropped; name empty: nothing */
+    const struct refusal *why;  /* COUNT: the answer; NULL: it was sampled out */
     /* UPDATE: the ADD before it, for which its job makes room. It is left out (ERR_CANCELLED) when
      * the other is not written. Afterwards it says no more than that. */
     struct commit_op *with;
@@ -76,7 +78,7 @@ struct commit_op {
     uint32_t n_ids, n_dropped;
 
     int error;         /* 0: on disk */
-    uint64_t existing; /* ADD: the idempotency key's job, 0 when this one is new */
+    uint64_t existing; /* ADD, COUNT: the idempotency key's job, 0 when this one is new */
     bool conflict;     /* and that job has another kind or body */
     bool behind;       /* CHUNK: nothing was written, for something else is there */
     bool not_dead;     /* ADD: what it was made of is no dead letter any more */

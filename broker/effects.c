@@ -225,7 +225,7 @@ static void answer_submit(struct broker *b, struct commit_op *op, struct job *j)
                              .seed = known ? known->seed : op->existing_seed,
                              .existing = op->existing != 0};
     if (!op->verdicts) {
-        reply_client(b, &op->peer, MSG_ACCEPTED, &m);
+        reply_accepted(b, &op->peer, &m);
         return;
     }
     verdict_accepted(op->verdicts, op->index, &m);
@@ -250,6 +250,16 @@ static void added(struct broker *b, struct commit_op *op) {
     answer_submit(b, op, j);
     b->accepted++;
     histogram_add(&b->accept_times, (uint64_t)(clock_mono_ns() - op->begun_ns) / 1000);
+}
+
+/* A submit that was refused; unless its key is known: then it is that job's again. */
+static void counted(struct broker *b, struct commit_op *op) {
+    if (op->existing) {
+        admit_uncount(b, op);
+        answer_submit(b, op, NULL);
+    } else {
+        admit_counted(b, op);
+    }
 }
 
 static void updated(struct broker *b, struct commit_op *op) {
@@ -294,7 +304,7 @@ static void committed(struct broker *b, struct commit_op *op) {
     else if (op->type == COMMIT_BURY)
         answer_drop(b, op);
     else if (op->type == COMMIT_COUNT)
-        admit_counted(b, op);
+        counted(b, op);
     effects_release(b, op);
     commit_op_free(op);
 }

@@ -83,6 +83,9 @@ void glance_take(struct broker *b, struct glance *g) {
     g->stalls = b->stall.stalls;
     g->stalled = b->stall.since_ms != 0;
     store_usage(b->store, &g->usage);
+    g->scrub = scrub_stats(b->scrub);
+    g->set_aside = b->set_aside;
+    g->crowded = b->crowded;
     g->draining = b->draining;
     g->store_full = b->store_full;
     g->disk_error = b->disk_error;

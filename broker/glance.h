@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "broker/tally.h"
+#include "store/scrub.h"
 #include "store/store.h"
 
 struct glance {
@@ -21,8 +22,10 @@ struct glance {
     uint64_t epoch, live_jobs, waiting_commit; /* waiting_commit: jobs that are being accepted */
     uint64_t accepted, finished[JOB_STATES], refused, dropped;
     uint64_t commits, commit_ops, commits_outstanding, commit_bytes, handed_bytes;
-    uint64_t workers, leases, credit, watches, uploads, upload_bytes_missing, owed, stalls;
+    uint64_t workers, leases, credit, watches, uploads, upload_bytes_missing, owed, stalls,
+        set_aside, crowded;
     struct store_usage usage;
+    struct scrub_stats scrub;
     bool draining, store_full, stalled;
     int disk_error;
     struct histogram accept, commit;

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "broker/accept.h"
 #include "broker/broker.h"
 #include "broker/glance.h"
 #include "broker/zap.h"
@@ -156,6 +157,14 @@ static void look_for_stall(struct broker *b) {
     }
 }
 
+static void look_for_crowd(struct broker *b) {
+    uint64_t n = accept_refused();
+    if (n > b->crowded)
+        log_warn("connections_refused", "now=%llu since_start=%llu why=\"too few files\"",
+                 (unsigned long long)(n - b->crowded), (unsigned long long)n);
+    b->crowded = n;
+}
+
 /* What needs no more precision than a second. */
 static void sample(struct broker *b) {
     disk_retry(b);
@@ -167,6 +176,7 @@ static void sample(struct broker *b) {
     b->store_full = full;
     tally_sample(&b->tally, &b->ready, b->now_ms, b->now_wall_ms);
     look_for_stall(b);
+    look_for_crowd(b);
     log_flush();
     if (!b->box) return;
     glance_take(b, glance_begin(b->box));

@@ -1,7 +1,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -10,6 +9,7 @@
 #include "base/http.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "broker/accept.h"
 #include "broker/broker.h"
 #include "broker/glance.h"
 #include "broker/health.h"
@@ -112,15 +112,6 @@ static void close_all(struct broker *b) {
     versions_close(b);
 }
 
-/* Every connection takes a file, and libzmq aborts where it cannot accept one. */
-static void raise_files(void) {
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max) return;
-    files.rlim_cur = files.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &files) != 0)
-        log_warn("few_files", "error=\"%s\"", err_text(-errno));
-}
-
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "store") == 0) return verb_store(argc - 1, argv + 1);
     struct broker *b = calloc(1, sizeof *b);
@@ -128,7 +119,7 @@ int main(int argc, char **argv) {
     config_parse(&b->config, argc, argv);
     log_init("penstock-broker", b->config.log_level);
     log_write_as(b->config.log_format);
-    raise_files();
+    accept_init();
     char err[512] = "";
     int status = 1, signal_fd = signals_init();
     struct http *http = NULL;

@@ -149,6 +149,14 @@ static void store(const struct glance *g, struct buf *out) {
     gauge(out, "store_failing", "1 while the disk does not take writes.", g->disk_error != 0);
     gauge(out, "store_full", "1 while the store has no room for new jobs.", g->store_full);
     gauge(out, "store_epoch", "Starts of a broker on this store.", (double)g->epoch);
+    gauge(out, "store_set_aside", "Records that the start could not read.", (double)g->set_aside);
+    counter(out, "scrub_read_bytes_total", "Read by the scrub and compared with its CRC.",
+            g->scrub.bytes);
+    counter(out, "scrub_rounds_total", "Times that it has read the whole store.", g->scrub.rounds);
+    counter(out, "scrub_stale_readers_total", "Readers of dead processes that it freed.",
+            g->scrub.stale_readers);
+    gauge(out, "scrub_damaged", "Records and chunks that its last round found damaged.",
+          (double)g->scrub.damaged);
     gauge(out, "handed_bytes", "Stage outputs that are handed on in memory.",
           (double)g->handed_bytes);
 }
@@ -164,6 +172,8 @@ static void peers(const struct glance *g, struct buf *out) {
           (double)g->upload_bytes_missing);
     gauge(out, "stalled", "1 while jobs wait, a free worker could run them, and nothing moves.",
           g->stalled);
+    counter(out, "connections_refused_total", "Connections for which there were too few files.",
+            g->crowded);
     counter(out, "stalls_total", "How often that began.", g->stalls);
 }
 

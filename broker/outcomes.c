@@ -53,6 +53,18 @@ static void take_back(struct broker *b, struct worker *w, enum job_event_type ty
     }
 }
 
+/* Whoever wants it to leave is answered when the worker knows it or is no more: a wish that this
+ * broker took with it into a crash was not answered. */
+static void tell_drained(struct broker *b, struct worker *w) {
+    if (!w->asked) return;
+    struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};
+    status_worker(b, w, &doc);
+    struct msg_worker_list answer = {.req = w->asked_req, .workers = buf_bytes(&doc)};
+    reply_client(b, &w->asked_by, MSG_WORKER_LIST, &answer);
+    buf_fini(&doc);
+    w->asked = false;
+}
+
 void user_gone(void *broker, uint32_t user) {
     struct broker *b = broker;
     for (struct watch *w = b->watches.all, *next; w; w = next) {
@@ -65,6 +77,7 @@ void user_gone(void *broker, uint32_t user) {
         if (w->peer.user != user) continue;
         log_worker("worker_lost", w, "its key was revoked");
         take_back(b, w, JOB_EV_RETURNED, "");
+        tell_drained(b, w);
         worker_remove(&b->peers, w);
     }
 }
@@ -72,6 +85,7 @@ void user_gone(void *broker, uint32_t user) {
 void worker_lost(struct broker *b, struct worker *w, const char *why) {
     log_worker("worker_lost", w, why);
     take_back(b, w, JOB_EV_LOST, why);
+    tell_drained(b, w);
     worker_remove(&b->peers, w);
 }
 
@@ -130,12 +144,14 @@ void on_drain(struct broker *b, const struct request *r) {
     }
     if (!w->quiet) log_worker("worker_drained", w, "asked by a client");
     w->quiet = true;
-    say_quiet(b, &w->peer, bytes_str(w->session));
-    struct buf doc = {.max_bytes = LIMIT_HEADER_BYTES};
-    status_worker(b, w, &doc);
-    struct msg_worker_list answer = {.req = m->req, .workers = buf_bytes(&doc)};
-    reply_client(b, &r->peer, MSG_WORKER_LIST, &answer);
-    buf_fini(&doc);
+    tell_drained(b, w); /* who asked before */
+    w->asked = true;
+    w->asked_by = r->peer;
+    w->asked_req = m->req;
+    if (w->leaving)
+        tell_drained(b, w);
+    else
+        say_quiet(b, &w->peer, bytes_str(w->session));
 }
 
 void on_register(struct broker *b, const struct request *r) {
@@ -392,5 +408,6 @@ void on_goodbye(struct broker *b, const struct request *r) {
     log_worker("worker_leaving", w, m->dead ? "its process has ended" : "said goodbye");
     /* What had begun was reported; the rest was still on the wire, and no job is to blame. */
     if (m->dead) take_back(b, w, JOB_EV_RETURNED, "");
+    tell_drained(b, w);
     if (w->leases == 0) worker_remove(&b->peers, w);
 }

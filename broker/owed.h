@@ -13,9 +13,11 @@
 #include "base/sock.h"
 
 enum owed_what {
-    OWED_JOB,    /* how a job ended, or where it stands */
-    OWED_EVENTS, /* its event stream was dropped behind `at` */
-    OWED_STREAM  /* its subscription was dropped behind `at` */
+    OWED_JOB,      /* how a job ended, or where it stands */
+    OWED_ACCEPTED, /* that it is accepted; at: it was there before */
+    OWED_VERDICTS, /* of a batch (verdicts.h), which stay until they are said */
+    OWED_EVENTS,   /* its event stream was dropped behind `at` */
+    OWED_STREAM    /* its subscription was dropped behind `at` */
 };
 struct owed {
     struct sock_peer peer;
@@ -32,7 +34,8 @@ int owed_init(struct owed_list *l, uint32_t cap);
 void owed_fini(struct owed_list *l);
 int owed_add(struct owed_list *l, const struct sock_peer *peer, uint64_t req, uint64_t job,
              int64_t now_ms); /* ERR_FULL */
-/* That a stream was dropped; ERR_FULL: it is never told, and notices by the silence. */
+/* Something else, such as that a stream was dropped; ERR_FULL: it is never told, and notices by the
+ * silence. */
 int owed_notice(struct owed_list *l, const struct sock_peer *peer, uint64_t req,
                 enum owed_what what, uint64_t job, uint64_t at, int64_t now_ms);
 /* Milliseconds until a try is worth it; -1: nothing is owed. */

@@ -26,8 +26,11 @@ struct worker {
     uint64_t credit_bytes, bytes;
     bool leaving; /* said GOODBYE: takes no more */
     bool quiet;   /* an operator wants it to leave: gets no more, and is told so */
+    bool asked;   /* that operator, with this request, hears when the worker knows of it */
     bool choked;  /* its queue was full: no leases until it is heard again */
     bool kept;    /* gets no more until it is idle: a job waits that has to run alone (match.c) */
+    struct sock_peer asked_by;
+    uint64_t asked_req;
     int64_t since_ms, heard_ms;
     uint64_t done, failed; /* outcomes recorded */
     struct job *first;     /* its leases */

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "broker/broker.h"
 #include "broker/history.h"
+#include "broker/verdicts.h"
 
 enum { RETRY_UNREAD_MS = 500 };
 
@@ -176,8 +177,32 @@ void reply_ended(struct broker *b, const struct sock_peer *to, uint64_t req, con
     if (e == -EAGAIN) reply_owe(b, to, req, j->id);
 }
 
+void reply_accepted(struct broker *b, const struct sock_peer *to, const struct msg_accepted *m) {
+    if (reply_client(b, to, MSG_ACCEPTED, m) != -EAGAIN) return;
+    owed_notice(&b->owed, to, m->req, OWED_ACCEPTED, m->job, m->existing, b->now_ms);
+}
+
+/* Said as it stands by now; nothing when it is deleted already. */
+static int say_accepted(struct broker *b, const struct owed *o) {
+    const struct job *j = job_table_find(&b->jobs, o->job);
+    struct msg_accepted m = {.req = o->req, .job = o->job, .existing = o->at != 0};
+    struct job_record r;
+    struct store_read *t;
+    int e = j ? 0 : store_read_begin(b->store, &t);
+    if (e == 0 && !j) {
+        e = jobs_get(t, o->job, &r, NULL);
+        store_read_end(t);
+    }
+    if (e) return e;
+    m.state = bytes_str(job_state_name(j ? job_seen_state(j) : r.state));
+    m.seed = j ? j->seed : r.seed;
+    return reply_client(b, &o->peer, MSG_ACCEPTED, &m);
+}
+
 static bool say_owed(void *arg, const struct owed *o) {
     struct broker *b = arg;
+    if (o->what == OWED_ACCEPTED) return say_accepted(b, o) != -EAGAIN;
+    if (o->what == OWED_VERDICTS) return verdicts_say(b, &o->peer, o->req) != -EAGAIN;
     if (o->what == OWED_STREAM) return stream_tell_dropped(b, &o->peer, o->req, o->at) != -EAGAIN;
     if (o->what == OWED_EVENTS) return history_tell_dropped(b, o) != -EAGAIN;
     const struct job *j = job_table_find(&b->jobs, o->job);

@@ -133,10 +133,21 @@ static struct commit_op *count_sampled(struct source *s, struct refusal *why) {
     return NULL;
 }
 
+/* Whether the store thread will answer soon. */
+static bool may_look(const struct broker *b) {
+    return !b->draining && !b->disk_error &&
+           commit_outstanding(b->committer) < BROKER_OPS_SUBMIT_MAX &&
+           b->commit_bytes < BROKER_COMMIT_BYTES;
+}
+
 struct commit_op *draft_admit(struct broker *b, const struct draft *d, struct refusal *why) {
     struct bytes body = d->body;
     struct admission a;
-    if (refuse_draft(b, d, &a, why)) return a.sampled ? count_sampled(a.source, why) : NULL;
+    if (refuse_draft(b, d, &a, why)) {
+        struct commit_op *count = a.sampled ? count_sampled(a.source, why) : NULL;
+        bool look = d->key.len && may_look(b) && (count || !a.sampled);
+        return look ? admit_look(d, count, why) : count;
+    }
     if ((d->upload && upload_read(b, d->upload, &body, why) != 0) ||
         kind_decode(d->kind, body, NULL, why) != 0)
         return NULL;

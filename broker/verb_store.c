@@ -7,19 +7,24 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "schemas/endpoint.h"
 #include "store/dir.h"
 #include "store/store.h"
 
 struct verb {
     const char *dir, *what, *to;
+    struct json *lines; /* what is found or changed; NULL: it is printed as it comes */
 };
 
 static const struct argp_option options[] = {
-    {"dir", 'd', "DIR", 0, "the store (default: where `penstock up` keeps it)", 0}, {0}};
+    {"dir", 'd', "DIR", 0, "the store (default: where `penstock up` keeps it)", 0},
+    {"json", 'j', NULL, 0, "one document of what was found or done", 0},
+    {0}};
 
 static bool is(const struct verb *in, const char *what) {
     return strcmp(in->what, what) == 0;
@@ -29,6 +34,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     struct verb *in = state->input;
     switch (key) {
     case 'd': in->dir = arg; return 0;
+    case 'j':
+        if (!in->lines) in->lines = json_new_array();
+        return in->lines ? 0 : ENOMEM;
     case ARGP_KEY_ARG:
         if (in->to) argp_error(state, "unexpected argument '%s'", arg);
         *(in->what ? &in->to : &in->what) = arg;
@@ -44,26 +52,58 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
-static void print_finding(void *arg, const char *finding) {
-    (void)arg;
-    puts(finding);
+static void take_line(void *arg, const char *line) {
+    struct verb *in = arg;
+    if (in->lines)
+        json_push(in->lines, json_new_str(line, strlen(line)));
+    else
+        puts(line);
 }
 
-static int check(struct store *s, const char *dir) {
+/* The document of --json: the lines under this name, and these numbers. */
+static int print_json(struct verb *in, const char *dir, const char *name, const char *const *fields,
+                      const uint64_t *values, uint32_t n) {
+    struct json *doc = json_new_object();
+    if (!in->lines) {
+        json_free(doc);
+        return 0;
+    }
+    int e = doc ? json_set(doc, "store", json_new_str(dir, strlen(dir))) : -ENOMEM;
+    for (uint32_t i = 0; e == 0 && i < n; i++)
+        e = json_set(doc, fields[i], json_new_int((int64_t)values[i]));
+    if (e == 0 && in->to) e = json_set(doc, "copy", json_new_str(in->to, strlen(in->to)));
+    if (e == 0 && name) {
+        e = json_set(doc, name, in->lines);
+        in->lines = NULL;
+    }
+    char *text = e == 0 ? json_text(doc, 0) : NULL;
+    if (text) puts(text);
+    free(text);
+    json_free(doc);
+    return text ? 0 : -ENOMEM;
+}
+
+static int check(struct verb *in, struct store *s, const char *dir) {
+    static const char *const fields[] = {"problems", "jobs", "chunks"};
     struct store_usage usage;
-    int problems = store_check(s, print_finding, NULL), e = store_usage(s, &usage);
+    int problems = store_check(s, take_line, in), e = store_usage(s, &usage);
     if (problems < 0 || e < 0) {
         fprintf(stderr, "penstock-broker: the check ended early; restore %s from a copy\n", dir);
         return 1;
     }
+    const uint64_t values[] = {(uint64_t)problems, usage.jobs, usage.chunks};
+    if (print_json(in, dir, "findings", fields, values, 3) != 0) return 1;
     fprintf(stderr, "%d problems in %" PRIu64 " jobs and %" PRIu64 " payload chunks%s\n", problems,
             usage.jobs, usage.chunks, problems ? "; next: `penstock store repair`" : "");
     return problems ? 1 : 0;
 }
 
-static int repair(struct store *s, char *err, size_t err_bytes) {
-    int changes = store_repair(s, print_finding, NULL, err, err_bytes);
+static int repair(struct verb *in, struct store *s, const char *dir, char *err, size_t err_bytes) {
+    static const char *const fields[] = {"changes"};
+    int changes = store_repair(s, take_line, in, err, err_bytes);
     if (changes < 0) return changes;
+    const uint64_t values[] = {(uint64_t)changes};
+    if (print_json(in, dir, "lines", fields, values, 1) != 0) return -ENOMEM;
     fprintf(stderr, "%d changes; next: `penstock store check`\n", changes);
     return 0;
 }
@@ -78,17 +118,18 @@ static void on_fault(int signal) {
     _exit(1);
 }
 
-static int work(const struct verb *in, struct store *s, const char *dir) {
+static int work(struct verb *in, struct store *s, const char *dir) {
     char err[512] = "";
-    if (is(in, "check")) return check(s, dir);
-    int e = is(in, "repair")   ? repair(s, err, sizeof err)
+    if (is(in, "check")) return check(in, s, dir);
+    int e = is(in, "repair")   ? repair(in, s, dir, err, sizeof err)
             : is(in, "backup") ? store_backup(s, in->to, err, sizeof err)
                                : store_compact(s, err, sizeof err);
     if (e != 0) fprintf(stderr, "penstock-broker: %s\n", err);
+    if (e == 0 && !is(in, "repair")) e = print_json(in, dir, NULL, NULL, NULL, 0);
     return e != 0;
 }
 
-static int run(const struct verb *in, const char *dir) {
+static int run(struct verb *in, const char *dir) {
     char err[512];
     struct store *s = NULL;
     /* Whatever the caps: what is stored is mapped whole. Repair alone adds something. */
@@ -101,7 +142,7 @@ static int run(const struct verb *in, const char *dir) {
     int e = store_open(&s, &c, err, sizeof err);
     if (e == -EBUSY && is(in, "backup")) {
         e = store_backup_live(dir, in->to, err, sizeof err);
-        if (e == 0) return 0;
+        if (e == 0) return print_json(in, dir, NULL, NULL, NULL, 0) != 0;
     }
     if (e == -ENOENT && !store_dir_made(dir))
         fprintf(stderr, "penstock-broker: there is no store in %s; name it with --dir\n", dir);
@@ -131,5 +172,7 @@ int verb_store(int argc, char **argv) {
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &in);
     endpoint_state_dir(dir, sizeof dir);
-    return run(&in, in.dir ? in.dir : dir);
+    int status = run(&in, in.dir ? in.dir : dir);
+    json_free(in.lines);
+    return status;
 }

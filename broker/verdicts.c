@@ -1,6 +1,7 @@
 #include "broker/verdicts.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 
 #include "schemas/pack.h"
@@ -104,8 +105,7 @@ static void pack_refused(struct packer *p, const struct verdict *at) {
     pack_kv_u64(p, "retry_after_ms", why->retry_after_ms);
 }
 
-void verdicts_answer(struct broker *b, struct verdicts *v) {
-    if (v->open) return;
+static int say(struct broker *b, struct verdicts *v) {
     struct buf list = {.max_bytes = LIMIT_FRAME_BYTES - 4096};
     struct packer p = packer_of(&list);
     pack_array(&p, v->n);
@@ -119,10 +119,26 @@ void verdicts_answer(struct broker *b, struct verdicts *v) {
                                   .refused = v->refused,
                                   .jobs = buf_bytes(&list),
                                   .next = v->next_id};
-    b->refused += v->refused;
-    reply_client(b, &v->peer, MSG_ACCEPTED_MANY, &m);
+    int e = reply_client(b, &v->peer, MSG_ACCEPTED_MANY, &m);
     buf_fini(&list);
+    return e;
+}
+
+void verdicts_answer(struct broker *b, struct verdicts *v) {
+    if (v->open) return;
+    b->refused += v->refused;
+    if (say(b, v) == -EAGAIN &&
+        owed_notice(&b->owed, &v->peer, v->req, OWED_VERDICTS, 0, 0, b->now_ms) == 0)
+        return;
     verdicts_free(v);
+}
+
+int verdicts_say(struct broker *b, const struct sock_peer *to, uint64_t req) {
+    struct verdicts *v = b->verdicts;
+    while (v && (v->open || v->req != req || !sock_peer_eq(&v->peer, to))) v = v->next;
+    int e = v ? say(b, v) : 0;
+    if (v && e != -EAGAIN) verdicts_free(v);
+    return e;
 }
 
 void verdicts_fini(struct broker *b) {

@@ -18,8 +18,10 @@ void verdict_accepted(struct verdicts *v, uint32_t i, const struct msg_accepted 
 void verdict_origin(struct verdicts *v, uint32_t i, uint64_t origin); /* the dead letter */
 void verdicts_next(struct verdicts *v, uint64_t next); /* where the next page begins; 0: nowhere */
 void verdict_refused(struct verdicts *v, uint32_t i, const struct refusal *why);
-/* Answers and frees them when no place is open any more. */
+/* Answers when no place is open any more and frees them, once the client has room for them. */
 void verdicts_answer(struct broker *b, struct verdicts *v);
+/* Those that are owed to this client: 0 or -errno; -EAGAIN: again later. */
+int verdicts_say(struct broker *b, const struct sock_peer *to, uint64_t req);
 void verdicts_fini(struct broker *b); /* the broker ends, and nobody is answered any more */
 
 #endif

@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/err.h"
 
 #define EXTEND_BYTES (4u << 20) /* the file grows in such steps, ahead of LMDB's writes */
+#define FULL_BYTES (256u << 10) /* a file system with less has no room for a write */
 #define READERS 126u
 #define DEPTH_MAX 16u /* pages on the way to a leaf, generously; each may split once */
 
@@ -200,6 +202,14 @@ static int extend(const struct env_txn *t) {
     return ftruncate(fd, (off_t)need) == 0 ? 0 : errno;
 }
 
+/* LMDB says EIO of a write that was cut short; a file system does that when it becomes full. */
+static bool is_disk_full(struct env *e) {
+    mdb_filehandle_t fd;
+    struct statvfs fs;
+    return mdb_env_get_fd(e->mdb, &fd) == 0 && fstatvfs(fd, &fs) == 0 &&
+           fs.f_bavail * fs.f_frsize < FULL_BYTES;
+}
+
 int env_commit(struct env_txn *t) {
     assert(t->txn);
     int rc = 0;
@@ -213,9 +223,10 @@ int env_commit(struct env_txn *t) {
         env_abort(t);
         return code_of(rc);
     }
+    struct env *e = t->env;
     rc = mdb_txn_commit(t->txn);
     *t = (struct env_txn){0};
-    return code_of(rc);
+    return rc == EIO && is_disk_full(e) ? -ENOSPC : code_of(rc);
 }
 
 void env_abort(struct env_txn *t) {

@@ -55,6 +55,25 @@ static uint64_t some_priority(void) {
     return W->rush ? 5 : draw(10);
 }
 
+static bool job_of_key(uint32_t tenant, struct bytes key) {
+    uint64_t id;
+    return jobs_by_key(NULL, bytes_str(sim_tenant_name(tenant)), key, &id) == 0 &&
+           disk_cell(id)->accepted;
+}
+
+/* A key that is known is no new job: no quota, source or level stands in its way. */
+static void check_refused(const struct client *c, const struct request_out *o,
+                          const struct packet *p) {
+    struct msg_refused m;
+    struct refusal why;
+    char key[16];
+    snprintf(key, sizeof key, "key-%d", o->key);
+    if (!o->known || !job_of_key(c->tenant, bytes_str(key))) return;
+    CHECK(msg_decode(msg_desc(MSG_REFUSED), p->frame[1], &m, &why) == 0, "%s", why.message);
+    CHECK(!bytes_is(m.code, "full") && !bytes_is(m.code, "sampled"), "%s is known: %.*s", key,
+          (int)m.message.len, (const char *)m.message.data);
+}
+
 static void send_submit(struct client *c, struct request_out *o) {
     struct buf body = {0};
     struct packer p = packer_of(&body);
@@ -74,6 +93,7 @@ static void send_submit(struct client *c, struct request_out *o) {
     if (m.has_seed) m.seed = draw(UINT64_MAX);
     struct bytes payload = buf_bytes(&body);
     o->sent_ms = W->mono_ms;
+    o->known = m.key.len && job_of_key(c->tenant, m.key);
     net_send(c->conn, MSG_SUBMIT, &m, &payload, 1);
     buf_fini(&body);
 }
@@ -198,8 +218,11 @@ static void client_hears(struct client *c, const struct packet *p) {
         c->known[c->next_known++ % 64] = m.job;
         if (c->n_known < 64) c->n_known++;
     }
-    for (uint32_t i = 0; i < c->n_open; i++)
-        if (c->open[i].req == req) c->open[i] = c->open[--c->n_open];
+    for (uint32_t i = 0; i < c->n_open; i++) {
+        if (c->open[i].req != req) continue;
+        if (d->type == MSG_REFUSED) check_refused(c, &c->open[i], p);
+        c->open[i] = c->open[--c->n_open];
+    }
 }
 
 static void client_step(struct client *c) {

@@ -127,7 +127,8 @@ struct disk {
 /* ---- actors ---- */
 struct request_out {
     uint64_t req;
-    int key; /* -1: none */
+    bool known; /* when it was sent there was a job of its key */
+    int key;    /* -1: none */
     int64_t sent_ms;
 };
 struct uploading {

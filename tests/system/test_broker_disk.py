@@ -4,6 +4,7 @@ import pathlib
 import subprocess
 import time
 
+import pytest
 from real_broker import (ACCEPTED, CANCEL, LIST, REFUSED, RESULT, STATE, SUBMIT, WAIT, Broker, Client,
                          Worker, body, echo)
 
@@ -120,6 +121,48 @@ def flip(path, text):
         data[at + len(text) // 2] ^= 0x10
         at = data.find(text, at + 1)
     path.write_bytes(data)
+
+
+def test_a_version_byte_that_flipped_is_set_aside_as_other_damage(tmp_path):
+    with Broker(tmp_path) as broker, Client(broker) as client:
+        kept, lost = client.submit(), client.submit(key="the-damaged-one")
+        broker.kill()
+        path = tmp_path / "meta" / "data.mdb"
+        data = bytearray(path.read_bytes())
+        at = data.find(b"the-damaged-one")
+        while at >= 0:
+            begin = data.rfind(b"PSJ", 0, at)
+            if begin >= 0 and at - begin < 400:
+                data[begin + 3] ^= 0x40
+            at = data.find(b"the-damaged-one", at + 1)
+        path.write_bytes(data)
+        broker.start()
+        assert client.stats()["set_aside"] == 1 and "set_aside" in broker.log.read_text()
+        assert client.state(kept) == "ready"
+        assert client.refused(WAIT, {"job": lost})["code"] == "store"
+
+
+def test_a_full_file_system_is_said_to_be_full(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", tmp_path],
+                      capture_output=True, check=False).returncode != 0:
+        pytest.skip("nobody may mount a tmpfs here")
+    try:
+        with Broker(tmp_path) as broker, Client(broker) as client:
+            header = {"kind": "text.embed", "pipeline": "echo"}
+            job, why = client.submit(), None
+            deadline = time.monotonic() + 30
+            while why is None or why["code"] != "disk":
+                assert time.monotonic() < deadline
+                code, h, _ = client.ask(SUBMIT, header, body("x" * 400000))
+                why = h if code == REFUSED else None
+            assert "No space left" in why["message"], why
+            assert client.state(job) == "ready"
+            log = broker.log.read_text()
+            assert "No space left" in log and "Input/output" not in log, log[-2000:]
+            subprocess.run(["mount", "-o", "remount,size=200m", tmp_path], check=True)
+            until(lambda: client.ask(SUBMIT, header, body("y"))[0] == ACCEPTED)
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=False)
 
 
 def test_a_damaged_record_is_set_aside_counted_and_repaired(tmp_path):

@@ -13,8 +13,8 @@ import msgpack
 import pytest
 import zmq
 
-from real_broker import (ACCEPTED, CANCEL, CHAIN, LEASE, LIST, LONG_S, PING, PONG, REFUSED, REGISTER,
-                         RESULT, RESULT_GET, STAGE_ACK, STAGE_DONE, SUBMIT, WAIT, Broker, Client,
+from real_broker import (ACCEPTED, ACCEPTED_MANY, CANCEL, CHAIN, LEASE, LIST, LONG_S, PING, PONG, REFUSED, REGISTER,
+                         RESULT, RESULT_GET, STAGE_ACK, STAGE_DONE, SUBMIT, SUBMIT_MANY, WAIT, Broker, Client,
                          EchoWorker, Worker, body, echo, frames, tag)
 
 KILLS = 25
@@ -424,6 +424,37 @@ def test_large_results_to_a_client_that_does_not_read_are_bounded_and_come_as_it
         slow.close()
 
 
+def test_a_submitter_that_does_not_read_gets_every_accepted_when_it_does(tmp_path):
+    """More answers than its queues hold: single ones and those of batches are owed."""
+    with Broker(tmp_path) as broker, Client(broker) as client:
+        slow = zmq.Context.instance().socket(zmq.DEALER)
+        slow.linger, slow.rcvhwm, slow.sndhwm = 0, 1, 20000
+        slow.connect(broker.clients)
+        header = {"kind": "text.embed", "pipeline": "echo"}
+        batch = msgpack.packb([{"texts": ["x" * 100]}] * 4)
+        n = 8000
+        for req in range(1, n + 1):
+            if req % 100 == 0:
+                slow.send_multipart(frames(SUBMIT_MANY, dict(header, req=req), batch))
+            else:
+                slow.send_multipart(frames(SUBMIT, dict(header, req=req), body()))
+        deadline = time.monotonic() + 60
+        while client.stats()["stored_jobs"] < n + 3 * (n // 100):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert client.stats()["owed"] > 0, "all of them found room: the test shows nothing"
+        answered = set()
+        while len(answered) < n:
+            assert slow.poll(20000), len(answered)
+            got = slow.recv_multipart()
+            h = msgpack.unpackb(got[1])
+            assert got[0][3] == (ACCEPTED_MANY if h["req"] % 100 == 0 else ACCEPTED), h
+            assert h["req"] not in answered
+            answered.add(h["req"])
+        assert client.stats()["owed"] == 0
+        slow.close()
+
+
 def test_a_client_that_never_reads_does_not_stop_the_others(shared, client):
     with Client(shared) as deaf:
         deaf.socket.rcvhwm = 1
@@ -448,3 +479,27 @@ def test_more_connections_than_files_were_allowed_at_first_do_not_end_the_broker
             for one in crowd:
                 one.close()
             assert client.ask(PING, {})[0] == PONG
+
+
+def test_a_crowd_beyond_the_last_file_is_refused_and_the_broker_goes_on(tmp_path):
+    """libzmq ends its process when an ipc connection cannot be accepted for want of files."""
+    with Broker(tmp_path) as broker:
+        broker.stop()
+        broker.command[:0] = ["prlimit", "--nofile=128:128"]
+        broker.start()
+        with Client(broker) as client:
+            crowd = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+            for one in crowd:
+                one.settimeout(LONG_S)
+                one.connect(broker.clients.removeprefix("ipc://"))
+            assert client.ask(PING, {})[0] == PONG
+            assert client.ask(SUBMIT, {"kind": "text.embed", "pipeline": "echo"}, body())[0] == ACCEPTED
+            deadline = time.monotonic() + LONG_S
+            while "event=connections_refused" not in broker.log.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert "event=few_files" in broker.log.read_text()
+            for one in crowd:
+                one.close()
+        with Client(broker) as late:
+            assert late.ask(PING, {})[0] == PONG, "there is room again"

@@ -10,7 +10,7 @@ import time
 
 import penstock
 import pytest
-from real_broker import (CANCEL, DRAIN, EVENTS, GOODBYE, LEASE, LONG_S, QUIET, WORKER_LIST, WORKERS,
+from real_broker import (CANCEL, DRAIN, EVENTS, GOODBYE, LEASE, LONG_S, QUIET, REREGISTER, WORKER_LIST, WORKERS,
                          Broker, Client, Worker, echo)
 
 BIN = pathlib.Path(os.environ["PENSTOCK_BIN"])
@@ -153,10 +153,7 @@ def test_a_quiet_worker_gets_no_lease_and_is_told_with_every_beat(tmp_path):
     with Broker(tmp_path) as b, Client(b) as c, Worker(b, name="fake") as w:
         running = c.submit()
         lease, _ = w.lease()
-        code, header, _ = c.ask(DRAIN, {"worker": "fake"})
-        assert code == WORKER_LIST
-        assert [(row["name"], row["state"], row["leases"]) for row in header["workers"]] == [
-            ("fake", "draining", 1)]
+        wish = c.send(DRAIN, {"worker": "fake"})
         assert w.expect(QUIET)[0]["session"] == w.session
         waiting = c.submit()
         w.beat()
@@ -165,6 +162,9 @@ def test_a_quiet_worker_gets_no_lease_and_is_told_with_every_beat(tmp_path):
         assert w.nothing(LEASE)
         assert c.stats()["workers_draining"] == 1
         w.send(GOODBYE, {"session": w.session})
+        code, header, _ = c.answer(wish)
+        assert code == WORKER_LIST
+        assert [(row["name"], row["state"]) for row in header["workers"]] == [("fake", "draining")]
         end = time.monotonic() + LONG_S
         while c.ask(WORKERS, {})[1]["workers"]:
             assert time.monotonic() < end, "it is not forgotten"
@@ -175,6 +175,33 @@ def test_a_quiet_worker_gets_no_lease_and_is_told_with_every_beat(tmp_path):
                 other.done(again)
         assert c.wait(running)[0]["state"] == c.wait(waiting)[0]["state"] == "done"
         assert lease["job"] == running
+
+
+def test_a_wish_that_dies_with_the_broker_was_not_answered(tmp_path):
+    """The worker did not hear of it; whoever asked sees no answer and asks again."""
+    with Broker(tmp_path) as b, Worker(b, name="fake") as w:
+        with Client(b) as c:
+            assert c.ask(DRAIN, {"worker": "fake"}, timeout_s=0.7) is None
+        b.kill()
+        b.start()
+        w.expect(REREGISTER)
+        w.register()
+        with Client(b) as c:
+            job = c.submit()
+            w.done(w.lease()[0])
+            assert c.wait(job)[0]["state"] == "done", "nobody drains it"
+            wish = c.send(DRAIN, {"worker": "fake"})
+            w.expect(QUIET)
+            w.send(GOODBYE, {"session": w.session})
+            assert c.answer(wish)[0] == WORKER_LIST
+
+
+def test_a_wish_is_answered_too_when_the_worker_is_lost(tmp_path):
+    with Broker(tmp_path, lease_ms=1000) as b, Client(b) as c:
+        w = Worker(b, name="fake")
+        wish = c.send(DRAIN, {"worker": "fake"})
+        w.socket.close()
+        assert c.answer(wish)[0] == WORKER_LIST
 
 
 def test_a_name_that_is_nobodys_or_that_of_two_is_said(tmp_path):

@@ -99,8 +99,10 @@ def test_promtool_has_nothing_to_say(broker):
         client.wait(client.submit())
         until(address_of(broker), "penstock_jobs_finished_total", 1, state="done")
         done = subprocess.run(["promtool", "check", "metrics"], capture_output=True, check=False, text=True,
-                              input=get(address_of(broker), "/metrics")[1], timeout=LONG_S)
+                              input=(text := get(address_of(broker), "/metrics")[1]), timeout=LONG_S)
         assert done.returncode == 0 and not done.stdout + done.stderr, done.stdout + done.stderr
+        for name in ("read_bytes_total", "rounds_total", "stale_readers_total", "damaged"):
+            assert f"\npenstock_scrub_{name} " in text
 
 
 def test_the_checks_tell_a_start_a_drain_and_what_there_is(tmp_path):

@@ -162,6 +162,33 @@ def test_quotas_name_limit_and_use_hold_over_restarts_and_say_when_to_come_again
             assert "bytes in live jobs and uploads" in later["message"], later
 
 
+def test_a_known_key_is_answered_with_its_job_however_full_it_is(tmp_path):
+    settings = Settings(tmp_path, "tenants:\n  - {name: default, jobs_max: 3}\n"
+                                  "sources:\n  - {name: gate, policy: block, depth: 1}\n"
+                                  "  - {name: belt, policy: sample, depth: 1, above: 1, keep_one_of: 2}\n")
+    header = {"kind": "text.embed", "pipeline": "echo"}
+    with Broker(tmp_path, echo(), extra=settings.extra) as b, Client(b) as c:
+        gate = c.submit(key="g", source="gate")
+        belt = c.submit(key="b", source="belt")
+        assert c.refused(SUBMIT, dict(header, source="gate"), body())["code"] == "full"
+        again = c.ask(SUBMIT, dict(header, key="g", source="gate"), body())[1]
+        assert (again["job"], again["existing"]) == (gate, True), "its source is full"
+        again = c.ask(SUBMIT, dict(header, key="b", source="belt"), body())[1]
+        assert (again["job"], again["existing"]) == (belt, True), "it would be sampled out"
+        third = c.submit(key="t")
+        assert c.refused(SUBMIT, dict(header, key="new"), body())["code"] == "full"
+        again = c.ask(SUBMIT, dict(header, key="t"), body())[1]
+        assert (again["job"], again["existing"], again["state"]) == (third, True, "ready")
+        assert c.refused(SUBMIT, dict(header, key="t"), body("else"))["code"] == "key_conflict"
+        _, h, _ = c.ask(SUBMIT_MANY, header, msgpack.packb(
+            [["t", {"texts": ["hello"]}], ["x", {"texts": ["hello"]}], ["g", {"texts": ["hello"]}]]))
+        assert [v.get("job") for v in h["jobs"]] == [third, None, gate]
+        assert h["jobs"][1]["code"] == "full"
+        sources = {s["name"]: s for t in c.stats()["tenants"] for s in t.get("sources", [])} \
+            if any("sources" in t for t in c.stats()["tenants"]) else {}
+        assert sources.get("belt", {}).get("sampled", 0) == 0, "what is known was not sampled out"
+
+
 def test_uploads_count_against_the_bytes_of_their_tenant(tmp_path):
     settings = Settings(tmp_path, "tenants:\n  - {name: default, bytes_max: 1000000}\n")
     data = body("y" * 600000)

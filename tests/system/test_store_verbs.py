@@ -1,4 +1,5 @@
 """`penstock-broker store`: check, backup and compact of a store, and backup of one in use."""
+import json
 import os
 import pathlib
 import resource
@@ -41,6 +42,21 @@ def test_a_sound_store_has_no_problems(folder):
     done = store("check", "--dir", folder)
     assert (done.returncode, done.stdout) == (0, "")
     assert "0 problems in 0 jobs" in done.stderr
+
+
+def test_with_json_each_verb_writes_one_document(folder, tmp_path):
+    def said(*args):
+        done = store(*args, "--json", "--dir", folder)
+        return done.returncode, json.loads(done.stdout)
+
+    assert said("check") == (0, {"store": str(folder), "problems": 0, "jobs": 0, "chunks": 0,
+                                 "findings": []})
+    assert said("repair") == (0, {"store": str(folder), "changes": 0, "lines": []})
+    assert said("backup", tmp_path / "copy") == (0, {"store": str(folder),
+                                                     "copy": str(tmp_path / "copy")})
+    assert said("compact") == (0, {"store": str(folder)})
+    broken = store("backup", "--json", "--dir", folder, tmp_path / "copy")
+    assert broken.returncode == 1 and broken.stdout == "", "an error is no document"
 
 
 def test_a_backup_can_be_used_in_its_place(folder, tmp_path):
