@@ -8,7 +8,8 @@
 #ifndef PENSTOCK_WORKERS_VERBS_H
 #define PENSTOCK_WORKERS_VERBS_H
 
-/* run MODEL_DIR --prompt TEXT: continues a text with a decoder, without a broker. */
+/* run MODEL_DIR --prompt TEXT | --messages FILE: continues a text or a conversation with a decoder,
+ * without a broker. */
 int verb_run(int argc, char **argv);
 /* tokenize MODEL_DIR: the ids of each line of stdin, one JSON array a line. */
 int verb_tokenize(int argc, char **argv);

@@ -165,12 +165,14 @@ static int unknown_kind(void) {
 }
 
 /* The field that --text and --file mean: the first that is required, or of those of which one is
- * given the one of the type that fits. */
+ * given the one of the type that fits, else the first of those. */
 static const struct field *main_field(const struct body *b, enum field_type fits) {
     for (uint32_t i = 0; b->kind && i < b->kind->n; i++) {
         const struct field *f = &b->kind->fields[i];
         if (f->required || (f->one_of && f->type == fits)) return f;
     }
+    for (uint32_t i = 0; b->kind && i < b->kind->n; i++)
+        if (b->kind->fields[i].one_of) return &b->kind->fields[i];
     return NULL;
 }
 

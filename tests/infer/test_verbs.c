@@ -138,6 +138,72 @@ Test(verbs, run_says_what_is_wrong_with_a_model) {
     cr_assert(strstr(out, "tests/golden/none/config.json"), "%s", out);
 }
 
+/* A copy of the tiny model whose chat template is this. */
+static void model_with_template(struct scratch *s, const char *template) {
+    static const char *const files[] = {"config.json", "generation_config.json",
+                                        "model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
+    scratch_begin(s, NULL);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) scratch_copy(s, TINY, files[i]);
+    scratch_text(s, "chat_template.jinja", template);
+}
+
+Test(verbs, run_answers_messages_by_the_models_template) {
+    char out[8192], file[512], err[256] = "";
+    struct scratch s;
+    struct json *j[3];
+    model_with_template(&s, "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}");
+    scratch_text(&s, "list",
+                 "[{\"role\": \"user\", \"content\": \"The press \"}, "
+                 "{\"role\": \"user\", \"content\": \"on line two\"}]");
+    scratch_text(&s, "object",
+                 "{\"messages\": [{\"role\": \"user\", \"content\": \"The press on line two\"}]}");
+    cr_assert_eq(verb_run(ARGS("run", TINY, "--prompt", "The press on line two", "--json")), 0);
+    snprintf(file, sizeof file, "%s/list", s.dir);
+    cr_assert_eq(verb_run(ARGS("run", s.dir, "--messages", file, "--json")), 0);
+    snprintf(file, sizeof file, "%s/object", s.dir);
+    cr_assert_eq(verb_run(ARGS("run", s.dir, "--messages", file, "--json")), 0);
+    size_t n = printed(out, sizeof out);
+    char *at = out;
+    for (int i = 0; i < 3; i++) {
+        char *end = memchr(at, '\n', n - (size_t)(at - out));
+        cr_assert(end, "%s", out);
+        cr_assert_eq(json_parse(&j[i], at, (size_t)(end - at), err, sizeof err), 0, "%s", err);
+        cr_assert_str_eq(json_str(json_get(j[i], "text")), json_str(json_get(j[0], "text")));
+        cr_assert_eq(json_int(json_get(j[i], "prompt_tokens"), -1),
+                     json_int(json_get(j[0], "prompt_tokens"), -2), "the text begins once only");
+        at = end + 1;
+    }
+    for (int i = 0; i < 3; i++) json_free(j[i]);
+    scratch_end(&s);
+}
+
+Test(verbs, run_names_the_file_of_messages_and_what_is_wrong_there) {
+    char file[512], said[2048];
+    struct scratch s;
+    model_with_template(&s, "{{ raise_exception('nobody ' ~ messages[0].role) }}");
+    scratch_text(&s, "list", "[{\"role\": \"asked\"}]");
+    scratch_text(&s, "other", "{\"message\": []}");
+    snprintf(file, sizeof file, "%s/list", s.dir);
+    cr_assert_eq(verb_run(ARGS("run", s.dir, "--messages", file)), 1);
+    cr_assert_eq(verb_run(ARGS("run", TINY, "--messages", file)), 1);
+    snprintf(file, sizeof file, "%s/other", s.dir);
+    cr_assert_eq(verb_run(ARGS("run", s.dir, "--messages", file)), 1);
+    fflush(stderr);
+    said[fread(said, 1, sizeof said - 1, cr_get_redirected_stderr())] = '\0';
+    cr_assert(strstr(said, "list: messages: chat template: line 1: the template refuses these "
+                           "messages: nobody asked"),
+              "%s", said);
+    cr_assert(strstr(said, "no chat template: send a prompt instead"), "%s", said);
+    cr_assert(strstr(said, "other: message: not one of messages, tools, template_vars"), "%s",
+              said);
+    scratch_end(&s);
+}
+
+Test(verbs, run_with_a_prompt_and_messages_is_wrong_usage, .exit_code = 2) {
+    verb_run(ARGS("run", TINY, "--prompt", "x", "--messages", "y"));
+}
+
 Test(verbs, run_without_a_prompt_is_wrong_usage, .exit_code = 2) {
     verb_run(ARGS("run", TINY));
 }

@@ -29,7 +29,7 @@ void folder_write(const struct folder *f, const char *name, const void *data, si
 void folder_end(struct folder *f) {
     static const char *const names[] = {"config.json", "tokenizer.json", "vocab.txt",
                                         "vocab.json",  "merges.txt",     "tokenizer_config.json",
-                                        "policy.yaml", "taxonomy.yaml"};
+                                        "policy.yaml", "taxonomy.yaml",  "chat_template.jinja"};
     char path[512];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "%s/%s", f->dir, names[i]);

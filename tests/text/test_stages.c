@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "kernels/ops.h"
+#include "schemas/json_schema.h"
 #include "schemas/pack.h"
 #include "tests/text/help.h"
 #include "workers/encode/stages.h"
@@ -236,13 +238,13 @@ Test(encode, texts_are_cut_to_the_context_of_the_model_and_marked) {
     encoder_close(&e);
 }
 
-/* Runs encode.prompt in a directory with a golden decoder's config and a small tokenizer. */
-static void prompt_gives(const char *prompt, const uint32_t *ids, uint32_t n,
-                         const char *fails_with) {
+/* Runs encode.prompt in a directory with a golden decoder's config, a small tokenizer and, where it
+ * is not NULL, a chat template. */
+static void body_gives(struct bytes body, const char *chat, const uint32_t *ids, uint32_t n,
+                       const char *fails_with) {
     struct folder f;
     struct encoder e;
     struct one o;
-    struct buf body = {0};
     void *config;
     size_t bytes;
     char err[256] = "",
@@ -253,12 +255,11 @@ static void prompt_gives(const char *prompt, const uint32_t *ids, uint32_t n,
                  0, "%s", err);
     folder_write(&f, "config.json", config, bytes);
     folder_write(&f, "tokenizer.json", json, strlen(json));
+    if (chat) folder_write(&f, "chat_template.jinja", chat, strlen(chat));
     encoder_open(&e, f.dir);
     one_begin(&o, "text.generate");
-    struct packer p = packer_of(&body);
-    pack_map(&p, 1);
-    pack_kv_str(&p, "prompt", prompt);
-    o.item.body = buf_bytes(&body);
+    o.item.body = body;
+    o.item.job = 1600000000000ull << 20; /* of September 2020 */
     o.item.model = bytes_str("m");
     one_run(&o, &stage_encode_prompt, e.self);
     if (fails_with) {
@@ -273,9 +274,18 @@ static void prompt_gives(const char *prompt, const uint32_t *ids, uint32_t n,
     one_end(&o);
     encoder_close(&e);
     folder_end(&f);
-    buf_fini(&body);
     free(config);
     free(json);
+}
+
+static void prompt_gives(const char *prompt, const uint32_t *ids, uint32_t n,
+                         const char *fails_with) {
+    struct buf body = {0};
+    struct packer p = packer_of(&body);
+    pack_map(&p, 1);
+    pack_kv_str(&p, "prompt", prompt);
+    body_gives(buf_bytes(&body), NULL, ids, n, fails_with);
+    buf_fini(&body);
 }
 
 Test(encode, a_prompt_becomes_ids) {
@@ -291,4 +301,54 @@ Test(encode, a_prompt_that_fills_the_context_is_refused) {
 
 Test(encode, an_empty_prompt_begins_with_the_models_own_token) {
     prompt_gives("", (uint32_t[]){1}, 1, NULL);
+}
+
+/* A body of this JSON; as_text sends its messages as their JSON text. */
+static void json_gives(const char *json, bool as_text, const char *chat, const uint32_t *ids,
+                       uint32_t n, const char *fails_with) {
+    struct json *j;
+    struct buf body = {0};
+    char err[256] = "";
+    cr_assert_eq(json_parse(&j, json, strlen(json), err, sizeof err), 0, "%s", err);
+    if (as_text) {
+        char *text = json_text(json_get(j, "messages"), 0);
+        cr_assert_eq(json_set(j, "messages", json_new_str(text, strlen(text))), 0);
+        free(text);
+    }
+    cr_assert_eq(json_to_pack(j, &body, err, sizeof err), 0, "%s", err);
+    body_gives(buf_bytes(&body), chat, ids, n, fails_with);
+    buf_fini(&body);
+    json_free(j);
+}
+
+#define HELLO "{\"messages\": [{\"role\": \"user\", \"content\": \"hello wor\"}]"
+#define EACH "{% for m in messages %}{{ m.content }}<end>{% endfor %}"
+
+Test(encode, messages_become_the_ids_of_their_template_with_special_tokens_and_none_added) {
+    json_gives(HELLO "}", false, EACH, (uint32_t[]){303, 306, 400}, 3, NULL);
+    json_gives(HELLO "}", true, EACH, (uint32_t[]){303, 306, 400}, 3, NULL);
+    json_gives(HELLO ", \"tools\": [{\"name\": \"<end>\"}]}", false,
+               EACH "{% for t in tools %}{{ t.name }}{% endfor %}",
+               (uint32_t[]){303, 306, 400, 400}, 4, NULL);
+    json_gives(HELLO ", \"template_vars\": {\"more\": true}}", false,
+               EACH "{% if more and add_generation_prompt %}<end>{% endif %}",
+               (uint32_t[]){303, 306, 400, 400}, 4, NULL);
+}
+
+Test(encode, the_date_in_a_template_is_that_of_the_job) {
+    json_gives(HELLO "}", false, "{% if strftime_now('%Y-%m') == '2020-09' %}hello wor{% endif %}",
+               (uint32_t[]){303, 306}, 2, NULL);
+}
+
+Test(encode, messages_that_cannot_be_are_refused_with_what_to_do) {
+    json_gives(HELLO "}", false, NULL, NULL, 0, "no chat template: send a prompt instead");
+    json_gives(HELLO "}", false, "{% include 'x' %}", NULL, 0, "line 1: the tag {% include %}");
+    json_gives(HELLO "}", false, "{{ raise_exception('no ' + messages[0].role) }}", NULL, 0,
+               "messages: chat template: line 1: the template refuses these messages: no user");
+    json_gives("{\"messages\": [{}]}", false, EACH, NULL, 0, "messages[0].role: must be a string");
+    json_gives("{\"messages\": \"[1, \"}", false, EACH, NULL, 0, "messages: not valid JSON");
+    json_gives("{\"messages\": 3}", false, EACH, NULL, 0, "messages: must be a list");
+    json_gives("{\"messages\": [], \"prompt\": \"x\"}", false, EACH, NULL, 0, "both 'prompt' and");
+    json_gives("{}", false, EACH, NULL, 0, "none of 'prompt', 'messages' is given");
+    json_gives("{\"prompt\": \"x\", \"tools\": []}", false, EACH, NULL, 0, "go with messages");
 }

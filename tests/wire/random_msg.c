@@ -91,6 +91,7 @@ void random_fields(const struct field *fields, uint32_t n, uint64_t *seed, struc
         const struct field *f = &fields[i];
         void *at = (char *)out + f->offset;
         if (f->one_of && one++ != chosen % ones) continue; /* the others stay as they are: empty */
+        uint64_t least = f->one_of && f->min == 0 ? 1 : f->min; /* the one of them has something */
         switch (f->type) {
         case FIELD_U64: *(uint64_t *)at = within(seed, f->min, f->max); break;
         case FIELD_ID: *(uint64_t *)at = within(seed, f->required ? 0 : 1, UINT64_MAX); break;
@@ -99,9 +100,8 @@ void random_fields(const struct field *fields, uint32_t n, uint64_t *seed, struc
             *(double *)at = f->fmin + (f->fmax - f->fmin) * (double)(rng_next(seed) % 65) / 64;
             break;
         case FIELD_STR:
-            *(struct bytes *)at = f->choices
-                                      ? random_choice(f, seed)
-                                      : random_text(seed, pool, length(seed, f->min, f->max));
+            *(struct bytes *)at = f->choices ? random_choice(f, seed)
+                                             : random_text(seed, pool, length(seed, least, f->max));
             break;
         case FIELD_BIN:
             *(struct bytes *)at = random_text(seed, pool, length(seed, f->min, f->max));

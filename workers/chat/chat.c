@@ -269,3 +269,32 @@ int chat_render(const struct chat *c, const struct chat_input *in, struct arena 
     buf_fini(&text);
     return rc;
 }
+
+int chat_read(struct chat_input *in, const struct json *document, char *err, size_t err_bytes) {
+    size_t it = 0;
+    const char *key;
+    const struct json *value;
+    if (json_kind(document) == JSON_ARRAY) in->messages = document;
+    while (json_next(document, &it, &key, &value)) {
+        if (strcmp(key, "messages") == 0)
+            in->messages = value;
+        else if (strcmp(key, "tools") == 0)
+            in->tools = value;
+        else if (strcmp(key, "template_vars") == 0)
+            in->vars = value;
+        else
+            return err_set(err, err_bytes, ERR_FIELD,
+                           "%.60s: not one of messages, tools, template_vars", key);
+    }
+    if (in->messages) return 0;
+    return err_set(err, err_bytes, ERR_FIELD,
+                   "neither a list of messages nor an object with messages");
+}
+
+int chat_encode(const struct chat *c, const struct chat_input *in, const struct tokenizer *t,
+                struct arena *a, struct tokens *out, char *err, size_t err_bytes) {
+    struct bytes text;
+    *out = (struct tokens){0};
+    int rc = chat_render(c, in, a, &text, err, err_bytes);
+    return rc < 0 ? rc : tokenizer_encode(t, text, false, 0, a, out, err, err_bytes);
+}

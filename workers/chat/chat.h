@@ -24,6 +24,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "workers/encode/tokenizer.h"
 
 struct chat;
 struct json;
@@ -45,7 +46,14 @@ struct chat_input {
     bool add_generation_prompt;
     int64_t now_s; /* what strftime_now tells, UTC */
 };
+/* What a document says: a list of messages, or {messages, tools, template_vars}. The rest of the
+ * input stays as it is. */
+int chat_read(struct chat_input *in, const struct json *document, char *err, size_t err_bytes);
+
 int chat_render(const struct chat *c, const struct chat_input *in, struct arena *a,
                 struct bytes *out, char *err, size_t err_bytes);
+/* The same as token ids, none added. */
+int chat_encode(const struct chat *c, const struct chat_input *in, const struct tokenizer *t,
+                struct arena *a, struct tokens *out, char *err, size_t err_bytes);
 
 #endif

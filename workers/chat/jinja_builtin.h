@@ -1,8 +1,8 @@
 /* jinja_builtin.h - the filters, tests, methods and functions that chat templates may use.
  *
  * Each is a row: its name, its parameters as Python names them, and what it does. The tables are in
- * jinja_filter.c, jinja_test.c, jinja_method.c and jinja_call.c; whatever is not in them is refused
- * by name.
+ * jinja_filter.c, jinja_filter_seq.c, jinja_test.c, jinja_method.c and jinja_call.c; whatever is in
+ * none of them is refused by name.
  *
  * Units: none.  Owner: rows are static; values live in the arena of the rendering.
  * Memory: that arena.  Errors: as run_fail of jinja_run.h.  Threads: one rendering at a time. */
@@ -38,6 +38,7 @@ struct jinja_filter {
     int (*apply)(struct jinja_use *u, struct value *out);
 };
 const struct jinja_filter *jinja_filter_find(struct bytes name);
+const struct jinja_filter *jinja_filter_seq_find(struct bytes name); /* its part for sequences */
 
 struct jinja_test {
     const char *name;

@@ -1,22 +1,73 @@
-/* stage_prompt.c - encode.prompt: the prompt of a text.generate job to ids, with what the model
- * expects in front. A prompt that leaves no room for a new token is refused, never cut. */
+/* stage_prompt.c - encode.prompt: the prompt or the messages of a text.generate job to ids, with
+ * what the model expects around them. What leaves no room for a new token is refused, never cut. */
+#include "base/err.h"
+#include "schemas/json_schema.h"
 #include "schemas/kinds.h"
+#include "workers/chat/chat.h"
 #include "workers/encode/stages.h"
+
+/* A field of any value, which may be given as its JSON text; NULL where it is absent or nil. */
+static int read_value(const char *name, struct bytes raw, struct json **out, char *err,
+                      size_t err_bytes) {
+    struct json *j = NULL;
+    char why[LIMIT_REASON_BYTES] = "";
+    *out = NULL;
+    if (!raw.data) return 0;
+    int rc = json_from_pack(raw, &j, why, sizeof why);
+    if (rc == 0 && json_kind(j) == JSON_STR) {
+        rc = chat_json(out, bytes_of(json_str(j), json_str_len(j)), why, sizeof why);
+        json_free(j);
+    } else if (rc == 0) {
+        *out = j;
+    }
+    return rc < 0 ? err_set(err, err_bytes, rc, "%s: %s", name, why) : 0;
+}
+
+/* The conversation by the model's own template, ready for its answer. */
+static void encode_messages(struct encode_self *s, struct stage_item *i,
+                            const struct kind_text_generate *body, const struct tokenizer *t,
+                            struct tokens *out) {
+    struct json *messages = NULL, *tools = NULL, *vars = NULL;
+    struct chat *chat;
+    char err[LIMIT_REASON_BYTES] = "";
+    if (!encode_chat(s, i, &chat)) return;
+    int rc = read_value("messages", body->messages, &messages, err, sizeof err);
+    if (rc == 0) rc = read_value("tools", body->tools, &tools, err, sizeof err);
+    if (rc == 0) rc = read_value("template_vars", body->template_vars, &vars, err, sizeof err);
+    if (rc == 0) {
+        /* The day of the job, not of the attempt: each attempt has the same prompt. */
+        struct chat_input in = {.messages = messages,
+                                .tools = tools,
+                                .vars = vars,
+                                .add_generation_prompt = true,
+                                .now_s = job_id_ms(i->job) / 1000};
+        rc = chat_encode(chat, &in, t, i->arena, out, err, sizeof err);
+    }
+    json_free(messages);
+    json_free(tools);
+    json_free(vars);
+    if (rc < 0) item_fail_rc(i, rc, err);
+}
 
 static void run_one(struct encode_self *s, struct stage_item *i) {
     struct kind_text_generate body;
     struct tokenizer *t;
-    struct tokens prompt;
+    struct tokens prompt = {0};
     uint32_t context;
     int64_t bos;
     char err[LIMIT_REASON_BYTES];
+    int rc = 0;
     if (!encode_body(i, "text.generate", &body)) return;
     if (!encode_model(s, i, &t, &context, &bos)) return;
-    int rc = tokenizer_encode(t, body.prompt, true, 0, i->arena, &prompt, err, sizeof err);
-    if (rc < 0) {
+    if (body.messages.data)
+        encode_messages(s, i, &body, t, &prompt);
+    else if (body.tools.data || body.template_vars.data)
+        item_fail(i, JOB_ERROR_PERMANENT,
+                  "body: tools and template_vars go with messages, not with a prompt");
+    else if ((rc = tokenizer_encode(t, body.prompt, true, 0, i->arena, &prompt, err, sizeof err)) <
+             0)
         item_fail_rc(i, rc, err);
-        return;
-    }
+    if (!prompt.ids) return; /* it has failed */
     if (prompt.n == 0 && bos >= 0) prompt.ids[prompt.n++] = (uint32_t)bos;
     if (prompt.n == 0) {
         item_fail(i, JOB_ERROR_PERMANENT,

@@ -70,6 +70,13 @@ bool encode_model(struct encode_self *s, struct stage_item *i, struct tokenizer 
     return rc == 0;
 }
 
+bool encode_chat(struct encode_self *s, struct stage_item *i, struct chat **chat) {
+    char err[LIMIT_REASON_BYTES] = "";
+    int rc = models_chat(s->models, i->model, chat, err, sizeof err);
+    if (rc < 0) item_fail_rc(i, rc, err);
+    return rc == 0;
+}
+
 bool encode_body(struct stage_item *i, const char *kind, void *out) {
     const struct kind_desc *k = kind_find(i->kind);
     struct refusal why;

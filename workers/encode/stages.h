@@ -26,6 +26,9 @@ void encode_close(void *self);
  * none; may be NULL). False: the item has failed. */
 bool encode_model(struct encode_self *s, struct stage_item *i, struct tokenizer **t,
                   uint32_t *context, int64_t *bos);
+struct chat; /* workers/chat/chat.h */
+/* The chat template of the item's model. False: the item has failed. */
+bool encode_chat(struct encode_self *s, struct stage_item *i, struct chat **chat);
 /* The item's body as the struct of the kind that the stage is for. False: the item has failed. */
 bool encode_body(struct stage_item *i, const char *kind, void *out);
 /* Three pairs of a map: model, seqs, truncated. */

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/limits.h"
+#include "workers/chat/chat.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/guides.h"
 #include "workers/infer/model.h"
@@ -16,6 +17,7 @@ struct entry {
     char *name, *dir;
     struct model *model;         /* NULL until first used */
     struct tokenizer *tokenizer; /* NULL until first used */
+    struct chat *chat;           /* NULL until first used */
     struct guides *guides;       /* NULL until first used; borrows both */
 };
 struct list {
@@ -137,6 +139,7 @@ int models_open(struct models **out, struct ops *ops, const char *dir, const cha
 static void list_fini(struct list *l) {
     for (uint32_t i = 0; i < l->n; i++) {
         guides_close(l->entry[i].guides);
+        chat_close(l->entry[i].chat);
         model_close(l->entry[i].model);
         if (l->entry[i].tokenizer) tokenizer_close(l->entry[i].tokenizer);
         free(l->entry[i].name);
@@ -201,6 +204,16 @@ int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out
     if (!e) return unknown(&m->models, "model", name, err, err_bytes);
     int rc = e->tokenizer ? 0 : tokenizer_open(&e->tokenizer, e->dir, err, err_bytes);
     *out = e->tokenizer;
+    return rc;
+}
+
+int models_chat(struct models *m, struct bytes name, struct chat **out, char *err,
+                size_t err_bytes) {
+    struct entry *e = find(&m->models, name);
+    *out = NULL;
+    if (!e) return unknown(&m->models, "model", name, err, err_bytes);
+    int rc = e->chat ? 0 : chat_open(&e->chat, e->dir, err, err_bytes);
+    *out = e->chat;
     return rc;
 }
 

@@ -18,6 +18,7 @@
 
 #define MODELS_COUNT_MAX 256u
 
+struct chat;      /* workers/chat/chat.h */
 struct adapter;   /* workers/infer/adapter.h */
 struct guides;    /* workers/infer/guides.h */
 struct model;     /* workers/infer/model.h */
@@ -42,6 +43,8 @@ int models_adapter(struct models *m, struct model *model, struct bytes name,
                    const struct adapter **out, char *err, size_t err_bytes);
 int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,
                      size_t err_bytes);
+int models_chat(struct models *m, struct bytes name, struct chat **out, char *err,
+                size_t err_bytes);
 /* Of its schemas; its tokenizer and model too are opened at first use. */
 int models_guides(struct models *m, struct bytes name, struct guides **out, char *err,
                   size_t err_bytes);

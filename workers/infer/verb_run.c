@@ -11,8 +11,10 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/limits.h"
 #include "kernels/ops.h"
 #include "schemas/model_dir.h"
+#include "workers/chat/chat.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/generate.h"
 #include "workers/infer/guides.h"
@@ -23,7 +25,7 @@
 #define PROMPT_ARENA_BYTES (256u * 1024u * 1024u)
 
 struct options {
-    const char *dir, *prompt, *device, *schema, *adapter;
+    const char *dir, *prompt, *messages, *device, *schema, *adapter;
     char room[MODEL_DIR_BYTES];
     uint64_t max_tokens, seed, top_k, threads;
     uint64_t n, top_logprobs;
@@ -48,11 +50,17 @@ enum {
     OPT_THREADS,
     OPT_JSON,
     OPT_STOP,
-    OPT_SCHEMA
+    OPT_SCHEMA,
+    OPT_MESSAGES
 };
 
 static const struct argp_option options[] = {
     {"prompt", 'p', "TEXT", 0, "the text to continue", 0},
+    {"messages", OPT_MESSAGES, "FILE", 0,
+     "answer the conversation in FILE by the model's chat template: JSON, a list of {role, "
+     "content},"
+     " or {messages, tools, template_vars}",
+     0},
     {"max-tokens", 'n', "N", 0, "stop after N new tokens (128)", 0},
     {"temperature", 't', "T", 0, "0 is greedy (the default), else seeded sampling", 0},
     {"top-k", OPT_TOP_K, "K", 0, "sample among the K most likely", 0},
@@ -123,6 +131,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_THREADS: o->threads = number(state, "threads", arg, 1024); break;
     case OPT_JSON: o->json = true; break;
     case OPT_SCHEMA: o->schema = arg; break;
+    case OPT_MESSAGES: o->messages = arg; break;
     case OPT_STOP:
         if (o->n_stop == GEN_STOPS_MAX) argp_error(state, "--stop: at most %u", GEN_STOPS_MAX);
         o->stop[o->n_stop++] = bytes_str(arg);
@@ -132,7 +141,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         o->dir = model_dir_find(arg, o->room);
         break;
     case ARGP_KEY_END:
-        if (!o->dir || !o->prompt) argp_error(state, "a MODEL_DIR and --prompt are needed");
+        if (!o->dir || !o->prompt == !o->messages)
+            argp_error(state, "a MODEL_DIR and one of --prompt and --messages are needed");
         if (o->schema && o->n_stop)
             argp_error(state, "--stop: not with --schema, which says where a text ends");
         break;
@@ -291,6 +301,31 @@ static int tell(const struct session *s, const struct options *o, const struct g
     return 0;
 }
 
+/* The ids of the prompt, or of the conversation. */
+static int encode(struct session *s, const struct options *o, struct tokens *out, char *err,
+                  size_t err_bytes) {
+    struct chat_input in = {.add_generation_prompt = true, .now_s = clock_wall_ms() / 1000};
+    struct json *document = NULL;
+    struct chat *chat = NULL;
+    void *text = NULL;
+    size_t bytes;
+    char why[LIMIT_REASON_BYTES] = "";
+    if (!o->messages)
+        return tokenizer_encode(s->tokenizer, bytes_str(o->prompt), true, 0, &s->arena, out, err,
+                                err_bytes);
+    int rc = file_read(o->messages, LIMIT_BODY_BYTES, &text, &bytes, err, err_bytes);
+    if (rc < 0 || (rc = chat_open(&chat, o->dir, err, err_bytes)) < 0) goto end;
+    rc = chat_json(&document, bytes_of(text, bytes), why, sizeof why);
+    if (rc == 0) rc = chat_read(&in, document, why, sizeof why);
+    if (rc == 0) rc = chat_encode(chat, &in, s->tokenizer, &s->arena, out, why, sizeof why);
+    if (rc < 0) err_set(err, err_bytes, rc, "%s: %s", o->messages, why);
+end:
+    free(text);
+    json_free(document);
+    chat_close(chat);
+    return rc;
+}
+
 static int run(struct session *s, const struct options *o, char *err, size_t err_bytes) {
     struct ops_config ops = {
         .backend = o->device, .level = "auto", .threads = (uint32_t)o->threads};
@@ -299,8 +334,7 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
     if ((rc = ops_open(&s->ops, &ops, err, err_bytes)) != 0 ||
         (rc = model_open(&s->model, o->dir, s->ops, NULL, err, err_bytes)) != 0 ||
         (rc = tokenizer_open(&s->tokenizer, o->dir, err, err_bytes)) != 0 ||
-        (rc = tokenizer_encode(s->tokenizer, bytes_str(o->prompt), true, 0, &s->arena, &prompt, err,
-                               err_bytes)) != 0)
+        (rc = encode(s, o, &prompt, err, err_bytes)) != 0)
         return rc;
     const struct model_info *info = model_info(s->model);
     if (info->kind != MODEL_DECODER)
@@ -333,13 +367,14 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
 }
 
 int verb_run(int argc, char **argv) {
-    static const struct argp argp = {options,
-                                     parse,
-                                     "MODEL_DIR --prompt TEXT",
-                                     "Continue a text with a decoder, without a broker.",
-                                     NULL,
-                                     NULL,
-                                     NULL};
+    static const struct argp argp = {
+        options,
+        parse,
+        "MODEL_DIR --prompt TEXT\nMODEL_DIR --messages FILE",
+        "Continue a text, or a conversation, with a decoder, without a broker.",
+        NULL,
+        NULL,
+        NULL};
     struct options o = {.device = "auto", .max_tokens = 128, .top_p = 1, .repetition = 1, .n = 1};
     struct session s = {0};
     char err[512] = "";

@@ -165,16 +165,27 @@ def embed(texts: str | Sequence[str], *, adapter: str | None = None) -> Submissi
     return Submission("text.embed", given(texts=listed, adapter=adapter))
 
 
-def generate(prompt: str, *, max_tokens: int | None = None, temperature: float | None = None,
-             top_k: int | None = None, top_p: float | None = None,
+def as_json(value: Any) -> Any:
+    """Values that nest deeper than the wire's maps may go as text."""
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def generate(prompt: str | None = None, *, messages: Sequence[Mapping[str, Any]] | None = None,
+             tools: Sequence[Mapping[str, Any]] | None = None,
+             template_vars: Mapping[str, Any] | None = None, max_tokens: int | None = None,
+             temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
              stop: Sequence[str] | None = None, seed: int | None = None,
              schema: Mapping[str, Any] | str | None = None,
              adapter: str | None = None) -> Submission[Generation]:
-    """text.generate: continue a prompt; with a JSON Schema by one value that it allows, with an
-    adapter as that LoRA adapter of the workers makes it."""
-    body = given(prompt=prompt, adapter=adapter, max_tokens=max_tokens, temperature=temperature,
-                 top_k=top_k, top_p=top_p, stop=None if stop is None else list(stop),
-                 schema=json.dumps(schema) if isinstance(schema, Mapping) else schema)
+    """text.generate: continue a prompt, or answer the messages of a conversation by the model's chat
+    template, which is told of the tools and of other variables; with a JSON Schema by one value that
+    it allows, with an adapter as that LoRA adapter of the workers makes it."""
+    if (prompt is None) == (messages is None):
+        raise Invalid("a text is generated from a prompt or from messages=, one of them")
+    body = given(prompt=prompt, messages=as_json(messages), tools=as_json(tools),
+                 template_vars=as_json(template_vars), adapter=adapter, max_tokens=max_tokens,
+                 temperature=temperature, top_k=top_k, top_p=top_p,
+                 stop=None if stop is None else list(stop), schema=as_json(schema))
     return Submission("text.generate", body, seed=seed)
 
 
