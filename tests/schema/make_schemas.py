@@ -46,6 +46,8 @@ NUMBERS = [
     {"type": "number", "exclusiveMaximum": 0},
     {"type": "number", "minimum": 3.14159, "maximum": 3.1416},
     {"type": "integer", "minimum": 1.5, "maximum": 9.5},
+    {"type": "integer", "multipleOf": 7},
+    {"type": "number", "multipleOf": 25, "exclusiveMinimum": -130, "maximum": 1000000},
 ]
 VALUES = [
     {"type": "null"},
@@ -58,6 +60,8 @@ VALUES = [
     {"enum": [{"k": 1}, {"k": 2}, []]},
 ]
 BY_HAND = [
+    {"$schema": "https://json-schema.org/draft/2020-12/schema", "allOf": [{"$ref": "#/$defs/grade"}],
+     "description": "a school's", "$defs": {"grade": {"enum": ["A", "B", "C"], "title": "Grade"}}},
     {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 5},
     {"type": "array", "items": {"type": "array", "items": {"type": "boolean"}}, "maxItems": 3},
     {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "items": False,

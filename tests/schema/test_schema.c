@@ -16,6 +16,13 @@
 
 #define TOKENS_MAX 160u /* beyond what the shortest text needs */
 
+/* Under a sanitizer the work takes ten times as long: three of the families are enough. */
+#if defined(__SANITIZE_ADDRESS__)
+#define EVERY 4
+#else
+#define EVERY 1
+#endif
+
 /* Of 200 schemas those that the small vocabularies have the bytes for. */
 static const struct {
     const char *name;
@@ -138,7 +145,7 @@ Test(schema, what_is_written_under_a_mask_validates, .timeout = 600) {
     cr_assert_geq(fd, 0);
     FILE *out = fdopen(fd, "w");
     uint64_t random = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 10) : 1;
-    for (uint32_t f = 0; f < sizeof families / sizeof *families; f++) {
+    for (uint32_t f = 0; f < sizeof families / sizeof *families; f += EVERY) {
         uint32_t written = family(families[f].name, &random, out);
         cr_assert_geq(written, families[f].least, "%s: %u schemas", families[f].name, written);
     }
@@ -163,7 +170,9 @@ Test(schema, what_is_not_supported_is_refused_with_its_name_and_place) {
     refused("{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", "back reference");
     refused("{\"type\":\"string\",\"pattern\":\"a(?=b)\"}", "looks around");
     refused("{\"type\":\"string\",\"format\":\"uri\"}", "format");
-    refused("{\"type\":\"integer\",\"multipleOf\":3}", "multipleOf");
+    refused("{\"type\":\"number\",\"multipleOf\":0.1}", "multipleOf");
+    refused("{\"allOf\":[{\"type\":\"integer\"},{\"minimum\":3}]}", "#: allOf");
+    refused("{\"enum\":[1],\"minimum\":3}", "#: minimum");
     refused("{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"number\"}]}", "oneOf");
     refused("{\"$ref\":\"#\"}", "leads back to itself");
     refused("{}", "any value");

@@ -58,21 +58,27 @@ static uint32_t rule_of(struct compiler *c, const struct json *schema, const cha
 
 /* ---- keywords ---- */
 
+static bool is_in(const char *list, const char *key) {
+    char name[66];
+    snprintf(name, sizeof name, " %.60s ", key);
+    return !strchr(key, ' ') && strstr(list, name);
+}
+
+#define ANNOTATIONS                                                                                \
+    " $schema $id $comment $defs definitions title description default examples deprecated "       \
+    "readOnly writeOnly "
+
 static void check_keywords(struct compiler *c, const struct json *s, const char *place) {
     static const char *const known =
-        " $schema $id $comment $defs definitions title description default examples deprecated "
-        "readOnly writeOnly type const enum anyOf oneOf $ref minLength maxLength pattern format "
-        "minimum maximum exclusiveMinimum exclusiveMaximum items prefixItems minItems maxItems "
-        "properties required additionalProperties ";
+        ANNOTATIONS "type const enum anyOf oneOf allOf $ref minLength maxLength pattern format "
+                    "minimum maximum exclusiveMinimum exclusiveMaximum multipleOf items "
+                    "prefixItems minItems maxItems "
+                    "properties required additionalProperties ";
     const char *key;
     const struct json *value;
     size_t it = 0;
-    while (json_next(s, &it, &key, &value)) {
-        char name[66];
-        snprintf(name, sizeof name, " %.60s ", key);
-        if (strchr(key, ' ') || !strstr(known, name))
-            refuse(c, ERR_FIELD, place, key, "is not supported");
-    }
+    while (json_next(s, &it, &key, &value))
+        if (!is_in(known, key)) refuse(c, ERR_FIELD, place, key, "is not supported");
 }
 
 static uint32_t type_bit(const char *name) {
@@ -110,6 +116,7 @@ static uint32_t types_of(struct compiler *c, const struct json *s, const char *p
                  {"maximum", T_INT | T_FRACTION},
                  {"exclusiveMinimum", T_INT | T_FRACTION},
                  {"exclusiveMaximum", T_INT | T_FRACTION},
+                 {"multipleOf", T_INT | T_FRACTION},
                  {"items", T_ARRAY},
                  {"prefixItems", T_ARRAY},
                  {"minItems", T_ARRAY},
@@ -153,7 +160,7 @@ static uint32_t literals(struct compiler *c, const struct json *s, const char *p
     const struct json *value;
     size_t it = 0;
     while (json_next(s, &it, &key, &value))
-        if (strstr(" const enum type title description default examples $comment ", key) == NULL)
+        if (!is_in(ANNOTATIONS "const enum type ", key))
             refuse(c, ERR_FIELD, place, key, "beside const or enum is not supported");
     if (only && list) refuse(c, ERR_FIELD, place, "enum", "beside const is not supported");
     if (!only && json_kind(list) != JSON_ARRAY) refuse(c, ERR_FIELD, place, "enum", "is no list");
@@ -224,6 +231,11 @@ static uint32_t number(struct compiler *c, const struct json *s, const char *pla
     static const char *const keys[] = {"minimum", "exclusiveMinimum", "maximum",
                                        "exclusiveMaximum"};
     struct decimal_range r = {.integer = !(types & T_FRACTION)};
+    const struct json *multiple = json_get(s, "multipleOf");
+    int64_t factor = json_int(multiple, 0);
+    if (multiple && (factor < 1 || factor > DECIMAL_MULTIPLE_MAX))
+        refuse(c, ERR_FIELD, place, "multipleOf", "is supported for whole numbers from 1 to 200");
+    if (multiple && !c->rc) r.integer = true, r.multiple = (uint32_t)factor;
     char why[100];
     for (uint32_t i = 0; i < 4; i++) {
         const struct json *j = json_get(s, keys[i]);
@@ -394,9 +406,7 @@ static void choose(struct compiler *c, const struct json *s, const char *place, 
     size_t it = 0;
     uint32_t seen = 0;
     while (json_next(s, &it, &other, &value))
-        if (strcmp(other, key) != 0 &&
-            !strstr(" $schema $id $defs definitions title description default examples $comment ",
-                    other))
+        if (strcmp(other, key) != 0 && !is_in(ANNOTATIONS, other))
             refuse(c, ERR_FIELD, place, other, "beside a choice or $ref is not supported");
     if (strcmp(key, "$ref") == 0) {
         const struct json *to = json_str(list) ? referred(c, json_str(list), place) : NULL;
@@ -405,6 +415,8 @@ static void choose(struct compiler *c, const struct json *s, const char *place, 
         return;
     }
     if (json_kind(list) != JSON_ARRAY) refuse(c, ERR_FIELD, place, key, "is no list");
+    if (strcmp(key, "allOf") == 0 && json_len(list) != 1)
+        refuse(c, ERR_FIELD, place, key, "is supported with one schema; write them as one");
     for (size_t i = 0; !c->rc && i < json_len(list); i++) {
         const struct json *one = json_at(list, i);
         const char *where = below(c, place, key);
@@ -423,7 +435,7 @@ static void choose(struct compiler *c, const struct json *s, const char *place, 
 
 static void alternatives(struct compiler *c, const struct json *s, const char *place,
                          struct starts *out) {
-    static const char *const choices[] = {"anyOf", "oneOf", "$ref"};
+    static const char *const choices[] = {"anyOf", "oneOf", "allOf", "$ref"};
     if (json_kind(s) == JSON_BOOL && !json_bool(s, true)) return; /* false: nothing */
     if (json_kind(s) != JSON_OBJECT)
         refuse(c, ERR_FIELD, place, "a schema", "that allows any value is not supported");
@@ -431,7 +443,7 @@ static void alternatives(struct compiler *c, const struct json *s, const char *p
         refuse(c, ERR_FIELD, place, "$ref", "leads back to itself with nothing in between");
     if (c->rc) return;
     check_keywords(c, s, place);
-    for (uint32_t i = 0; i < 3 && !c->rc; i++)
+    for (uint32_t i = 0; i < 4 && !c->rc; i++)
         if (json_get(s, choices[i])) {
             choose(c, s, place, choices[i], out);
             out->depth--;

@@ -2,11 +2,12 @@
  *
  * The texts are a part of what the schema allows: compact JSON, members in the order of
  * `properties`, then those that only `required` names, none that the schema does not name.
- * Supported: type, const and enum (beside type only), anyOf, oneOf (of different types), $ref into
- * the schema itself (#, #/...), $defs; minLength, maxLength, pattern, format (date, time,
- * date-time, uuid, ipv4); minimum, maximum, exclusiveMinimum, exclusiveMaximum; items, prefixItems,
- * minItems, maxItems; properties, required, additionalProperties: false or true. Annotations are
- * left alone. Any other keyword is refused with its place, and so is what cannot hold.
+ * Supported: type, const and enum (beside type only), anyOf, oneOf (of different types), allOf (of
+ * one), $ref into the schema itself (#, #/...), $defs; minLength, maxLength, pattern, format (date,
+ * time, date-time, uuid, ipv4); minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf
+ * (whole); items, prefixItems, minItems, maxItems; properties, required, additionalProperties as a
+ * boolean. Annotations are left alone. Any other keyword is refused with its place, and so is what
+ * cannot hold.
  *
  * Units: bytes.  Owner: grammar_fini.  Memory: as grammar.h says.  Errors: ERR_FIELD, ERR_LIMIT,
  * -ENOMEM with the place in the schema in err.  Threads: any. */

@@ -62,12 +62,13 @@ int decimal_compare(const struct decimal *a, const struct decimal *b) {
 struct magnitude {
     struct decimal lo, hi;
     bool lo_open, hi_open, has_hi, integer;
-    uint32_t digits_max;
+    uint32_t digits_max, multiple;
 };
 /* How far a number is written: digits, and how they compare with each bound's so far. */
 struct place {
     uint8_t whole, part, lo, hi; /* lo, hi: 0 below, 1 equal, 2 above */
     bool zero, point;            /* the first digit is 0; the point is written */
+    uint16_t rest;               /* of the digits, divided by what they are a multiple of */
 };
 
 static uint8_t digit_of(const struct decimal *d, uint32_t i, bool *exists) {
@@ -91,6 +92,7 @@ static bool add_digit(const struct magnitude *m, struct place *p, uint8_t digit)
         p->zero = p->whole == 0 && digit == 0;
         p->lo = p->whole >= m->lo.whole ? 2 : compared(p->lo, digit, m->lo.digit[p->whole]);
         p->hi = p->whole >= m->hi.whole ? 2 : compared(p->hi, digit, m->hi.digit[p->whole]);
+        p->rest = (uint16_t)((p->rest * 10u + digit) % m->multiple);
         p->whole++;
         return true;
     }
@@ -109,7 +111,7 @@ static bool add_point(const struct magnitude *m, struct place *p) {
 }
 
 static bool may_end(const struct magnitude *m, const struct place *p) {
-    if (p->whole == 0 || (p->point && p->part == 0)) return false;
+    if (p->whole == 0 || (p->point && p->part == 0) || p->rest != 0) return false;
     uint8_t lo = p->point ? p->lo : settled(p->lo, p->whole, &m->lo);
     uint8_t hi = p->point ? p->hi : settled(p->hi, p->whole, &m->hi);
     if (lo == 1 && m->lo.part > p->part) lo = 0; /* bounds end in a digit that is not 0 */
@@ -118,7 +120,7 @@ static bool may_end(const struct magnitude *m, const struct place *p) {
     return !m->has_hi || hi == 0 || (hi == 1 && !m->hi_open);
 }
 
-#define PLACES_MAX 2048u
+#define PLACES_MAX 4096u
 struct places {
     struct place at[PLACES_MAX];
     uint32_t state[PLACES_MAX], n;
@@ -164,6 +166,7 @@ uint32_t decimal_states(struct grammar *g, const struct decimal_range *r) {
     if (r->integer && r->has_lo && r->lo.whole > digits) digits = r->lo.whole;
     if (r->integer && r->has_hi && r->hi.whole > digits) digits = r->hi.whole;
     struct magnitude up = {.lo = zero, .hi = zero, .integer = r->integer, .digits_max = digits};
+    up.multiple = r->integer && r->multiple > 0 ? r->multiple : 1;
     struct magnitude down = up;
     down.lo_open = true;
     if (r->has_lo && !r->lo.negative) up.lo = r->lo, up.lo_open = r->lo_open;

@@ -14,6 +14,7 @@
 struct json;
 
 #define DECIMAL_DIGITS 15u
+#define DECIMAL_MULTIPLE_MAX 200u
 
 struct decimal {
     bool negative;
@@ -23,6 +24,7 @@ struct decimal {
 struct decimal_range {
     bool has_lo, has_hi, lo_open, hi_open, integer;
     struct decimal lo, hi;
+    uint32_t multiple; /* of integers, at most DECIMAL_MULTIPLE_MAX; 0: any */
 };
 int decimal_read(const struct json *j, struct decimal *out, char *err, size_t err_bytes);
 int decimal_compare(const struct decimal *a, const struct decimal *b);
