@@ -224,6 +224,53 @@ Test(files, a_weight_that_is_not_a_number_is_refused_and_the_tensor_named) {
     model_refused(ERR_CORRUPT, "model.norm.weight", "element 10 is a NaN or an infinity");
 }
 
+Test(files, weights_of_a_type_that_is_no_number_to_compute_with_are_refused_by_name) {
+    static const char *const types[] = {"I32", "U32"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        char to[16];
+        copy(LLAMA);
+        snprintf(to, sizeof to, "\"%s\"", types[i]);
+        scratch_header_replace(&scratch, "\"F32\"", to);
+        model_refused(-ENOTSUP, "model.safetensors", types[i]);
+    }
+}
+
+Test(files, a_tensor_of_more_dimensions_or_none_is_refused_with_both_shapes) {
+    copy(LLAMA);
+    scratch_header_replace(&scratch, "\"shape\":[88,72]", "\"shape\":[8,11,72]");
+    model_refused(ERR_FIELD, "[8, 11, 72]", "[88, 72]");
+}
+
+Test(files, an_index_that_is_no_object_or_too_large_is_refused) {
+    static const char *const bad[] = {"[]", "{\"weight_map\":[]}", "{\"weight_map\":{\"w\":1}}",
+                                      "{"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct safetensors *s;
+        char err[512] = "";
+        two_shards(bad[i]);
+        cr_assert(safetensors_open(&s, scratch.dir, err, sizeof err) < 0);
+        cr_assert(strstr(err, "model.safetensors.index.json"), "%s", err);
+    }
+    two_shards("{\"weight_map\":{\"w\":\"a.safetensors\",\"v\":\"b.safetensors\"}}");
+    scratch_tensors(&scratch, "b.safetensors",
+                    "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"v\":{"
+                    "\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[8,8]}}",
+                    (const float[]){1, 2}, 8);
+    tensors_refused(ERR_CORRUPT, "tensor w is ");
+}
+
+Test(files, a_config_of_megabytes_is_refused_with_the_limit) {
+    size_t bytes = (4u << 20) + 1;
+    char *text = malloc(bytes);
+    memset(text, ' ', bytes);
+    text[0] = '{';
+    text[bytes - 1] = '}';
+    copy(LLAMA);
+    scratch_write(&scratch, "config.json", text, bytes);
+    free(text);
+    model_refused(ERR_LIMIT, "config.json", "4194304");
+}
+
 struct change {
     const char *model, *from, *to;
     int code;

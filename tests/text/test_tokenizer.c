@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/regex.h"
@@ -399,6 +401,79 @@ Test(tokenizer, damaged_files_are_refused_with_the_place) {
     buf_u8(&deep, 0);
     tokenizer_must_refuse((char *)deep.data, "deeper");
     buf_fini(&deep);
+}
+
+/* Empty tokens, merges that make what they are made of, and patterns that match nothing would run
+ * for ever in a program that trusts them. */
+Test(tokenizer, files_that_go_in_circles_come_to_an_end, .timeout = 60) {
+    static const char *const files[] = {
+        "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"\":0,\"a\":1,\"b\":2,\"ab\":3},\"merges\":[["
+        "\"\",\"a\"],"
+        "[\"a\",\"\"],[\"\",\"\"],[\"a\",\"b\"]]}}",
+        "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"\",\"vocab\":{\"\":0,\"##\":1,\"a\":2}}"
+        "}",
+        "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"\",0],[\"a\",0],[\"\",1]]}}",
+        "{\"added_tokens\":[{\"id\":3,\"content\":\"\"},{\"id\":3,\"content\":\"b\"},{\"id\":2,"
+        "\"content\":\"b\"}],\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":"
+        "\"Replace\",\"pattern\":{\"Regex\":\"\"},\"content\":\"a\"},{\"type\":\"Replace\","
+        "\"pattern\":"
+        "{\"String\":\"a\"},\"content\":\"aab\"}]},\"pre_tokenizer\":{\"type\":\"Split\","
+        "\"pattern\":"
+        "{\"Regex\":\"x*\"},\"behavior\":\"Isolated\"},\"model\":{\"type\":\"BPE\",\"vocab\":{"
+        "\"a\":0},"
+        "\"merges\":[]}}"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct tokenizer *t = tokenizer_must_open(files[i]);
+        struct arena a;
+        struct tokens k;
+        struct buf text = {0};
+        char err[256] = "";
+        arena_init(&a, 1u << 24);
+        cr_assert_eq(
+            tokenizer_encode(t, bytes_str("abba a\n##ab"), true, 0, &a, &k, err, sizeof err), 0,
+            "%s", err);
+        cr_assert(k.n > 0 && k.n < 1000, "%u tokens", k.n);
+        cr_assert_eq(tokenizer_decode(t, k.ids, k.n, false, &text), 0);
+        buf_fini(&text);
+        arena_fini(&a);
+        tokenizer_close(t);
+    }
+}
+
+Test(tokenizer, a_normalizer_that_multiplies_the_text_is_stopped_at_a_limit) {
+    struct buf json = {0};
+    buf_printf(&json, "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < 6; i++) {
+        buf_printf(&json, "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"",
+                   i ? "," : "");
+        for (int n = 0; n < 100; n++) buf_u8(&json, 'a');
+        buf_printf(&json, "\"}");
+    }
+    buf_printf(&json, "]},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
+    buf_u8(&json, 0);
+    struct tokenizer *t = tokenizer_must_open((char *)json.data);
+    struct arena a;
+    struct tokens k;
+    char err[256] = "";
+    arena_init(&a, 1u << 20);
+    cr_assert_eq(tokenizer_encode(t, bytes_str("a"), false, 0, &a, &k, err, sizeof err), ERR_LIMIT);
+    cr_assert(strstr(err, "limit"), "%s", err);
+    arena_fini(&a);
+    tokenizer_close(t);
+    buf_fini(&json);
+}
+
+Test(tokenizer, a_file_too_large_to_be_one_is_refused_with_the_limit) {
+    struct folder f;
+    struct tokenizer *t;
+    char path[400], err[512] = "";
+    folder_begin(&f);
+    folder_write(&f, "tokenizer.json", "{", 1);
+    snprintf(path, sizeof path, "%s/tokenizer.json", f.dir);
+    cr_assert_eq(truncate(path, (256 << 20) + 1), 0); /* a hole */
+    cr_assert_eq(tokenizer_open(&t, f.dir, err, sizeof err), ERR_LIMIT);
+    cr_assert(strstr(err, path) && strstr(err, "268435456"), "%s", err);
+    folder_end(&f);
 }
 
 Test(tokenizer, a_file_cut_or_changed_anywhere_never_crashes) {

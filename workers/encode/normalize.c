@@ -243,7 +243,7 @@ static int run_step(const struct normalize_step *s, struct bytes text, struct bu
 }
 
 int normalizer_run(const struct normalizer *n, struct bytes text, struct buf *out) {
-    struct buf other = {0};
+    struct buf other = {.max_bytes = out->max_bytes};
     int rc = buf_append(out, text.data, text.len);
     for (uint32_t i = 0; rc == 0 && out->len > 0 && i < n->n; i++) {
         struct buf swap = other;

@@ -21,6 +21,7 @@
 #include "workers/encode/wordpiece.h"
 
 #define TEXT_BYTES_MAX (16u * 1024u * 1024u)
+#define NORMAL_BYTES_MAX (8u * TEXT_BYTES_MAX)    /* of a text that its normalizer lengthens */
 #define SCRATCH_BYTES_MAX (1024u * 1024u * 1024u) /* what TEXT_BYTES_MAX can need */
 
 struct tokenizer {
@@ -83,7 +84,7 @@ static int read_model(struct tokenizer *t, const struct json *model, char *err, 
 static int add_to_set(struct tokenizer *t, struct bytes content, bool normalized,
                       struct added_token flags) {
     if (!normalized) return added_add(&t->raw, content, flags);
-    struct buf normal = {0};
+    struct buf normal = {.max_bytes = NORMAL_BYTES_MAX};
     int rc = normalizer_run(&t->normalizer, content, &normal);
     if (rc == 0) rc = added_add(&t->normal, buf_bytes(&normal), flags);
     buf_fini(&normal);
@@ -243,7 +244,7 @@ static int encode_normalized(struct encoding *e, struct bytes text) {
 
 static int encode_raw(struct encoding *e, struct bytes text) {
     if (e->t->normalizer.n == 0) return encode_normalized(e, text);
-    struct buf normal = {.max_bytes = TEXT_BYTES_MAX * (size_t)8};
+    struct buf normal = {.max_bytes = NORMAL_BYTES_MAX};
     int rc = normalizer_run(&e->t->normalizer, text, &normal);
     if (rc == 0) rc = encode_normalized(e, buf_bytes(&normal));
     buf_fini(&normal);
