@@ -6,7 +6,8 @@
 #include "base/json.h"
 #include "workers/encode/unicode.h"
 
-#define REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
+#define PIECE_BYTES_MAX (16u << 20) /* of one token, with what replaces its parts */
+#define REPLACEMENT "\xEF\xBF\xBD"  /* U+FFFD */
 
 /* ---- reading ---- */
 
@@ -256,7 +257,7 @@ static int replace(struct bytes token, const struct buf *from, const struct buf 
 
 static int next_pieces(const struct detokenizer *d, struct detokenize_state *s, struct bytes token,
                        struct buf *out) {
-    struct buf room[2] = {{0}, {0}};
+    struct buf room[2] = {{.max_bytes = PIECE_BYTES_MAX}, {.max_bytes = PIECE_BYTES_MAX}};
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < d->n_replace; i++) {
         struct buf *to = &room[i & 1];
