@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/rng.h"
 #include "tests/infer/help.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/generate.h"
@@ -228,6 +229,42 @@ Test(generate, the_same_seed_gives_the_same_text_in_any_place_of_any_batch) {
         }
     }
     cr_assert(different >= 4, "other seeds give other texts");
+    free(w);
+}
+
+Test(generate, texts_of_two_adapters_and_none_that_come_and_go_are_what_each_is_alone) {
+    enum { TEXTS = 24 };
+    static const char *const dirs[] = {"tests/golden/lora/tiny-loud",
+                                       "tests/golden/lora/tiny-quiet"};
+    const struct adapter *adapter[3] = {NULL};
+    struct writing *w = calloc(TEXTS, sizeof *w), *alone = calloc(1, sizeof *alone);
+    uint64_t state = 20251124;
+    char err[512] = "";
+    model_close(model); /* a pool for a few of them at a time */
+    model = model_must_open(TINY, ops, &(struct model_config){.kv_tokens = 320, .rows_max = 33});
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(model_adapter(model, dirs[i], &adapter[i + 1], err, sizeof err), 0, "%s", err);
+    for (uint32_t i = 0; i < TEXTS; i++) {
+        const struct golden *g = &golden[rng_next(&state) % 8];
+        writing_set(&w[i], g->ids, g->n, 1 + (uint32_t)(rng_next(&state) % 30));
+        w[i].gen.adapter = adapter[rng_next(&state) % 3];
+        w[i].gen.temperature = i % 4 ? 1.1f : 0;
+        w[i].gen.seed = i;
+    }
+    write_all(w, TEXTS);
+    for (uint32_t i = 0; i < TEXTS; i++) {
+        writing_set(alone, w[i].gen.prompt, w[i].gen.prompt_tokens, w[i].gen.tokens_max);
+        alone->gen.adapter = w[i].gen.adapter;
+        alone->gen.temperature = w[i].gen.temperature;
+        alone->gen.seed = i;
+        write_all(alone, 1);
+        cr_assert_eq(alone->gen.finish, w[i].gen.finish, "text %u: %s", i, w[i].gen.err);
+        cr_assert_eq(alone->gen.tokens, w[i].gen.tokens, "text %u", i);
+        cr_assert_arr_eq(alone->ids, w[i].ids, alone->gen.tokens * sizeof *alone->ids);
+        gen_fini(&alone->gen);
+        gen_fini(&w[i].gen);
+    }
+    free(alone);
     free(w);
 }
 
