@@ -241,6 +241,8 @@ Test(bad_adapters, a_directory_without_one_of_the_two_files) {
     snprintf(path, sizeof path, "%s/%s", scratch.dir, WEIGHTS);
     cr_assert_eq(remove(path), 0);
     refused(-ENOENT, WEIGHTS, "No such file", "");
+    scratch_text(&scratch, "adapter_model.bin", "PK");
+    refused(-ENOTSUP, "adapter_model.bin", "pickled", "save_pretrained");
     snprintf(path, sizeof path, "%s/%s", scratch.dir, CONFIG);
     cr_assert_eq(remove(path), 0);
     refused(-ENOENT, CONFIG, "No such file", "");

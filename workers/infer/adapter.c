@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "kernels/source.h"
@@ -206,18 +207,27 @@ static int check_used(struct load *l) {
                    safetensors_where(l->st), l->c->arch->name);
 }
 
+static int open_tensors(struct load *l, const char *dir) {
+    char path[PATH_MAX], old[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return err_set(l->err, l->err_bytes, -ENAMETOOLONG, "%s: the path is too long", dir);
+    snprintf(old, sizeof old, "%s/adapter_model.bin", dir);
+    if (access(path, F_OK) != 0 && access(old, F_OK) == 0)
+        return err_set(l->err, l->err_bytes, -ENOTSUP,
+                       "%s: pickled weights are not read; write adapter_model.safetensors with"
+                       " save_pretrained of peft",
+                       old);
+    return safetensors_open_file(&l->st, path, l->err, l->err_bytes);
+}
+
 int adapter_open(struct adapter **out, struct ops *ops, const struct config *c, const char *dir,
                  char *err, size_t err_bytes) {
     struct load l = {.c = c, .err = err, .err_bytes = err_bytes};
-    char path[PATH_MAX];
     *out = NULL;
     int rc = adapter_config_load(&l.config, dir, err, err_bytes);
     if (rc != 0) return rc;
-    int n = snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
-    if (n < 0 || (size_t)n >= sizeof path)
-        rc = err_set(err, err_bytes, -ENAMETOOLONG, "%s: the path is too long", dir);
-    else
-        rc = safetensors_open_file(&l.st, path, err, err_bytes);
+    rc = open_tensors(&l, dir);
     if (rc == 0) {
         l.a = calloc(1, sizeof *l.a);
         l.used = calloc((size_t)safetensors_count(l.st) + 1, sizeof *l.used);

@@ -13,7 +13,13 @@ from .types import Submission
 File = str | os.PathLike[str]
 
 
-class Embeddings(TypedDict):
+class EmbeddingsAsked(TypedDict, total=False):
+    """What the result of text.embed has where it was asked for."""
+
+    adapter: str
+
+
+class Embeddings(EmbeddingsAsked):
     """The result of text.embed: a row of unit length for each text."""
 
     model: str
