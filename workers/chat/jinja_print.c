@@ -133,7 +133,7 @@ static int json_scalar(struct value v, struct buf *out) {
     if (v.kind == JV_BOOL) return buf_append(out, v.truth ? "true" : "false", v.truth ? 4 : 5);
     if (v.kind == JV_FLOAT && isnan(v.real)) return buf_append(out, "NaN", 3);
     if (v.kind == JV_FLOAT && isinf(v.real))
-        return buf_append(out, "-Infinity" + (v.real > 0), v.real > 0 ? 8 : 9);
+        return v.real > 0 ? buf_append(out, "Infinity", 8) : buf_append(out, "-Infinity", 9);
     return repr(v, 1, out);
 }
 
