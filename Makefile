@@ -82,6 +82,7 @@ FAULTS    := $(if $(wildcard tests/faults),$(addprefix $(B)/faults/,record.so co
 WITH_sessions := $(filter-out %/test_sim.c,$(wildcard tests/sim/*.c))# a world for its broker
 LINK_sim := -Wl,--wrap=ready_serve# whose turn it was is asked when a job is chosen, not when its lease leaves
 LINK_sessions := $(LINK_sim)
+LINK_broker := $(shell pkg-config --libs librabbitmq 2>/dev/null)# a peer of its benchmark, where it is installed
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 SHARE     := $(addprefix $(B)/share/penstock/,pipelines $(if $(wildcard client/python),python) $(if $(wildcard examples),examples recipes))
 LIBRARIES := $(call archive,$(LAYERS)) $(if $(SRC_client),$(addprefix $(B)/lib/libpenstock,.a .so))
@@ -183,7 +184,7 @@ $$(shell mkdir -p $(B))$$(file >$(B)/$(1),$(strip $(2)))
 endif
 endef
 ifeq ($(filter help clean run test setup format layers python,$(MAKECMDGOALS)),)
-$(eval $(call remember,flags,$(CC) $(FLAGS)))
+$(eval $(call remember,flags,$(CC) $(FLAGS) $(LINK_broker)))
 $(eval $(call remember,files,files: $(SRC_all) $(SRC_tests)))
 endif
 
@@ -246,7 +247,7 @@ tester = $(eval $(call program,$(B)/$(1),$(2),$(USES_test),$(3)))
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(B)/bin/$(p),$(MAIN_$(p)),$(USES_$(p)))))
 $(foreach t,$(TESTS),$(call tester,test/$(t),$(wildcard tests/$(t)/*.c),-lcriterion $(LINK_$(t))))
 $(foreach b,$(BENCHES),$(call tester,bench/$(b),$(wildcard tests/bench/$(b).c \
-    tests/bench/$(b)/*.c tests/bench/report/*.c)))
+    tests/bench/$(b)/*.c tests/bench/report/*.c),$(LINK_$(b))))
 $(eval $(call program,$(B)/faults/replay,tests/faults/replay.c tests/faults/medium.c,store schemas base))
 # The broker with a bug that the tests must find: it acknowledges before it commits.
 $(eval $(call program,$(B)/faults/early-ack/penstock-broker,broker/main.c tests/faults/early_ack.c,\

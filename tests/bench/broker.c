@@ -33,6 +33,7 @@
 #include "base/file.h"
 #include "tests/bench/broker/load.h"
 #include "tests/bench/broker/peers.h"
+#include "tests/bench/broker/rabbit.h"
 #include "tests/bench/report/report.h"
 
 enum { RUNS_MIN = 5, RUNS_MAX = 50, RUN_MS = 1000, LIMIT_MS = 500 };
@@ -65,7 +66,9 @@ enum value {
     REDIS_DONE_64,
     REDIS_DONE_LARGE,
     BEAN_ACCEPT_64,
+    RABBIT_ACCEPT_64,
     BEAN_DONE_64,
+    RABBIT_DONE_64,
     VALUES,
     NONE = VALUES
 };
@@ -135,6 +138,16 @@ static struct load_result with_broker(enum load_what what, const char *pipeline,
                      NULL);
 }
 
+static double with_rabbit(enum load_what what, uint32_t connections, uint32_t outstanding,
+                          uint32_t bytes) {
+    char dir[64];
+    if (!rabbit_installed()) return 0;
+    fresh_dir(dir);
+    double rate = rabbit_run(dir, what, connections, outstanding, bytes, RUN_MS);
+    remove_dir(dir);
+    return rate;
+}
+
 static double with_peer(const struct peer *p, enum load_what what, uint32_t connections,
                         uint32_t outstanding, uint32_t bytes) {
     char dir[64];
@@ -184,6 +197,7 @@ static void run_accept(int i) {
     value[ACCEPT_64_P99][i] = r.p99_us;
     value[REDIS_ACCEPT_64][i] = with_peer(&peer_redis, LOAD_ACCEPT, 64, 16, SMALL);
     value[BEAN_ACCEPT_64][i] = with_peer(&peer_beanstalkd, LOAD_ACCEPT, 64, 16, SMALL);
+    value[RABBIT_ACCEPT_64][i] = with_rabbit(LOAD_ACCEPT, 64, 16, SMALL);
     value[ACCEPT_KEYS][i] = with_load(keyed, NULL).rate;
     value[ACCEPT_BATCH][i] = with_load(many, NULL).rate;
 }
@@ -207,6 +221,7 @@ static void run_once(int i) {
     value[DONE_64][i] = with_broker(LOAD_DONE, "echo", 64, 16, SMALL).rate;
     value[REDIS_DONE_64][i] = with_peer(&peer_redis, LOAD_DONE, 64, 16, SMALL);
     value[BEAN_DONE_64][i] = with_peer(&peer_beanstalkd, LOAD_DONE, 64, 16, SMALL);
+    value[RABBIT_DONE_64][i] = with_rabbit(LOAD_DONE, 64, 16, SMALL);
     value[DONE3_64][i] = with_broker(LOAD_DONE, "echo3", 64, 16, SMALL).rate;
     run_curve(i);
     value[ZMQ_64_LARGE][i] = with_echo(64, 16, LARGE, NULL).rate;
@@ -239,6 +254,8 @@ static void tell(struct report *b, int runs) {
          REDIS_ACCEPT_64},
         {"accept.c64.256B", "jobs/s", "libzmq round trips", ACCEPT_64, ZMQ_64, 1, bean,
          BEAN_ACCEPT_64},
+        {"accept.c64.256B", "jobs/s", "libzmq round trips", ACCEPT_64, ZMQ_64, 1, RABBIT_NAME,
+         RABBIT_ACCEPT_64},
         {"accept.keys.c64.256B", "jobs/s", "libzmq round trips", ACCEPT_KEYS, ZMQ_64, 1,
          "without keys", ACCEPT_64},
         {"accept.curve.c64.256B", "jobs/s", "libzmq round trips, CURVE", ACCEPT_CURVE, ZMQ_CURVE, 1,
@@ -249,6 +266,8 @@ static void tell(struct report *b, int runs) {
          REDIS_DONE_64},
         {"done.c64.256B", "jobs/s", "libzmq round trips, three a job", DONE_64, ZMQ_64, 3, bean,
          BEAN_DONE_64},
+        {"done.c64.256B", "jobs/s", "libzmq round trips, three a job", DONE_64, ZMQ_64, 3,
+         RABBIT_NAME, RABBIT_DONE_64},
         {"done3.c64.256B", "jobs/s", "libzmq round trips, five a job", DONE3_64, ZMQ_64, 5, NULL,
          NONE},
         {"done.curve.c64.256B", "jobs/s", "libzmq round trips, CURVE, three a job", DONE_CURVE,
@@ -386,5 +405,6 @@ int main(int argc, char **argv) {
     for (uint32_t i = 0; i < 2; i++)
         if (!peer_installed(peers[i]))
             printf("%s is not here: %s\n", peers[i]->name, peers[i]->get);
+    if (!rabbit_installed()) printf("%s is not here: %s\n", RABBIT_NAME, RABBIT_GET);
     return 0;
 }
