@@ -254,7 +254,11 @@ static void delivered_register(const struct sock_msg *raw) {
     int e = msg_decode(msg_desc(MSG_REGISTER), raw->frame[1], &m, &why);
     CHECK(e == 0, "%s", why.message);
     for (uint32_t i = 0; i < WORKERS; i++)
-        if (bytes_is(m.session, W->workers[i].session)) W->conns[W->workers[i].conn].quiet = false;
+        if (bytes_is(m.session, W->workers[i].session)) {
+            struct conn *c = &W->conns[W->workers[i].conn];
+            c->quiet = false;
+            c->anew = true;
+        }
 }
 
 void oracle_delivered(const struct sock_msg *raw) {
@@ -354,10 +358,12 @@ static void sent_stage_ack(const struct msg_stage_ack *m) {
         CHECK(++c->end_acks == 1, "%s: its end is acknowledged twice", sim_name(m->job));
 }
 
-/* A worker that was told that no lease follows gets none, unless it registers anew. */
+/* A worker that was told that no lease follows gets none, unless it registers anew; what is said
+ * between that and its answer was about the time before. */
 static void check_quiet(struct conn *c, enum msg_type type) {
     CHECK(type != MSG_LEASE || !c->quiet, "a lease for a worker that was told to leave");
-    if (type == MSG_QUIET) c->quiet = true;
+    if (type == MSG_QUIET && !c->anew) c->quiet = true;
+    if (type == MSG_REGISTERED) c->anew = false;
 }
 
 static uint64_t sampled_out(void) {

@@ -53,6 +53,7 @@ struct conn { /* one connection of one peer; never used again once it is closed 
     bool open, to_workers;
     uint32_t user;         /* whose key it has */
     bool quiet;            /* it was told that no lease follows */
+    bool anew;             /* it offered itself again since, and was not answered yet */
     struct queue up, down; /* to the broker, to the peer */
 };
 struct sock {
