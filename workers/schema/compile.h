@@ -1,7 +1,7 @@
 /* compile.h - a JSON Schema (draft 2020-12) to the grammar of the texts that a model may write.
  *
  * The texts are a part of what the schema allows: compact JSON, members in the order of
- * `properties`, then those that only `required` names, none that the schema does not name.
+ * `properties`, none that the schema does not name.
  * Supported: type, const and enum (beside type only), anyOf, oneOf (of different types), allOf (of
  * one), $ref into the schema itself (#, #/...), $defs; minLength, maxLength, pattern, format (date,
  * time, date-time, uuid, ipv4); minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf

@@ -194,9 +194,13 @@ void grammar_measure(struct grammar *g, const bool single[256]) {
 uint32_t grammar_next(const struct grammar *g, uint32_t state, uint8_t byte) {
     const struct grammar_state *s = grammar_at(g, state);
     const struct grammar_edge *e = (const struct grammar_edge *)(const void *)g->edges.data;
-    for (uint32_t i = s->edge; i < s->edge + s->edges; i++) {
-        if (byte < e[i].lo) return GRAMMAR_NONE;
-        if (byte <= e[i].hi) return e[i].to;
+    uint32_t low = s->edge, high = s->edge + s->edges;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (byte > e[middle].hi)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return GRAMMAR_NONE;
+    return low < s->edge + s->edges && byte >= e[low].lo ? e[low].to : GRAMMAR_NONE;
 }

@@ -1,6 +1,6 @@
 /* lexicon.h - the bytes of all tokens of a vocabulary, as a trie laid out in preorder.
  *
- * Units: bytes, tokens.  Owner: lexicon_fini.  Memory: 12 bytes a node, about three nodes a token.
+ * Units: bytes, tokens.  Owner: lexicon_fini.  Memory: 16 bytes a node, about three nodes a token.
  * Errors: ERR_FIELD for a tokenizer whose tokens have no bytes of their own, -ENOMEM.
  * Threads: immutable once filled. */
 #ifndef PENSTOCK_WORKERS_SCHEMA_LEXICON_H

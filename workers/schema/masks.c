@@ -78,6 +78,22 @@ static void leave(struct making *k, uint32_t node, const struct walk_places *fro
     if (rc) k->error = rc;
 }
 
+/* The usual step: one place, within the rule, to a state that only has edges. */
+static bool simple_step(struct making *k, const struct walk_places *from, uint8_t byte,
+                        struct walk_places *to) {
+    const struct walk_place *p = &from->at[0];
+    if (from->n != 1 || p->frame != 0 || k->text) return false;
+    uint32_t next = grammar_next(k->m->g, p->state, byte);
+    if (next == GRAMMAR_NONE) return false;
+    const struct grammar_state *s = grammar_at(k->m->g, next);
+    if (s->dist >= GRAMMAR_FAR || s->edges == 0 || s->call != GRAMMAR_NONE ||
+        s->also != GRAMMAR_NONE)
+        return false;
+    to->at[0] = (struct walk_place){next, 0, p->chars};
+    to->n = 1;
+    return true;
+}
+
 /* Follows one node; false when nothing under it is legal. */
 static bool follow(struct making *k, uint32_t node) {
     const struct lexicon_node *n = &k->m->l->node[node];
@@ -86,10 +102,12 @@ static bool follow(struct making *k, uint32_t node) {
     bool closed = false;
     to->n = 0;
     k->m->work++;
-    leave(k, node, from);
     k->walk.frames.len = k->mark[n->depth - 1];
-    for (uint32_t i = 0; i < from->n && !k->error; i++)
-        k->error = walk_step(&k->walk, from->at[i], n->byte, to);
+    if (!simple_step(k, from, n->byte, to)) {
+        leave(k, node, from);
+        for (uint32_t i = 0; i < from->n && !k->error; i++)
+            k->error = walk_step(&k->walk, from->at[i], n->byte, to);
+    }
     k->mark[n->depth] = (uint32_t)k->walk.frames.len;
     if (to->n == 0 || k->error) return false;
     closed = k->text && to->at[0].frame == GRAMMAR_NONE;
