@@ -275,3 +275,16 @@ def test_names_that_are_paths_and_models_that_are_not_there_are_refused(cache):
     model("frobnicate", "x", code=2)
     model(code=2)
     assert not cache.exists()
+
+
+def test_show_says_whether_the_chat_template_can_be_rendered(tmp_path):
+    def chat(template):
+        folder = tmp_path / "copy"
+        shutil.rmtree(folder, ignore_errors=True)
+        writable_copy(tmp_path)
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+        return json.loads(model("show", folder, "--json").stdout)["chat_template"]
+    assert chat(None) is None
+    assert chat("{{ bos_token }}") == "supported"
+    assert "chat_template.jinja: line 2: the tag {% include %} is not supported" in chat("\n{% include 'x' %}")

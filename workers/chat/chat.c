@@ -125,6 +125,10 @@ void chat_close(struct chat *c) {
     free(c);
 }
 
+bool chat_is_there(const struct chat *c) {
+    return c->plain || c->tools;
+}
+
 /* ---- rendering ---- */
 
 int chat_json(struct json **out, struct bytes text, char *err, size_t err_bytes) {
@@ -245,7 +249,7 @@ int chat_render(const struct chat *c, const struct chat_input *in, struct arena 
     struct value vars;
     struct buf text = {.max_bytes = CHAT_TEXT_BYTES};
     *out = (struct bytes){0};
-    if (!c->plain && !c->tools)
+    if (!chat_is_there(c))
         return err_set(err, err_bytes, ERR_FIELD,
                        "messages: this model has no chat template: send a prompt instead");
     arena_init(&room, JINJA_RENDER_BYTES);

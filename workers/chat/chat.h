@@ -33,7 +33,8 @@ struct json;
 
 /* A directory without a template opens; one with a template that is not supported does not. */
 int chat_open(struct chat **out, const char *dir, char *err, size_t err_bytes);
-void chat_close(struct chat *c); /* NULL is fine */
+void chat_close(struct chat *c);          /* NULL is fine */
+bool chat_is_there(const struct chat *c); /* whether it has a template */
 
 /* JSON of messages, tools or variables. A number beyond 64 bits is refused, because the text of it
  * would be another than Python's. */

@@ -11,6 +11,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/limits.h"
+#include "workers/chat/chat.h"
 #include "workers/infer/safetensors.h"
 #include "workers/infer/tensor_values.h"
 
@@ -41,6 +43,16 @@ static void read_tokenizer(struct model_facts *f) {
         snprintf(f->tokenizer, sizeof f->tokenizer, "BPE of vocab.json and merges.txt");
     }
     json_free(root);
+}
+
+static void read_chat(struct model_facts *f) {
+    char err[LIMIT_REASON_BYTES] = "";
+    struct chat *chat = NULL;
+    if (chat_open(&chat, f->dir, err, sizeof err) < 0)
+        snprintf(f->chat, sizeof f->chat, "not supported: %.280s", err);
+    else if (chat_is_there(chat))
+        snprintf(f->chat, sizeof f->chat, "supported");
+    chat_close(chat);
 }
 
 /* "license: mit" of the card's front matter, between two lines of dashes. */
@@ -86,6 +98,7 @@ int model_facts_read(struct model_facts *f, const char *dir, char *err, size_t e
     rc = manifest_load(&f->manifest, dir, err, err_bytes);
     if (rc == -ENOENT) rc = 0;
     read_tokenizer(f);
+    read_chat(f);
     read_licence(f);
     return rc;
 }
@@ -124,6 +137,7 @@ static struct json *facts_json(const struct model_facts *f) {
     json_set(j, "dim", json_new_int(c->dim));
     json_set(j, "vocab", json_new_int(c->vocab));
     json_set(j, "tokenizer", text_or_null(f->tokenizer));
+    json_set(j, "chat_template", text_or_null(f->chat));
     json_set(j, "licence", text_or_null(f->licence));
     json_set(j, "origin", text_or_null(f->manifest.origin));
     json_set(j, "digest", text_or_null(f->manifest.digest));
@@ -174,6 +188,7 @@ int model_facts_show(const struct model_facts *f, bool json) {
     snprintf(text, sizeof text, "%u layers of %u, vocabulary %u", c->layers, c->dim, c->vocab);
     row("shape", text);
     row("tokenizer", f->tokenizer);
+    row("chat template", f->chat);
     row("licence", f->licence);
     row("origin", f->manifest.origin);
     row("digest", f->manifest.digest);

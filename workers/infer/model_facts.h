@@ -18,6 +18,7 @@ struct model_facts {
     uint64_t file_bytes;             /* of the weights */
     char stored[64];                 /* their types: "BF16", "F32 I64" */
     char tokenizer[64], licence[64]; /* empty: not said */
+    char chat[320];                  /* of its template: "supported", why not, or empty: none */
 };
 int model_facts_read(struct model_facts *f, const char *dir, char *err, size_t err_bytes);
 void model_facts_fini(struct model_facts *f); /* accepts zeroed memory */
