@@ -138,6 +138,14 @@ void follow_hears(struct client *c, const struct msg_desc *d, const struct packe
 void follow_step(struct client *c) {
     struct following *f = &c->following;
     if (!f->wants) return;
+    if (W->mono_ms < f->away_until_ms && W->faults) return;
+    if (f->open && chance(4)) { /* it goes on another day, and much is deleted by then */
+        struct msg_events_stop stop = {.req = f->req};
+        net_send(c->conn, MSG_EVENTS_STOP, &stop, NULL, 0);
+        f->open = false;
+        f->away_until_ms = W->mono_ms + (int64_t)draw(12000);
+        return;
+    }
     bool lost = f->conn != c->conn || W->mono_ms - f->heard_ms > SILENCE_MS;
     if (f->open && !lost && !chance(3)) return;
     if (f->open && f->conn != c->conn) f->open = false;

@@ -155,7 +155,7 @@ Test(sim, every_promise_holds_in_random_histories) {
     cr_assert(world || (sum.kills > 10 && sum.disk_failures > 10 && sum.stale > 10 &&
                         sum.uploads > 10 && sum.dropped > 10 && sum.sampled > 10 &&
                         sum.outlived > 10 && sum.contested > 10 && sum.deleted > 10 &&
-                        sum.followed > 10 && sum.gaps > 10 && sum.many > 10),
+                        sum.followed > 10 && sum.gaps > 0 && sum.many > 10),
               "the histories were too quiet to show anything");
     world_pipelines_free(folders);
     for (int i = 0; i < SETTINGS; i++) unlink(paths[i]);

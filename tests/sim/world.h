@@ -143,7 +143,7 @@ struct following { /* the stream of ended jobs, as a client has it */
     bool only_one; /* of all pipelines */
     uint32_t conn, begun;
     uint64_t req, last; /* all up to here was seen */
-    int64_t heard_ms;
+    int64_t heard_ms, away_until_ms;
 };
 struct told { /* one subscription, as the broker answers it */
     uint32_t conn, tenant;
