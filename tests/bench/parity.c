@@ -1,13 +1,14 @@
 /* parity.c - whether models give what their reference implementation gives, a row a model.
  *
- * usage: parity [GOLDENS]
+ * usage: parity [GOLDENS]        (PENSTOCK_DATA names the folder that holds weights/stories260K)
  *
  * Every folder of GOLDENS/models (tests/golden) holds a model, cases of ids, what the reference
  * computed for them in float32, and golden.json: who made it, its SHA-256, and for a decoder 128
  * greedy tokens; a folder of GOLDENS/lora the same with an adapter of one of these models. The
  * error is max|ours - reference| / max|reference| over logits, hidden states, vectors or scores;
  * it may be 2e-4 with float32 weights, and is only told with bf16 ones. The rows of encoders must
- * also point the same way: a cosine of 0.99999. MiniLM joins them where it is in the user's cache.
+ * also point the same way: a cosine of 0.99999. MiniLM joins them where it is in the user's cache;
+ * so do the trained decoders of examples/models and of PENSTOCK_DATA, by their golden.jsonl.
  * Prints a table, writes build/bench/parity.json (rows: model, parameters, error, error_bf16,
  * tokens_equal, tokens, cosine, script, sha256), and exits 1 when a row misses.
  *
@@ -19,14 +20,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/digest.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "kernels/ops.h"
 #include "tests/bench/parity/goldens.h"
+#include "workers/encode/tokenizer.h"
+#include "workers/infer/golden.h"
 #include "workers/infer/model.h"
+#include "workers/infer/safetensors.h"
 
+#define TRAINED "tests/golden/model-golden/"
 #define ERROR_MOST 2e-4
 #define COSINE_LEAST 0.99999
 
@@ -34,7 +41,7 @@ struct row {
     const char *model, *script;
     char sha256[2 * crypto_hash_sha256_BYTES + 1];
     uint64_t parameters;
-    double error, error_bf16, cosine; /* cosine 2: a decoder's */
+    double error, error_bf16, cosine; /* cosine 2: a decoder's; error_bf16 -1: not measured */
     uint32_t tokens, tokens_equal;
     bool intact;
 };
@@ -168,7 +175,7 @@ static struct json *row_json(const struct row *r) {
     json_set(j, "model", json_new_str(r->model, strlen(r->model)));
     json_set(j, "parameters", json_new_int((int64_t)r->parameters));
     json_set(j, "error", json_new_real(r->error));
-    json_set(j, "error_bf16", json_new_real(r->error_bf16));
+    json_set(j, "error_bf16", r->error_bf16 < 0 ? json_new_null() : json_new_real(r->error_bf16));
     json_set(j, "tokens_equal",
              decoder ? json_new_bool(r->tokens_equal == r->tokens) : json_new_null());
     json_set(j, "tokens", decoder ? json_new_int(r->tokens_equal) : json_new_null());
@@ -179,12 +186,12 @@ static struct json *row_json(const struct row *r) {
 }
 
 static void row_print(const struct row *r) {
-    char tokens[32] = "-", cosine[32] = "-";
+    char tokens[32] = "-", cosine[32] = "-", bf16[32] = "-";
+    if (r->error_bf16 >= 0) snprintf(bf16, sizeof bf16, "%.1e", r->error_bf16);
     if (r->tokens) snprintf(tokens, sizeof tokens, "%u/%u", r->tokens_equal, r->tokens);
     if (r->cosine <= 1) snprintf(cosine, sizeof cosine, "%.9f", r->cosine);
-    printf("%-22s %10llu %9.1e %9.1e %8s %12s  %s %.12s%s\n", r->model,
-           (unsigned long long)r->parameters, r->error, r->error_bf16, tokens, cosine, r->script,
-           r->sha256,
+    printf("%-22s %10llu %9.1e %9s %8s %12s  %s %.12s%s\n", r->model,
+           (unsigned long long)r->parameters, r->error, bf16, tokens, cosine, r->script, r->sha256,
            !r->intact      ? "  GOLDEN CHANGED"
            : row_passes(r) ? ""
                            : "  MISSES");
@@ -201,6 +208,54 @@ static bool run_model(struct ops *ops, const char *name, const char *dir, const 
     row_print(&r);
     json_push(rows, row_json(&r));
     return row_passes(&r);
+}
+
+/* A trained decoder beside its golden.jsonl (workers/infer/golden.h): tensors, tokenizer, logits
+ * and greedy tokens. */
+static bool run_trained(struct ops *ops, const char *name, const char *dir, const char *golden,
+                        struct json *rows) {
+    struct row r = {.model = name, .script = "tests/golden/model_golden.py", .error_bf16 = -1};
+    struct golden_model m = {.ops = ops};
+    struct golden_report report;
+    struct safetensors *tensors;
+    struct tokenizer *tokenizer;
+    char err[512];
+    if (model_open(&m.model, dir, ops, NULL, err, sizeof err) != 0 ||
+        safetensors_open(&tensors, dir, err, sizeof err) != 0 ||
+        tokenizer_open(&tokenizer, dir, err, sizeof err) != 0 ||
+        digest_file_sha256(golden, r.sha256, NULL, err, sizeof err) != 0)
+        golden_die(err);
+    m.tokenizer = tokenizer;
+    m.tensors = tensors;
+    int rc = golden_check(golden, &m, &report, err, sizeof err);
+    if (rc != 0) printf("%s\n", err);
+    r.parameters = model_info(m.model)->parameters;
+    r.error = report.error;
+    r.cosine = 2;
+    r.tokens_equal = report.tokens;
+    r.tokens = report.tokens + (rc != 0);
+    r.intact = true;
+    row_print(&r);
+    json_push(rows, row_json(&r));
+    tokenizer_close(tokenizer);
+    safetensors_close(tensors);
+    model_close(m.model);
+    return row_passes(&r);
+}
+
+/* Stories260K as a Hugging Face directory, where PENSTOCK_DATA has it; false: it has not. */
+static bool stories_make(char *dir, size_t dir_bytes) {
+    const char *data = getenv("PENSTOCK_DATA");
+    char weights[600], command[1500];
+    snprintf(weights, sizeof weights, "%.500s/weights/stories260K", data ? data : "");
+    if (access(weights, R_OK) != 0) return false;
+    snprintf(dir, dir_bytes, "build/bench/stories260K");
+    mkdir("build", 0777);
+    mkdir("build/bench", 0777);
+    snprintf(command, sizeof command, "/usr/bin/python3 tests/golden/stories260k.py '%s' '%s'",
+             weights, dir);
+    if (system(command) != 0) golden_die("stories260k.py cannot convert the model");
+    return true;
 }
 
 static int is_folder(const struct dirent *d) {
@@ -264,6 +319,10 @@ int main(int argc, char **argv) {
         good &= run_model(ops, "all-MiniLM-L6-v2", dir, &g, rows);
         golden_free(&g);
     }
+    good &= run_trained(ops, "tiny-llama", "examples/models/tiny-llama", TRAINED "tiny-llama.jsonl",
+                        rows);
+    if (stories_make(dir, sizeof dir))
+        good &= run_trained(ops, "stories260K", dir, TRAINED "stories260k.jsonl", rows);
     printf("on %s; the error may be %.0e, a cosine %.5f at least\n", ops->numerics_id, ERROR_MOST,
            COSINE_LEAST);
     write_rows(rows);

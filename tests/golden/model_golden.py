@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write golden.jsonl for a model: what transformers computes, for `penstock model import --verify`.
 
-usage: python3 tests/golden/model_golden.py MODEL_DIR OUT.jsonl [--tokens 32] [--no-tensors] [TEXT...]
+usage: python3 tests/golden/model_golden.py [--tokens 32] [--no-tensors] MODEL_DIR OUT.jsonl [TEXT...]
 
 Every tensor's bytes as stored are named by SHA-256. Each text is run in float32 by eager attention,
 alone: a decoder's logits behind the prompt (the 32 highest and 32 others), and its greedy tokens up

@@ -16,7 +16,9 @@ static const struct shape {
     {4, 1, 8, 0, 5, 0, true, false},     {8, 4, 8, 16, 0, 0, true, false},
     {14, 2, 64, 16, 0, 0, true, true},   {4, 2, 128, 5, 70, 0, true, false},
     {2, 1, 256, 3, 7, 20, true, true},   {3, 3, 48, 64, 0, 30, false, false},
-    {1, 1, 1, 1, 0, 0, true, false},
+    {1, 1, 1, 1, 0, 0, true, false},     {6, 2, 20, 16, 33, 50, true, true},
+    {5, 5, 24, 7, 1, 0, true, false},    {2, 1, 40, 64, 1000, 0.5f, true, false},
+    {3, 1, 12, 0, 131, 7, true, false},  {10, 5, 36, 13, 64, 1e-3f, true, true},
 };
 enum { SHAPE_COUNT = sizeof SHAPES / sizeof *SHAPES };
 
