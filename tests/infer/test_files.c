@@ -13,6 +13,7 @@
 #include "workers/infer/safetensors.h"
 
 #define BERT "tests/golden/models/bert"
+#define CLASSES "tests/golden/models/bert-classes"
 #define LLAMA "tests/golden/models/llama-tied"
 #define FP8 "tests/golden/models/llama-fp8"
 #define GEMMA "tests/golden/models/gemma3"
@@ -318,6 +319,9 @@ static const struct change changes[] = {
      "awq"},
     {FP8, "\n      16,", "\n      0,", ERR_FIELD, "weight_block_size", "config.json"},
     {FP8, "\n      16,", "\n      10,", ERR_FIELD, "q_proj.weight_scale_inv", "blocks of 10 x 32"},
+    {CLASSES, "\"2\": \"open\"", "\"7\": \"open\"", ERR_FIELD, "id2label: 7", "one of 3 classes"},
+    {CLASSES, "\"2\": \"open\"", "\"2\": 5", ERR_FIELD, "id2label: 2", "config.json"},
+    {CLASSES, "\"2\": \"open\"", "\"-1\": \"open\"", ERR_FIELD, "id2label: -1", "config.json"},
     {XLM_R, "\"pad_token_id\": 1", "\"pad_token_id\": 39", ERR_FIELD, "pad_token_id", "40"},
     {GEMMA, "\n    \"full_attention\",", "", ERR_FIELD, "layer_types", "2 words for 3 layers"},
     {GEMMA, "\n    \"full_attention\",", "\n    \"chunked_attention\",", -ENOTSUP, "layer_types",

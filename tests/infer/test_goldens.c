@@ -175,6 +175,28 @@ Test(goldens, heads_score_texts_and_tokens_as_the_reference_does) {
     check_encoder("xlm-roberta-classes", false);
 }
 
+Test(goldens, classes_have_the_names_of_the_config_or_their_number) {
+    static const struct {
+        const char *model;
+        uint32_t n;
+        const char *first, *last;
+    } heads[] = {{"bert-classes", 3, "no", "open"},
+                 {"bert-tokens", 5, "O", "S"},
+                 {"xlm-roberta-classes", 1, "LABEL_0", "LABEL_0"},
+                 {"xlm-roberta-tokens", 2, "LABEL_0", "LABEL_1"}};
+    struct ops *ops = help_open_ref();
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        char dir[128];
+        snprintf(dir, sizeof dir, RANDOM_MODELS "%s", heads[i].model);
+        struct model *m = model_must_open(dir, ops, NULL);
+        cr_assert_eq(model_info(m)->labels, heads[i].n, "%s", dir);
+        cr_assert_str_eq(model_label(m, 0), heads[i].first);
+        cr_assert_str_eq(model_label(m, heads[i].n - 1), heads[i].last);
+        model_close(m);
+    }
+    ops_close(ops);
+}
+
 Test(goldens, texts_scored_together_get_what_each_gets_alone) {
     static const char *const names[] = {"bert-tokens", "xlm-roberta-classes"};
     struct ops *ops = help_open_best(0);

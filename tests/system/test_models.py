@@ -80,6 +80,7 @@ def test_an_import_is_a_directory_of_read_only_links_and_says_what_it_is(cache):
     assert shown["architecture"] == "LlamaForCausalLM" and shown["kind"] == "decoder"
     assert shown["memory_bytes"] == {"f32": 4 * shown["parameters"], "bf16": 2 * shown["parameters"]}
     assert shown["context"] == 1024 and shown["tokenizer"].startswith("BPE") and shown["stored"] == "BF16"
+    assert shown["classes"] is None
     assert rows()[name]["digest"] == digest
     assert digest in model("verify", name).stdout
 
@@ -156,6 +157,13 @@ def test_an_encoder_is_compared_by_its_vectors(cache, tmp_path):
     golden.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert "cosine" in refused("verify", "bert", "--verify", golden)
     assert set(rows()) == {"bert"} and cache.exists()
+
+
+def test_the_classes_of_a_head_are_shown_by_their_names():
+    folder = ROOT / "tests/golden/models/bert-classes"
+    assert json.loads(model("show", folder, "--json").stdout)["classes"] == ["no", "yes", "open"]
+    said = [line.split() for line in model("show", folder).stdout.splitlines()]
+    assert ["classes", "no"] in said and ["yes"] in said and ["open"] in said
 
 
 def damage_nan(copy):

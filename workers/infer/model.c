@@ -13,6 +13,7 @@
 #include "workers/infer/config.h"
 #include "workers/infer/decoder.h"
 #include "workers/infer/encoder.h"
+#include "workers/infer/labels.h"
 #include "workers/infer/manifest.h"
 #include "workers/infer/safetensors.h"
 #include "workers/infer/weights.h"
@@ -26,6 +27,7 @@ struct model {
     struct encoder encoder; /* one of the two is in use, by config.arch->kind */
     struct decoder decoder;
     struct model_info info;
+    struct labels labels;
     struct adapter **adapter; /* [n_adapters] */
     uint32_t n_adapters;
     char *dir;
@@ -68,6 +70,8 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     int rc = m->dir ? 0 : err_set(err, err_bytes, -ENOMEM, "no memory for a model");
     if (rc == 0) rc = manifest_check_dir(dir, err, err_bytes);
     if (rc == 0) rc = config_load(&m->config, dir, err, err_bytes);
+    if (rc == 0 && m->config.labels)
+        rc = labels_read(&m->labels, dir, m->config.labels, err, err_bytes);
     if (rc == 0) rc = safetensors_open(&m->tensors, dir, err, err_bytes);
     if (rc == 0)
         rc = weights_load(&m->weights, ops, m->tensors, &m->config, c.weights, err, err_bytes);
@@ -96,6 +100,7 @@ void model_close(struct model *m) {
     decoder_fini(&m->decoder);
     weights_fini(&m->weights);
     safetensors_close(m->tensors);
+    labels_fini(&m->labels);
     free(m);
 }
 
@@ -179,6 +184,11 @@ int model_embed_with(struct model *m, uint32_t n_seq, const uint32_t *begin, con
     int rc = need_kind(m, MODEL_ENCODER, err, err_bytes);
     if (rc == 0 && n_seq > 0) rc = model_check_ids(m, begin[n_seq], ids, err, err_bytes);
     return rc ? rc : encoder_embed(&m->encoder, n_seq, begin, ids, adapter, out, err, err_bytes);
+}
+
+const char *model_label(const struct model *m, uint32_t i) {
+    assert(i < m->labels.n);
+    return m->labels.name[i];
 }
 
 int model_classify(struct model *m, uint32_t n_seq, const uint32_t *begin, const uint32_t *ids,

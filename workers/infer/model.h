@@ -50,6 +50,8 @@ int model_open(struct model **out, const char *dir, struct ops *ops, const struc
                char *err, size_t err_bytes);
 void model_close(struct model *m); /* NULL is fine */
 const struct model_info *model_info(const struct model *m);
+/* What class i of the head is called in id2label, else LABEL_i; i below labels of model_info. */
+const char *model_label(const struct model *m, uint32_t i);
 const char *model_numerics_id(const struct model *m); /* the backend's and the weights' type */
 /* A PEFT LoRA adapter of this model by its directory, opened at first use; it lives as long as the
  * model. adapter.h says what is refused; one that says it was made of another model is noted in the

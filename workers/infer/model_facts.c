@@ -97,6 +97,8 @@ int model_facts_read(struct model_facts *f, const char *dir, char *err, size_t e
     safetensors_close(s);
     rc = manifest_load(&f->manifest, dir, err, err_bytes);
     if (rc == -ENOENT) rc = 0;
+    if (rc == 0 && f->config.labels)
+        rc = labels_read(&f->labels, dir, f->config.labels, err, err_bytes);
     read_tokenizer(f);
     read_chat(f);
     read_licence(f);
@@ -104,6 +106,7 @@ int model_facts_read(struct model_facts *f, const char *dir, char *err, size_t e
 }
 
 void model_facts_fini(struct model_facts *f) {
+    labels_fini(&f->labels);
     manifest_fini(&f->manifest);
 }
 
@@ -114,6 +117,12 @@ static uint64_t kv_bytes(const struct config *c) {
 
 static struct json *text_or_null(const char *text) {
     return text && *text ? json_new_str(text, strlen(text)) : json_new_null();
+}
+
+static struct json *labels_json(const struct labels *l) {
+    struct json *names = l->n ? json_new_array() : json_new_null();
+    for (uint32_t i = 0; i < l->n; i++) json_push(names, text_or_null(l->name[i]));
+    return names;
 }
 
 static struct json *facts_json(const struct model_facts *f) {
@@ -136,6 +145,7 @@ static struct json *facts_json(const struct model_facts *f) {
     json_set(j, "layers", json_new_int(c->layers));
     json_set(j, "dim", json_new_int(c->dim));
     json_set(j, "vocab", json_new_int(c->vocab));
+    json_set(j, "classes", labels_json(&f->labels));
     json_set(j, "tokenizer", text_or_null(f->tokenizer));
     json_set(j, "chat_template", text_or_null(f->chat));
     json_set(j, "licence", text_or_null(f->licence));
@@ -187,6 +197,7 @@ int model_facts_show(const struct model_facts *f, bool json) {
     row("context", text);
     snprintf(text, sizeof text, "%u layers of %u, vocabulary %u", c->layers, c->dim, c->vocab);
     row("shape", text);
+    for (uint32_t i = 0; i < f->labels.n; i++) row(i ? "" : "classes", f->labels.name[i]);
     row("tokenizer", f->tokenizer);
     row("chat template", f->chat);
     row("licence", f->licence);

@@ -3,17 +3,19 @@
  * Reads config, headers of weights, manifest, tokenizer's type and the card's licence; no weight.
  *
  * Units: elements, bytes, tokens.  Owner: model_facts_fini after model_facts_read, failed or not.
- * Memory: the manifest.  Errors: those of what is read, with err.  Threads: one. */
+ * Memory: the manifest, classes.  Errors: those of what is read, with err.  Threads: one. */
 #ifndef PENSTOCK_WORKERS_INFER_MODEL_FACTS_H
 #define PENSTOCK_WORKERS_INFER_MODEL_FACTS_H
 
 #include "workers/infer/config.h"
+#include "workers/infer/labels.h"
 #include "workers/infer/manifest.h"
 
 struct model_facts {
     const char *dir; /* borrowed */
     struct config config;
     struct manifest manifest;        /* n 0: it has none */
+    struct labels labels;            /* of an encoder's head; n 0: it has none */
     uint64_t parameters;             /* elements of all tensors that can be weights */
     uint64_t file_bytes;             /* of the weights */
     char stored[64];                 /* their types: "BF16", "F32 I64" */
