@@ -39,24 +39,28 @@ static bool take_back(struct broker *b, const struct msg_lease *m) {
     return true;
 }
 
+/* True: it was a lease. What a full queue does not take of the rest is owed (owed.h), but for
+ * acknowledgements, which are asked for again, and refusals. */
 static bool unsent_one(struct broker *b, const struct pack *k, const struct many_it *it) {
     union {
         struct msg_lease lease;
+        struct msg_accepted accepted;
         struct msg_result result;
         struct msg_state state;
+        struct msg_stage_ack ack;
+        struct msg_refused refused;
     } m;
     struct refusal why;
     const struct msg_desc *d = msg_desc(type_of(it->frame[0]));
     b->dropped++;
-    if (d->type != MSG_LEASE &&
-        (k->error != -EAGAIN || (d->type != MSG_RESULT && d->type != MSG_STATE)))
-        return false;
     if (msg_decode(d, it->frame[1], &m, &why) != 0) return false;
     if (d->type == MSG_LEASE) return take_back(b, &m.lease);
-    if (d->type == MSG_RESULT)
-        reply_owe(b, &k->peer, m.result.req, m.result.job);
-    else
-        reply_owe(b, &k->peer, m.state.req, m.state.job);
+    if (k->error != -EAGAIN) return false;
+    if (d->type == MSG_RESULT) reply_owe(b, &k->peer, m.result.req, m.result.job);
+    if (d->type == MSG_STATE) reply_owe(b, &k->peer, m.state.req, m.state.job);
+    if (d->type == MSG_ACCEPTED)
+        owed_notice(&b->owed, &k->peer, m.accepted.req, OWED_ACCEPTED, m.accepted.job,
+                    m.accepted.existing, b->now_ms);
     return false;
 }
 

@@ -4,7 +4,8 @@
  * anything else to the same peer, so that order is kept.
  *
  * Units: bytes.  Owner: the broker.  Memory: PACKS_MAX frames of about LIMIT_MANY_BYTES.
- * Errors: what cannot be sent is taken back (leases), owed (RESULT, STATE) or counted as dropped.
+ * Errors: what cannot be sent is taken back (leases), owed (ACCEPTED, RESULT, STATE) or counted as
+ * dropped.
  * Threads: the loop thread. */
 #ifndef PENSTOCK_BROKER_PACKS_H
 #define PENSTOCK_BROKER_PACKS_H

@@ -3,13 +3,15 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import msgpack
 import pytest
 import zmq
 
 from real_broker import (ACCEPTED, LEASE, LIST, LONG_S, PING, PONG, REFUSED, RESULT, STAGE_ACK,
-                         STAGE_DONE, SUBMIT, WAIT, Broker, Client, Worker, body, echo, frames, tag)
+                         STAGE_DONE, SUBMIT, WAIT, Broker, Client, Worker, body, dealer, echo, frames,
+                         tag)
 from scripted_broker import CODES, FakeBroker
 
 MANY = 0x70
@@ -149,6 +151,33 @@ def test_long_payloads_go_alone_and_nothing_overtakes_them(mine, client):
                                                         "attempt": h["attempt"]}, payload))
         assert len(heard(w.socket, 3)[0]) == 3
         w.leave()
+
+
+def test_what_a_full_queue_does_not_take_comes_when_there_is_room(mine, client):
+    slow = dealer(mine)
+    slow.rcvhwm, slow.sndhwm = 1, 20000
+    slow.connect(mine.clients)
+    for req in range(8000):  # more answers than its queues hold, each alone
+        slow.send_multipart(frames(PING, {"req": req}))
+    for first in range(10000, 10800, 16):
+        slow.send_multipart(many(*[submit(first + i) for i in range(16)]))
+    deadline = time.monotonic() + LONG_S
+    while client.stats()["stored_jobs"] < 800:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while client.stats()["owed"] == 0:
+        assert time.monotonic() < deadline, "all of them found room: the test shows nothing"
+    accepted = set()
+    while len(accepted) < 800:
+        assert slow.poll(LONG_S * 1000), len(accepted)
+        for code, h, _ in inside(slow.recv_multipart())[0]:
+            if code == ACCEPTED:
+                assert h["req"] not in accepted
+                accepted.add(h["req"])
+            else:
+                assert code == PONG
+    assert client.stats()["owed"] == 0
+    slow.close()
 
 
 # ---- the project's own peers, against a broker that the test plays ----
