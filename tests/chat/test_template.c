@@ -74,6 +74,7 @@ Test(template, what_is_not_supported_is_refused_by_name_and_line) {
         {"{{ 'straße'.upper() }}", "the other case of a letter"},
         {"{{ '\\N{DASH}' }}", "\\N{...}"},
         {"{{ ('<' | safe) + '<' }}", "safe or escape"},
+        {"{{ ('ab' | safe)[0] }}", "an item of a safe string"},
         {"{{ v[1, 2] }}", "a tuple as a subscript"},
         {"{{ 'x'.strip('x', 'y') }}", "strip: the argument in that place"},
         {"{{ 1 | tojson(flat=true) }}", "tojson: the argument flat"},

@@ -163,6 +163,7 @@ EXPRESSIONS = r"""
 {{ people | selectattr('age', 'equalto', 3) | map(attribute='name') | list }}{{ people | rejectattr('job') | list | length }}{{ people | selectattr('job', 'defined') | list | length }}{{ people | selectattr('name', 'in', ['Bo', 'cy']) | map(attribute='age') | list }}
 {% if people | selectattr('age', 'gt', 100) %}always{% endif %}{{ people | selectattr('age', 'gt', 100) | list }}
 {% set it = l | map('string') %}{{ it | join }}|{{ it | join }}|{{ it | list }}
+{{ none | selectattr('x') | list }}{{ 0 | map('upper') | list }}{{ false | reject | list }}
 {{ l | map('string') | first }}{{ d.items() | list | first }}{{ d | items | list | last }}{{ nothing | items | list }}
 {{ d | tojson }}{{ mixed | tojson }}{{ both | tojson }}{{ u | tojson }}{{ u | tojson(ensure_ascii=true) }}{{ reals | tojson }}{{ markup | tojson }}
 {{ d | tojson(indent=2) }}{{ d | tojson(indent=0) }}{{ [] | tojson(indent=4) }}{{ {} | tojson(indent=4) }}{{ nested | tojson(indent='\t') }}
@@ -257,6 +258,10 @@ a {# comment #} b{#- c -#} d {#+ e +#} f
 {{ l[::0] }}
 {{ range() }}
 {{ ', '.join(l) }}
+{{ l | indent }}
+{{ nothing | indent }}
+{{ nested | unique | list }}
+{{ nothing | dictsort }}
 """
 
 

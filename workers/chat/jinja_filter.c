@@ -107,6 +107,9 @@ static int do_replace(struct jinja_use *u, struct value *out) {
 static int do_indent(struct jinja_use *u, struct value *out) {
     struct bytes s, by = bytes_str("    ");
     struct value lines, room;
+    if (u->in.kind != JV_STR)
+        return run_fail(u->run, u->at, ERR_FIELD, "indent of a %s is not possible",
+                        value_type(u->in));
     int rc = str_of(u, u->in, &s);
     if (rc == 0 && u->args[0] && u->args[0]->kind == JV_STR) {
         by = u->args[0]->text;

@@ -201,6 +201,7 @@ static int do_sort(struct jinja_use *u, struct value *out) {
 static int do_dictsort(struct jinja_use *u, struct value *out) {
     struct value by =
         value_int(u->args[1] && value_equal(*u->args[1], value_text(bytes_str("value"))));
+    if (u->in.kind == JV_UNDEFINED) return run_undefined(u->run, u->at, u->in);
     int rc = do_items(u, out);
     out->kind = JV_LIST;
     return rc == 0 ? sort_by(u, &by, flag(u->args[0], false), flag(u->args[2], false), *out) : rc;
@@ -237,8 +238,11 @@ static int do_unique(struct jinja_use *u, struct value *out) {
     for (uint32_t i = 0; rc == 0 && i < items->n; i++) {
         bool seen;
         struct value key;
-        if ((rc = key_of(u, items->items[i], u->args[1], flag(u->args[0], false), &key)) != 0 ||
-            (rc = run_compare(u->run, u->at, JO_IN, key, keys, &seen)) != 0 || seen)
+        rc = key_of(u, items->items[i], u->args[1], flag(u->args[0], false), &key);
+        if (rc == 0 && (key.kind == JV_LIST || key.kind == JV_DICT))
+            rc = run_fail(u->run, u->at, ERR_FIELD, "unique of a %s is not possible",
+                          value_type(key));
+        if (rc != 0 || (rc = run_compare(u->run, u->at, JO_IN, key, keys, &seen)) != 0 || seen)
             continue;
         keys.seq->items[keys.seq->n++] = key;
         out->seq->items[out->seq->n++] = items->items[i];
@@ -255,10 +259,16 @@ static struct jinja_args behind(struct jinja_args all, uint32_t n) {
                                all.n - n};
 }
 
+/* Of what is false, whatever it is, Jinja picks nothing. */
+static int nothing(struct jinja_use *u, struct value *out) {
+    return value_seq(u->run->arena, JV_ITER, 0, out) == 0 ? 0 : memory(u);
+}
+
 static int do_map(struct jinja_use *u, struct value *out) {
     const struct jinja_seq *items;
     const struct jinja_filter *row = NULL;
     const struct value *path = NULL, *otherwise = NULL;
+    if (!value_truth(u->in)) return nothing(u, out);
     for (uint32_t i = 0; i < u->all.n; i++) {
         if (u->all.names[i].data && bytes_is(u->all.names[i], "attribute"))
             path = &u->all.values[i];
@@ -288,6 +298,7 @@ static int pick(struct jinja_use *u, bool by, bool wanted, struct value *out) {
     const struct jinja_seq *items;
     const struct jinja_test *row = NULL;
     uint32_t at = by ? 1 : 0;
+    if (!value_truth(u->in)) return nothing(u, out);
     if (by && u->all.n == 0)
         return run_fail(u->run, u->at, ERR_FIELD, "the name of an attribute is missing");
     if (u->all.n > at) {

@@ -318,6 +318,7 @@ static int nth_char(struct jinja_run *r, const struct jinja_node *at, struct byt
 int run_item(struct jinja_run *r, const struct jinja_node *at, struct value object,
              struct value key, struct value *out) {
     if (object.kind == JV_UNDEFINED) return run_undefined(r, at, object);
+    if (object.safe) return run_fail(r, at, ERR_FIELD, "an item of a safe string is not supported");
     *out = value_undefined(key.kind == JV_STR ? key.text : bytes_str("an item that is not there"));
     if (object.kind == JV_DICT) {
         const struct value *member = value_get(object, key);
