@@ -144,7 +144,7 @@ static bool there(uint64_t id, struct job_record *r) {
  * that has ended after it. */
 static void check_family(const struct gone *g) {
     struct job_record r;
-    if (g->parent && !g->cell->drop_asked && !W->drop_asked[g->cell->tenant])
+    if (g->parent && !W->play && !g->cell->drop_asked && !W->drop_asked[g->cell->tenant])
         CHECK(!there(g->parent, &r), "%s goes, and its parent stays", sim_name(g->cell->id));
     for (uint32_t i = 0; i < g->n_children; i++)
         CHECK(!there(g->first_child + i, &r) || !job_state_terminal(r.state),
@@ -155,7 +155,7 @@ static void check_gone(const struct gone *g) {
     struct cell *c = g->cell;
     if (!c->accepted && !g->parent && !c->chosen) return; /* a submit that was taken back */
     const struct cell *parent = g->parent ? disk_cell(g->parent) : NULL;
-    bool asked = c->drop_asked || W->drop_asked[c->tenant] ||
+    bool asked = W->play || c->drop_asked || W->drop_asked[c->tenant] ||
                  (parent && (parent->drop_asked || W->drop_asked[parent->tenant]));
     CHECK(job_state_terminal(g->state), "%s is %s and is deleted", sim_name(c->id),
           job_state_name(g->state));
