@@ -55,10 +55,11 @@ static uint64_t some_priority(void) {
     return W->rush ? 5 : draw(10);
 }
 
-static bool job_of_key(uint32_t tenant, struct bytes key) {
+/* Of an accepted one; 0: none. */
+static uint64_t job_of_key(uint32_t tenant, struct bytes key) {
     uint64_t id;
-    return jobs_by_key(NULL, bytes_str(sim_tenant_name(tenant)), key, &id) == 0 &&
-           disk_cell(id)->accepted;
+    int e = jobs_by_key(NULL, bytes_str(sim_tenant_name(tenant)), key, &id);
+    return e == 0 && disk_cell(id)->accepted ? id : 0;
 }
 
 /* A key that is known is no new job: no quota, source or level stands in its way. */
@@ -68,7 +69,7 @@ static void check_refused(const struct client *c, const struct request_out *o,
     struct refusal why;
     char key[16];
     snprintf(key, sizeof key, "key-%d", o->key);
-    if (!o->known || !job_of_key(c->tenant, bytes_str(key))) return;
+    if (!o->known || o->known != job_of_key(c->tenant, bytes_str(key))) return;
     CHECK(msg_decode(msg_desc(MSG_REFUSED), p->frame[1], &m, &why) == 0, "%s", why.message);
     CHECK(!bytes_is(m.code, "full") && !bytes_is(m.code, "sampled"), "%s is known: %.*s", key,
           (int)m.message.len, (const char *)m.message.data);
@@ -93,7 +94,7 @@ static void send_submit(struct client *c, struct request_out *o) {
     if (m.has_seed) m.seed = draw(UINT64_MAX);
     struct bytes payload = buf_bytes(&body);
     o->sent_ms = W->mono_ms;
-    o->known = m.key.len && job_of_key(c->tenant, m.key);
+    o->known = m.key.len ? job_of_key(c->tenant, m.key) : 0;
     net_send(c->conn, MSG_SUBMIT, &m, &payload, 1);
     buf_fini(&body);
 }

@@ -128,8 +128,8 @@ struct disk {
 /* ---- actors ---- */
 struct request_out {
     uint64_t req;
-    bool known; /* when it was sent there was a job of its key */
-    int key;    /* -1: none */
+    uint64_t known; /* the job of its key when it was sent; 0: none */
+    int key;        /* -1: none */
     int64_t sent_ms;
 };
 struct uploading {
