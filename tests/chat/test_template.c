@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/json.h"
@@ -236,6 +237,34 @@ Test(chat, a_model_with_named_templates_uses_the_one_for_tools_where_there_are_t
     cr_assert_eq(chat_with(NULL, config, NULL, "{" HI ", \"tools\": [{}, {}]}", out, sizeof out), 0,
                  "%s", out);
     cr_assert_str_eq(out, "tools 2");
+}
+
+Test(chat, a_file_for_tools_stands_beside_the_files_template) {
+    char dir[] = "/tmp/penstock-chat-XXXXXX", more[64], err[256] = "";
+    struct json *j;
+    struct chat *c;
+    struct arena a;
+    struct bytes text;
+    cr_assert(mkdtemp(dir));
+    write_file(dir, "chat_template.jinja", "plain");
+    write_file(dir, "tokenizer_config.json", "{\"chat_template\": \"{% nonsense %}\"}");
+    snprintf(more, sizeof more, "%s/additional_chat_templates", dir);
+    cr_assert_eq(mkdir(more, 0700), 0);
+    write_file(more, "tool_use.jinja", "with tools");
+    cr_assert_eq(chat_open(&c, dir, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(chat_json(&j, bytes_str("{" HI ", \"tools\": [{}]}"), err, sizeof err), 0);
+    arena_init(&a, 1u << 20);
+    struct chat_input in = {.messages = json_get(j, "messages")};
+    cr_assert_eq(chat_render(c, &in, &a, &text, err, sizeof err), 0, "%s", err);
+    cr_assert(bytes_is(text, "plain"));
+    in.tools = json_get(j, "tools");
+    cr_assert_eq(chat_render(c, &in, &a, &text, err, sizeof err), 0, "%s", err);
+    cr_assert(bytes_is(text, "with tools"));
+    chat_close(c);
+    json_free(j);
+    arena_fini(&a);
+    snprintf(more, sizeof more, "rm -r '%s'", dir);
+    cr_assert_eq(system(more), 0);
 }
 
 Test(chat, what_is_wrong_with_model_or_messages_is_told_with_its_place) {

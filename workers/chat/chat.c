@@ -75,6 +75,10 @@ static bool is_file(const char *path) {
     return stat(path, &st) == 0;
 }
 
+bool chat_is_there(const struct chat *c) {
+    return c->plain || c->tools;
+}
+
 static int read_config(struct chat *c, const char *dir, char *err, size_t err_bytes) {
     char path[PATH_BYTES], more[PATH_BYTES];
     struct json *config = NULL, *map = NULL;
@@ -87,28 +91,38 @@ static int read_config(struct chat *c, const char *dir, char *err, size_t err_by
         rc = json_load(&map, more, CONFIG_BYTES, err, err_bytes);
     if (rc == 0 && (read_special(c, config) != 0 || read_special(c, map) != 0))
         rc = err_set(err, err_bytes, ERR_LIMIT, "%s: its special tokens take too much room", path);
-    if (rc == 0 && !c->plain)
+    if (rc == 0 && !chat_is_there(c))
         rc = read_templates(c, json_get(config, "chat_template"), path, err, err_bytes);
     json_free(config);
     json_free(map);
     return rc;
 }
 
-int chat_open(struct chat **out, const char *dir, char *err, size_t err_bytes) {
+/* A template that is a file of its own; one that is not there stays NULL. */
+static int read_file(struct jinja **out, const char *dir, const char *name, char *err,
+                     size_t err_bytes) {
     char path[PATH_BYTES];
-    void *text = NULL;
+    void *text;
     size_t bytes;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (!is_file(path)) return 0;
+    int rc = file_read(path, JINJA_SOURCE_BYTES, &text, &bytes, err, err_bytes);
+    if (rc < 0) return rc;
+    rc = parse(out, bytes_of(text, bytes), path, err, err_bytes);
+    free(text);
+    return rc;
+}
+
+int chat_open(struct chat **out, const char *dir, char *err, size_t err_bytes) {
     struct chat *c = calloc(1, sizeof *c);
     *out = NULL;
     if (!c) return err_set(err, err_bytes, -ENOMEM, "no memory for a chat template");
     arena_init(&c->arena, CONFIG_ARENA_BYTES);
     int rc = value_dict(&c->arena, JV_DICT, 0, &c->special);
     if (rc != 0) err_set(err, err_bytes, rc, "no memory for a chat template");
-    snprintf(path, sizeof path, "%s/chat_template.jinja", dir);
-    if (rc == 0 && is_file(path) &&
-        (rc = file_read(path, JINJA_SOURCE_BYTES, &text, &bytes, err, err_bytes)) == 0)
-        rc = parse(&c->plain, bytes_of(text, bytes), path, err, err_bytes);
-    free(text);
+    if (rc == 0) rc = read_file(&c->plain, dir, "chat_template.jinja", err, err_bytes);
+    if (rc == 0)
+        rc = read_file(&c->tools, dir, "additional_chat_templates/tool_use.jinja", err, err_bytes);
     if (rc == 0) rc = read_config(c, dir, err, err_bytes);
     if (rc < 0)
         chat_close(c);
@@ -123,10 +137,6 @@ void chat_close(struct chat *c) {
     jinja_close(c->tools);
     arena_fini(&c->arena);
     free(c);
-}
-
-bool chat_is_there(const struct chat *c) {
-    return c->plain || c->tools;
 }
 
 /* ---- rendering ---- */

@@ -1,6 +1,7 @@
 /* chat.h - conversations as the text that a chat model was trained on, by the model's own template.
  *
- * The template is chat_template.jinja of the model's directory, else `chat_template` of
+ * The template is chat_template.jinja of the model's directory, and where tools are given
+ * additional_chat_templates/tool_use.jinja if it is there; else `chat_template` of
  * tokenizer_config.json: a text, or several with names, of which `tool_use` is taken where tools
  * are given, else `default`. It is given what transformers' apply_chat_template gives it:
  *
