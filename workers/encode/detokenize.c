@@ -245,7 +245,7 @@ static int byte_token(struct bytes token) {
 static int replace(struct bytes token, const struct buf *from, const struct buf *to,
                    struct buf *out) {
     const char *at = token.data, *end = at + token.len;
-    while (at < end) {
+    while (at < end && !out->error) {
         const char *hit = memmem(at, (size_t)(end - at), from->data, from->len);
         buf_append(out, at, (size_t)((hit ? hit : end) - at));
         if (!hit) break;

@@ -192,7 +192,7 @@ static int run_chars(enum normalize_kind kind, struct bytes text, struct buf *ou
 
 static int replace_string(const struct normalize_step *s, struct bytes text, struct buf *out) {
     const char *at = text.data, *end = at + text.len;
-    while (at < end) {
+    while (at < end && !out->error) {
         const char *hit = memmem(at, (size_t)(end - at), s->from.data, s->from.len);
         buf_append(out, at, (size_t)((hit ? hit : end) - at));
         if (!hit) break;
@@ -206,8 +206,8 @@ static int replace_regex(const struct normalize_step *s, struct bytes text, stru
     const char *all = text.data;
     struct regex_span spans[REGEX_GROUPS];
     size_t from = 0, copied = 0;
-    int rc;
-    while ((rc = regex_find(s->regex, all, text.len, from, spans)) == 1) {
+    int rc = 0;
+    while (!out->error && (rc = regex_find(s->regex, all, text.len, from, spans)) == 1) {
         buf_append(out, all + copied, spans[0].begin - copied);
         buf_append(out, s->to.data, s->to.len);
         copied = from = spans[0].end;
