@@ -443,10 +443,10 @@ Test(tokenizer, files_that_go_in_circles_come_to_an_end, .timeout = 60) {
 Test(tokenizer, a_normalizer_that_multiplies_the_text_is_stopped_at_a_limit) {
     struct buf json = {0};
     buf_printf(&json, "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
-    for (int i = 0; i < 6; i++) {
-        buf_printf(&json, "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"",
-                   i ? "," : "");
-        for (int n = 0; n < 100; n++) buf_u8(&json, 'a');
+    for (int i = 0; i < 2; i++) { /* an a becomes 20,000 b, each b 20,000 c */
+        buf_printf(&json, "%s{\"type\":\"Replace\",\"pattern\":{\"String\":\"%c\"},\"content\":\"",
+                   i ? "," : "", 'a' + i);
+        for (int n = 0; n < 20000; n++) buf_u8(&json, (uint8_t)('b' + i));
         buf_printf(&json, "\"}");
     }
     buf_printf(&json, "]},\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}");
