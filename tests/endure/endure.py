@@ -35,6 +35,7 @@ FLAT = 0.05        # of memory and files between the third quarter of a run and 
 FLAT_MIN_S = 240   # a shorter run is still warming up
 SHARE = 0.7        # of the greatest load, a soak's
 MEASURE_S = 20     # for what that is
+STEP = 4 << 20     # bytes that the store's files grow by; within one step is no trend
 RETAIN_S = 30      # a soak's ended jobs stay in the store: what comes and what goes are in balance
 
 
@@ -199,7 +200,7 @@ def audit(engine, ledger, retained):
         ledger.broken.append(f"{extra} jobs that no key asked for")
 
 
-def drift(series):
+def drift(series, step=0):
     """How much the last quarter differs from the third, as a share. The first half is warming up:
     a broker that works with 7 MiB needs half a MiB more until its heaps have their final form."""
     n = len(series)
@@ -207,7 +208,7 @@ def drift(series):
         return 0.0
     half, quarter = n // 2, 3 * n // 4
     early, late = statistics.median(series[half:quarter]), statistics.median(series[quarter:])
-    return late / early - 1 if early else 0.0
+    return late / early - 1 if early and (not step or abs(late - early) > step) else 0.0
 
 
 def arguments():
@@ -262,7 +263,7 @@ def endure(a, folder):
     audit(engine, ledger, retained=not soak)
     if not soak:
         del sizes["store"]  # without retention it has to grow
-    drifts = {what: drift(series) for what, series in sizes.items()}
+    drifts = {what: drift(series, STEP if what == "store" else 0) for what, series in sizes.items()}
     if not a.roles and minutes * 60 >= FLAT_MIN_S:
         for what, share in drifts.items():
             if share > FLAT:
