@@ -49,10 +49,11 @@ static struct bytes plan_of(struct broker *b, const struct job *j, uint32_t span
     pack_array(&p, span);
     for (uint32_t i = 0; i < span; i++) {
         const struct pipeline_stage *s = &j->pipeline->stages[j->stage + i];
-        pack_map(&p, s->model ? 7 : 6);
+        pack_map(&p, 6u + (s->model != NULL) + (s->adapter != NULL));
         pack_kv_str(&p, "name", s->name);
         pack_kv_str(&p, "run", s->run);
         if (s->model) pack_kv_str(&p, "model", s->model);
+        if (s->adapter) pack_kv_str(&p, "adapter", s->adapter);
         pack_kv_u64(&p, "timeout_ms", s->timeout_ms);
         pack_kv_u64(&p, "batch_max", s->batch_max);
         pack_kv_u64(&p, "batch_delay_ms", s->batch_delay_ms);

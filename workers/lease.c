@@ -27,6 +27,7 @@ static int take_stage(const struct pack_val *v, struct lease_stage *s) {
     int code = take_name(v, "name", false, s->name);
     if (code == 0) code = take_name(v, "run", true, s->run);
     if (code == 0) code = take_name(v, "model", false, s->model);
+    if (code == 0) code = take_name(v, "adapter", false, s->adapter);
     if (code == 0) code = take_number(v, "timeout_ms", 0, &s->timeout_ms);
     if (code == 0) code = take_number(v, "batch_max", 1, &s->batch_max);
     if (code == 0) code = take_number(v, "batch_delay_ms", 0, &s->batch_delay_ms);

@@ -128,6 +128,7 @@ static void run_chunk(struct worker *w, struct rider **riders, uint32_t n, uint3
                                  .kind = l->kind,
                                  .body = l->body,
                                  .model = bytes_str(l->stages[s].model),
+                                 .adapter = bytes_str(l->stages[s].adapter),
                                  .input = riders[k]->carried,
                                  .arena = &l->arena,
                                  .cancelled = &l->cancelled,

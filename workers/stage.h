@@ -58,6 +58,7 @@ struct stage_item {
     uint32_t stage;          /* index in the pipeline */
     struct bytes kind, body; /* the job's kind and its checked body */
     struct bytes model;      /* named by the plan; empty without */
+    struct bytes adapter;    /* of the model, for jobs that name none; empty without */
     struct bytes input;      /* the previous stage's output; {NULL, 0} at the first */
     struct arena *arena;
     const atomic_bool *cancelled;

@@ -16,6 +16,15 @@ GOLDENS = ROOT / "tests/golden/lora"
 LONG_S = 60
 
 
+PIPELINE = """name: generate.loud
+kind: text.generate
+stages:
+  - {name: encode, run: encode.prompt, model: tiny-llama}
+  - {name: infer, run: infer.generate, model: tiny-llama, adapter: tiny-loud}
+  - {name: post, run: post.generate, model: tiny-llama}
+"""
+
+
 def golden(name):
     return json.loads((GOLDENS / name / "golden.json").read_text(encoding="utf-8"))
 
@@ -30,9 +39,11 @@ def make_client(tmp_path_factory):
     (models / "tiny-llama").symlink_to(ROOT / "examples/models/tiny-llama")
     (models / "tiny-loud").symlink_to(GOLDENS / "tiny-loud")
     (more / "tiny-quiet").symlink_to(GOLDENS / "tiny-quiet")
+    (root / "pipelines").mkdir()
+    (root / "pipelines/loud.yaml").write_text(PIPELINE)
     with open(root / "log", "wb") as log:
         up = subprocess.Popen([PROGRAM, "up", "--json", "--dir", root / "engine", "--models", models,
-                               "--models", more, "--pipelines", ROOT / "pipelines"],
+                               "--models", more, "--pipelines", f":{root}/pipelines"],
                               stdout=subprocess.PIPE, stderr=log, text=True,
                               env=dict(os.environ, PENSTOCK_CACHE=str(root / "cache")))
     try:
@@ -62,6 +73,14 @@ def test_three_jobs_at_once_write_what_their_adapters_make_of_the_model(client):
             result = client.wait(job, LONG_S).unwrap()
             assert result["tokens"] == wanted[name], name
             assert result.get("adapter") == name and result["model"] == "tiny-llama"
+
+
+def test_a_pipeline_names_the_adapter_of_jobs_that_name_none(client):
+    for adapter, name in ((None, "tiny-loud"), ("tiny-quiet", "tiny-quiet")):
+        job = client.submit(penstock.generate(golden("tiny-loud")["text"], adapter=adapter, max_tokens=40),
+                            pipeline="generate.loud")
+        result = client.wait(job, LONG_S).unwrap()
+        assert (result["adapter"], result["tokens"]) == (name, golden(name)["new_ids"])
 
 
 def test_sampling_with_an_adapter_is_the_same_alone_and_in_company(client):

@@ -99,7 +99,7 @@ static void job_prepare(struct job *j, struct models *models) {
     }
     j->model = infer_model(models, j->item, j->in.model, MODEL_ENCODER);
     if (!j->model) return;
-    if (!infer_adapter(models, j->item, j->model, j->in.adapter, &j->adapter)) {
+    if (!infer_adapter(models, j->item, j->model, &j->in.adapter, &j->adapter)) {
         j->model = NULL;
         return;
     }

@@ -182,7 +182,7 @@ static void job_prepare(struct job *j, struct models *models) {
         return;
     }
     struct gen prompt = {.tokens_max = (uint32_t)j->body.max_tokens};
-    if (!infer_adapter(models, i, m, j->body.adapter, &prompt.adapter)) return;
+    if (!infer_adapter(models, i, m, &j->body.adapter, &prompt.adapter)) return;
     prompt.prompt = infer_ids(i, m, j->in.ids, "prompt", &prompt.prompt_tokens);
     if (!prompt.prompt) return;
     uint32_t context = model_info(m)->context; /* ids never hold more than a context and one */

@@ -29,11 +29,12 @@ struct model *infer_model(struct models *models, struct stage_item *i, struct by
     return m;
 }
 
-bool infer_adapter(struct models *models, struct stage_item *i, struct model *m, struct bytes name,
+bool infer_adapter(struct models *models, struct stage_item *i, struct model *m, struct bytes *name,
                    const struct adapter **out) {
     char err[LIMIT_REASON_BYTES];
     *out = NULL;
-    int rc = name.len > 0 ? models_adapter(models, m, name, out, err, sizeof err) : 0;
+    if (name->len == 0) *name = i->adapter;
+    int rc = name->len > 0 ? models_adapter(models, m, *name, out, err, sizeof err) : 0;
     if (rc != 0) item_fail_rc(i, rc, err);
     return rc == 0;
 }

@@ -15,11 +15,12 @@ extern const struct stage_program stage_infer_generate; /* prompt -> tokens out 
  * the item has failed. */
 struct model *infer_model(struct models *models, struct stage_item *i, struct bytes name,
                           enum model_kind kind);
+/* The adapter that the job names, or, where it names none, the plan, whose name *name is then; NULL
+ * without either. False: the item has failed. */
+bool infer_adapter(struct models *models, struct stage_item *i, struct model *m, struct bytes *name,
+                   const struct adapter **out);
 /* A bin of u32le as ids in the item's arena, each below the vocabulary; `what` names it in the
  * reason. NULL: the item has failed. */
-/* The adapter of that name for its model; NULL without a name. False: the item has failed. */
-bool infer_adapter(struct models *models, struct stage_item *i, struct model *m, struct bytes name,
-                   const struct adapter **out);
 uint32_t *infer_ids(struct stage_item *i, const struct model *m, struct bytes bin, const char *what,
                     uint32_t *n);
 /* Shared open and close of both: self is the process's models. */
