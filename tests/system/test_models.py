@@ -192,6 +192,10 @@ def damage_tokenizer(copy):
     (copy / "tokenizer.json").write_text(json.dumps(text))
 
 
+def damage_no_tokenizer(copy):
+    (copy / "tokenizer.json").unlink()
+
+
 def damage_nesting(copy):
     (copy / "tokenizer.json").write_text('{"pre_tokenizer":' * 100000 + "1" + "}" * 100000)
 
@@ -202,6 +206,7 @@ def damage_nesting(copy):
     (damage_architecture, ("config.json", "MambaForCausalLM")),
     (damage_dtype, ("model.safetensors", "dtype XF16")),
     (damage_tokenizer, ("tokenizer.json", "Ghost")),
+    (damage_no_tokenizer, ("has no tokenizer", "tokenizer.json", "vocab.json", "LlamaForCausalLM")),
     (damage_nesting, ("tokenizer.json",)),
 ])
 def test_a_bad_model_is_refused_with_its_file_and_reason_and_leaves_nothing(cache, tmp_path, damage, words):
@@ -296,3 +301,19 @@ def test_show_says_whether_the_chat_template_can_be_rendered(tmp_path):
     assert chat(None) is None
     assert chat("{{ bos_token }}") == "supported"
     assert "chat_template.jinja: line 2: the tag {% include %} is not supported" in chat("\n{% include 'x' %}")
+
+
+def test_an_import_warns_of_a_chat_template_that_cannot_be_rendered(cache, tmp_path):
+    copy = writable_copy(tmp_path)
+    (copy / "chat_template.jinja").write_text("\n{% include 'x' %}")
+    said = model("import", copy)
+    assert f"warning: {copy}/chat_template.jinja: line 2: the tag {{% include %}}" in said.stderr
+    assert "conversations will be refused" in said.stderr and set(rows()) == {"copy"}
+    (copy / "chat_template.jinja").write_text("{{ bos_token }}")
+    assert "warning" not in model("import", copy, "--replace").stderr
+
+
+def test_the_help_says_each_thing_once():
+    said = " ".join(model("--help").stdout.split())
+    for words in ("What is imported can be named", "show says what", "rm hf:ORG/NAME removes"):
+        assert said.count(words) == 1, said

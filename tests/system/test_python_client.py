@@ -1,5 +1,7 @@
 """The Python client against a real broker: results, errors, streams, and a broker that dies."""
+import inspect
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +28,28 @@ def broker(tmp_path_factory):
 def client(broker):
     with penstock.Client(broker.clients) as c:
         yield c
+
+
+def fields_of(kind):
+    """The fields of a kind and their types, from the table that kinds.def makes."""
+    readme = pathlib.Path("schemas/README.md").read_text(encoding="utf-8")
+    section = readme.split(f"#### `{kind}`\n", 1)[1].split("\n#", 1)[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", section, re.M))
+
+
+def test_generate_takes_every_field_of_its_kind_and_sends_it_under_its_name(broker, client):
+    fields = fields_of("text.generate")
+    assert len(fields) > 15
+    assert set(inspect.signature(penstock.generate).parameters) == set(fields) | {"seed"}
+    sample = {"str": "x", "uint": 1, "float": 0.5, "bool": True, "[str]": ["x"]}
+    values = {name: sample[kind] for name, kind in fields.items() if kind != "any"}
+    values.update(tools=[{"name": "f"}], template_vars={"a": 1}, schema={"type": "null"})
+    assert set(values) | {"messages"} == set(fields)
+    body = penstock.generate(**values).body
+    assert set(body) == set(values) and all(body[name] == value for name, value in values.items()
+                                            if fields[name] != "any")
+    client.submit(penstock.generate(**values))
+    assert set(penstock.generate("x").body) == {"prompt"}
 
 
 def test_ten_lines_to_a_result(broker, client):

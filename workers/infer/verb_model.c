@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "schemas/model_dir.h"
+#include "workers/chat/chat.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/adapter_facts.h"
 #include "workers/infer/config.h"
@@ -78,6 +79,15 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 
 /* ---- what a model must pass ---- */
 
+/* A decoder is asked for texts, which it cannot read or write on ids alone. */
+static int need_tokenizer(const char *dir, const struct config *c, char *err, size_t err_bytes) {
+    if (c->arch->kind != MODEL_DECODER || model_facts_has_tokenizer(dir)) return 0;
+    return err_set(err, err_bytes, ERR_FIELD,
+                   "%s: has no tokenizer (tokenizer.json, or vocab.json with merges.txt, or "
+                   "vocab.txt); a %s needs one to read and write text",
+                   dir, c->arch->name);
+}
+
 /* Opens all of it, which checks files, shapes, types and every weight; then the golden one. */
 static int examine(const char *dir, const char *golden, struct golden_report *report, char *err,
                    size_t err_bytes) {
@@ -85,9 +95,12 @@ static int examine(const char *dir, const char *golden, struct golden_report *re
     struct golden_model m = {0};
     struct safetensors *tensors = NULL;
     struct tokenizer *tokenizer = NULL;
-    int rc = ops_open(&m.ops, &c, err, err_bytes);
+    struct config config;
+    int rc = config_load(&config, dir, err, err_bytes);
+    if (rc == 0) rc = need_tokenizer(dir, &config, err, err_bytes);
+    if (rc == 0) rc = ops_open(&m.ops, &c, err, err_bytes);
     if (rc == 0) rc = model_open(&m.model, dir, m.ops, NULL, err, err_bytes);
-    /* Without a tokenizer a model runs on ids alone; one that is there must be read. */
+    /* Without a tokenizer an encoder runs on ids alone; one that is there must be read. */
     if (rc == 0 && model_facts_has_tokenizer(dir))
         rc = tokenizer_open(&tokenizer, dir, err, err_bytes);
     if (rc == 0 && golden) {
@@ -109,6 +122,7 @@ static int glance(const char *dir, char *err, size_t err_bytes) {
     struct config c;
     struct safetensors *tensors = NULL;
     int rc = config_load(&c, dir, err, err_bytes);
+    if (rc == 0) rc = need_tokenizer(dir, &c, err, err_bytes);
     if (rc == 0) rc = safetensors_open(&tensors, dir, err, err_bytes);
     safetensors_close(tensors);
     return rc;
@@ -121,6 +135,18 @@ static void speak_of(const char *staged, const char *dir, char *err, size_t err_
     if (asprintf(&text, "%.*s%s%s", (int)(at - err), err, dir, at + strlen(staged)) < 0) return;
     snprintf(err, err_bytes, "%s", text);
     free(text);
+}
+
+/* A model whose chat template is not supported is good for prompts. */
+static void warn_of_chat(const char *staged, const char *dir) {
+    char err[1024] = "";
+    struct chat *chat = NULL;
+    if (chat_open(&chat, staged, err, sizeof err) < 0) {
+        speak_of(staged, dir, err, sizeof err);
+        fprintf(stderr, "warning: %s; prompts can be continued, conversations will be refused\n",
+                err);
+    }
+    chat_close(chat);
 }
 
 static void tell_golden(const struct golden_report *r, bool decoder) {
@@ -175,6 +201,7 @@ static int stage(struct library *l, const struct options *o, const struct source
         speak_of(dir, from->shown, err, err_bytes);
         return rc;
     }
+    warn_of_chat(dir, from->shown);
     if (o->golden && config_load(&c, dir, err, err_bytes) == 0)
         tell_golden(&report, c.arch->kind == MODEL_DECODER);
     return 0;
@@ -347,13 +374,10 @@ int verb_model(int argc, char **argv) {
         "pull fetches a model from the Hugging Face hub, or from HF_ENDPOINT, with the token of "
         "HF_TOKEN or its file, and imports it; repeated after it was stopped, it goes on where it "
         "was. import copies a Hugging Face directory there after all of it was checked, and prints "
-        "its "
-        "name and digest. verify hashes the files of a model again and repeats what it was "
-        "imported with. show says what a model or an adapter is and takes. What is imported can be "
-        "named "
-        "imported with. show says what a model is and takes. rm hf:ORG/NAME removes what a pull "
-        "that was not finished has left. What is imported can be named "
-        "wherever a model is asked for.",
+        "its name and digest. verify hashes the files of a model again and repeats what it was "
+        "imported with. show says what a model or an adapter is and takes. rm hf:ORG/NAME removes "
+        "what a pull that was not finished has left. What is imported can be named wherever a "
+        "model is asked for.",
         NULL,
         NULL,
         NULL};

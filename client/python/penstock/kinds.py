@@ -178,20 +178,27 @@ def as_json(value: Any) -> Any:
 
 def generate(prompt: str | None = None, *, messages: Sequence[Mapping[str, Any]] | None = None,
              tools: Sequence[Mapping[str, Any]] | None = None,
-             template_vars: Mapping[str, Any] | None = None, max_tokens: int | None = None,
-             temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
-             stop: Sequence[str] | None = None, seed: int | None = None,
-             schema: Mapping[str, Any] | str | None = None,
-             adapter: str | None = None) -> Submission[Generation]:
+             template_vars: Mapping[str, Any] | None = None, adapter: str | None = None,
+             max_tokens: int | None = None, temperature: float | None = None,
+             top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
+             repetition_penalty: float | None = None, presence_penalty: float | None = None,
+             frequency_penalty: float | None = None, n: int | None = None,
+             logprobs: bool | None = None, top_logprobs: int | None = None,
+             stop: Sequence[str] | None = None, schema: Mapping[str, Any] | str | None = None,
+             stream: bool | None = None, seed: int | None = None) -> Submission[Generation]:
     """text.generate: continue a prompt, or answer the messages of a conversation by the model's chat
     template, which is told of the tools and of other variables; with a JSON Schema by one value that
-    it allows, with an adapter as that LoRA adapter of the workers makes it."""
+    it allows, with an adapter as that LoRA adapter of the workers makes it. What is not given is as
+    `penstock schema text.generate` says."""
     if (prompt is None) == (messages is None):
         raise Invalid("a text is generated from a prompt or from messages=, one of them")
     body = given(prompt=prompt, messages=as_json(messages), tools=as_json(tools),
                  template_vars=as_json(template_vars), adapter=adapter, max_tokens=max_tokens,
-                 temperature=temperature, top_k=top_k, top_p=top_p,
-                 stop=None if stop is None else list(stop), schema=as_json(schema))
+                 temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                 repetition_penalty=repetition_penalty, presence_penalty=presence_penalty,
+                 frequency_penalty=frequency_penalty, n=n, logprobs=logprobs,
+                 top_logprobs=top_logprobs, stop=None if stop is None else list(stop),
+                 schema=as_json(schema), stream=stream)
     return Submission("text.generate", body, seed=seed)
 
 
