@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/file.h"
 #include "base/limits.h"
 
@@ -26,6 +27,17 @@ const char *model_dir_find(const char *word, char room[MODEL_DIR_BYTES]) {
     model_dir_root(root);
     int n = snprintf(room, MODEL_DIR_BYTES, "%s/%s", root, word);
     return n > 0 && (size_t)n < MODEL_DIR_BYTES && file_is_folder(room) ? room : word;
+}
+
+int model_dir_need(const char *dir, char *err, size_t err_bytes) {
+    if (file_is_folder(dir)) return 0;
+    if (model_dir_is_name(dir))
+        return err_set(err, err_bytes, ERR_UNKNOWN,
+                       "model %s is not here; `penstock model ls` lists those that are", dir);
+    return err_set(err, err_bytes, ERR_UNKNOWN,
+                   "%s: there is no such folder; name a model's, or a model that `penstock model "
+                   "ls` lists",
+                   dir);
 }
 
 static bool ends_with(const char *text, const char *end) {

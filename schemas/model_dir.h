@@ -4,7 +4,7 @@
  * model is a Hugging Face directory there; names that begin with a dot are the library's own
  * (workers/infer/library.h).
  *
- * Units: none.  Owner, memory: the caller's buffers.  Errors: none.  Threads: any. */
+ * Units: none.  Owner, memory: the caller's buffers.  Errors: ERR_UNKNOWN.  Threads: any. */
 #ifndef PENSTOCK_SCHEMAS_MODEL_DIR_H
 #define PENSTOCK_SCHEMAS_MODEL_DIR_H
 
@@ -17,6 +17,8 @@ void model_dir_root(char out[MODEL_DIR_BYTES]);
 /* What a verb's MODEL_DIR means: the folder of that name, else the model of that name at the root,
  * written to room, else the word as it is. */
 const char *model_dir_find(const char *word, char room[MODEL_DIR_BYTES]);
+/* ERR_UNKNOWN with what to do unless what model_dir_find made of a word is a folder. */
+int model_dir_need(const char *dir, char *err, size_t err_bytes);
 /* Whether a file, named by its path in the repository, is one that the engine reads or a person
  * wants to know: weights, configuration, tokenizer, templates, pooling, card and licence. */
 bool model_dir_wants(const char *path);

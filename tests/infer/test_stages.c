@@ -441,7 +441,8 @@ Test(stage_generate, a_prompt_longer_than_the_context_names_the_limit) {
     pack_kv_str(&p, "prompt", "x");
     add_prompt(0, 0, 5, NULL, false);
     run();
-    failed(0, JOB_ERROR_PERMANENT, "the prompt has 1025 tokens, the model's limit is 1024");
+    failed(0, JOB_ERROR_PERMANENT,
+           "the prompt has 1025 tokens, the model's limit is 1024: shorten it");
     pack_free(done(1));
     free(ids);
 }

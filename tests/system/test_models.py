@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import struct
@@ -281,10 +282,12 @@ def test_a_model_is_run_and_tokenized_by_its_name(cache):
 
 
 def test_names_that_are_paths_and_models_that_are_not_there_are_refused(cache):
-    assert "cannot be a model's name" in refused("import", TINY, "--name", "../x")
+    assert "cannot be a model's name" in model("import", TINY, "--name", "../x", code=2).stderr
     assert "is not here" in refused("verify", "..")
     assert "config.json" in refused("import", ROOT / "tests/golden")
-    assert "none" in refused("import", ROOT / "none")
+    assert f"{ROOT}/none: No such" in refused("import", ROOT / "none")
+    assert "model none is not here; `penstock model ls`" in refused("show", "none")
+    assert "/none: there is no such folder" in refused("show", ROOT / "none")
     model("frobnicate", "x", code=2)
     model(code=2)
     assert not cache.exists()
@@ -317,3 +320,64 @@ def test_the_help_says_each_thing_once():
     said = " ".join(model("--help").stdout.split())
     for words in ("What is imported can be named", "show says what", "rm hf:ORG/NAME removes"):
         assert said.count(words) == 1, said
+
+
+def run(*words, code, stdin=""):
+    done = subprocess.run([BIN / "penstock", *map(str, words)], capture_output=True, text=True,
+                          timeout=60, check=False, input=stdin)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("option, bad, good", [
+    ("max-tokens", ("0", "8193", "x"), "2"), ("top-k", ("1001", "-1"), "1000"),
+    ("temperature", ("2.1", "nan"), "2"), ("top-p", ("1.1",), "1"), ("min-p", ("-0.1",), "0.5"),
+    ("repetition-penalty", ("0", "10.5"), "2"), ("presence-penalty", ("2.5",), "-2"),
+    ("frequency-penalty", ("-2.5",), "2"), ("n", ("0", "17"), "2"), ("stop", ("x" * 257,), "x" * 256),
+])
+def test_run_has_the_bounds_of_a_job(option, bad, good):
+    for value in bad:
+        assert f"--{option}" in run("run", TINY, "-p", "The", f"--{option}={value}", code=2)
+    run("run", TINY, "-p", "The", "-n", "2", f"--{option}={good}", code=0)
+
+
+def test_a_command_line_that_asks_for_nothing_or_too_much_is_told_what(tmp_path):
+    chat = tmp_path / "chat.json"
+    chat.write_text("[]")
+    for words, said in (((), "--prompt TEXT or --messages FILE"),
+                        (("-p", "x", "--messages", chat), "one of them, not both"),
+                        (("-p", "x", "--logprobs", "1"), "only with --json"),
+                        (("-p", "x", "--logprobs", "21", "--json"), "from 0 to 20")):
+        told = run("run", TINY, *words, code=2)
+        assert said in told and "--help" in told, told
+    assert "which model?" in run("run", "-p", "x", code=2)
+
+
+def test_what_goes_wrong_in_a_run_is_told_with_its_option_and_what_to_do(tmp_path):
+    schema, chat = tmp_path / "schema.json", tmp_path / "chat.json"
+    schema.write_text('{"type": "array"}')
+    chat.write_text("[1")
+    for words, said in ((("none", "-p", "x"), "model none is not here; `penstock model ls`"),
+                        (("./none", "-p", "x"), "./none: there is no such folder"),
+                        ((TINY, "-p", "x", "--adapter", "none"), "--adapter none: there is no such folder"),
+                        ((TINY, "-p", "x " * 2000), "model's limit is 1024: shorten it"),
+                        ((TINY, "-p", "x", "--schema", schema), f"--schema {schema}: #: items is missing"),
+                        ((TINY, "-p", "x", "--schema", "none"), "--schema: cannot open none"),
+                        ((TINY, "--messages", "none"), "--messages: cannot open none"),
+                        ((BERT, "-p", "x"), "does not write text; run needs a decoder")):
+        told = run("run", *words, code=1)
+        assert said in told and "--help" not in told, told
+    assert "model none is not here" in run("tokenize", "none", code=1)
+
+
+def test_a_text_ends_with_its_line_before_the_statistics():
+    done = subprocess.run([BIN / "penstock", "run", TINY, "-p", "The", "-n", "4"], timeout=60, check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert re.match(r"\d+ prompt tokens, 4 tokens in ", done.stdout.splitlines()[-1]), done.stdout
+
+
+def test_show_keeps_its_columns(tmp_path):
+    copy = writable_copy(tmp_path)
+    (copy / "chat_template.jinja").write_text("{{ bos_token }}")
+    lines = model("show", copy).stdout.splitlines()
+    assert {line[14] for line in lines} == {" "} and " " not in {line[15] for line in lines}

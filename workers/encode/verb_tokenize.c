@@ -84,8 +84,9 @@ int verb_tokenize(int argc, char **argv) {
     int status = 0;
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, &o);
-    if (tokenizer_open(&t, o.dir, err, sizeof err) != 0) {
-        fprintf(stderr, "%s: %s; see `penstock tokenize --help`\n", argv[0], err);
+    if (model_dir_need(o.dir, err, sizeof err) != 0 ||
+        tokenizer_open(&t, o.dir, err, sizeof err) != 0) {
+        fprintf(stderr, "%s: %s\n", argv[0], err);
         return 1;
     }
     arena_init(&arena, LINE_ARENA_BYTES);

@@ -231,8 +231,8 @@ static bool acceptable(struct run *r, struct gen *g) {
     } else if (g->prompt_tokens > r->info->context) {
         fail(g,
              err_set(why, sizeof why, ERR_LIMIT,
-                     "the prompt has %u tokens, the model's limit is %u", g->prompt_tokens,
-                     r->info->context),
+                     "the prompt has %u tokens, the model's limit is %u: shorten it",
+                     g->prompt_tokens, r->info->context),
              why);
     } else {
         int rc = model_check_ids(r->model, g->prompt_tokens, g->prompt, why, sizeof why);

@@ -144,6 +144,13 @@ static int explain(const struct hub *h, int rc, const struct hub_repo *r, const 
     const char *token = h->withheld ? "; the token was not sent, as HF_ENDPOINT is not https"
                         : *h->token ? "; the token that was sent may not read it"
                                     : "; a private or gated one needs HF_TOKEN";
+    if (rc == ERR_CLOSED && status == 0) {
+        snprintf(advice, sizeof advice, "%s", err);
+        return err_set(err, err_bytes, rc,
+                       "%s; HF_ENDPOINT can name a mirror, https_proxy a proxy, and a model that "
+                       "was fetched elsewhere comes in by `penstock model import DIR`",
+                       advice);
+    }
     if (rc != ERR_UNKNOWN || status == 0) return rc;
     if (*words) snprintf(said, sizeof said, " (\"%s\")", words);
     if (status == 404 && file)

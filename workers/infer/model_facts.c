@@ -171,7 +171,7 @@ static void bytes_text(uint64_t bytes, char out[24]) {
 }
 
 static void row(const char *name, const char *value) {
-    if (value && *value) printf("%-13s %s\n", name, value);
+    if (value && *value) printf("%-14s %s\n", name, value);
 }
 
 int model_facts_show(const struct model_facts *f, bool json) {

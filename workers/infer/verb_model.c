@@ -47,6 +47,18 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, NULL, 0, "print JSON", 0},
     {0}};
 
+/* Names that no model can have are errors of the command line. */
+static void check_names(const struct options *o, struct argp_state *state) {
+    char err[HUB_ID_BYTES + 200];
+    struct hub_repo r = {0};
+    if (o->name && !model_dir_is_name(o->name))
+        argp_error(state, "--name %s: cannot be a model's name; use letters, digits, - _ .",
+                   o->name);
+    if (strcmp(o->action, "pull") == 0 && hub_repo_parse(&r, o->word, err, sizeof err) != 0)
+        argp_error(state, "%s", err);
+    hub_repo_fini(&r);
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct options *o = state->input;
     switch (key) {
@@ -72,6 +84,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         if (!o->action) argp_error(state, "say pull, import, verify, ls, show or rm");
         if (strcmp(o->action, "ls") != 0 && !o->word)
             argp_error(state, "%s: which model?", o->action);
+        check_names(o, state);
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -241,7 +254,9 @@ static int take(const struct options *o, const struct source *from, const char *
 static int import(const struct options *o, char *err, size_t err_bytes) {
     char from[MODEL_DIR_BYTES];
     if (!realpath(o->word, from))
-        return err_set(err, err_bytes, -errno, "%s: %s", o->word, err_text(-errno));
+        return err_set(err, err_bytes, -errno,
+                       "%s: %s; import takes the folder of a model, pull hf:ORG/NAME fetches one",
+                       o->word, err_text(-errno));
     const char *name = o->name ? o->name : strrchr(from, '/') + 1;
     const struct source source = {.dir = from, .shown = from, .origin = from};
     if (adapter_facts_is_one(from))
@@ -336,8 +351,10 @@ static int show(const struct options *o, char *err, size_t err_bytes) {
     char room[MODEL_DIR_BYTES];
     struct model_facts f;
     const char *dir = model_dir_find(o->word, room);
+    int rc = model_dir_need(dir, err, err_bytes);
+    if (rc != 0) return rc;
     if (adapter_facts_is_one(dir)) return adapter_facts_show(dir, o->json, err, err_bytes);
-    int rc = model_facts_read(&f, dir, err, err_bytes);
+    rc = model_facts_read(&f, dir, err, err_bytes);
     if (rc == 0) rc = model_facts_show(&f, o->json);
     model_facts_fini(&f);
     return rc;

@@ -1,5 +1,6 @@
 /* verb_run.c - `penstock-worker run`: texts by one decoder, in this process. */
 #include <argp.h>
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "kernels/ops.h"
+#include "schemas/kinds.h"
 #include "schemas/model_dir.h"
 #include "workers/chat/chat.h"
 #include "workers/encode/tokenizer.h"
@@ -61,9 +63,9 @@ static const struct argp_option options[] = {
      "content},"
      " or {messages, tools, template_vars}",
      0},
-    {"max-tokens", 'n', "N", 0, "stop after N new tokens (128)", 0},
+    {"max-tokens", 'n', "N", 0, "stop after N new tokens, 1 to 8192 (128)", 0},
     {"temperature", 't', "T", 0, "0 is greedy (the default), else seeded sampling", 0},
-    {"top-k", OPT_TOP_K, "K", 0, "sample among the K most likely", 0},
+    {"top-k", OPT_TOP_K, "K", 0, "sample among the K most likely; 0 (the default): all", 0},
     {"top-p", OPT_TOP_P, "P", 0, "sample among the most likely that together reach P", 0},
     {"min-p", OPT_MIN_P, "P", 0, "sample among those at least P times as likely as the likeliest",
      0},
@@ -87,65 +89,99 @@ static const struct argp_option options[] = {
     {"json", OPT_JSON, NULL, 0, "print one JSON object instead of the text", 0},
     {0}};
 
-static uint64_t number(struct argp_state *state, const char *name, const char *text, uint64_t max) {
+/* The bounds of an option are those of a job's field. */
+static const struct field *field_of(const char *name) {
+    const struct kind_desc *kind = kind_find(bytes_str("text.generate"));
+    const struct field *f = field_find(kind->fields, kind->n, name);
+    assert(f);
+    return f;
+}
+
+static uint64_t number(struct argp_state *state, const char *name, const char *text, uint64_t min,
+                       uint64_t max) {
     char *end;
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
-    if (errno || *text == '-' || end == text || *end || v > max)
-        argp_error(state, "--%s %s: not a whole number up to %" PRIu64, name, text, max);
+    if (errno || *text == '-' || end == text || *end || v < min || v > max)
+        argp_error(state, "--%s %s: not a whole number from %" PRIu64 " to %" PRIu64, name, text,
+                   min, max);
     return v;
 }
 
-static double real(struct argp_state *state, const char *name, const char *text, double min,
-                   double max) {
+static uint64_t number_of(struct argp_state *state, const char *name, const char *text,
+                          const struct field *f) {
+    return number(state, name, text, f->min, f->max);
+}
+
+static double real_of(struct argp_state *state, const char *name, const char *text,
+                      const struct field *f) {
     char *end;
     double v = strtod(text, &end);
-    if (end == text || *end || !(v >= min && v <= max))
-        argp_error(state, "--%s %s: not a number from %g to %g", name, text, min, max);
+    if (end == text || *end || !(v >= f->fmin && v <= f->fmax))
+        argp_error(state, "--%s %s: not a number from %g to %g", name, text, f->fmin, f->fmax);
     return v;
+}
+
+static void add_stop(struct options *o, struct argp_state *state, const char *text) {
+    const struct field *f = field_of("stop");
+    if (o->n_stop == GEN_STOPS_MAX) argp_error(state, "--stop: at most %u", GEN_STOPS_MAX);
+    if (strlen(text) > f->item_max)
+        argp_error(state, "--stop: more than %" PRIu64 " bytes", f->item_max);
+    o->stop[o->n_stop++] = bytes_str(text);
+}
+
+static void check_together(const struct options *o, struct argp_state *state) {
+    if (!o->dir)
+        argp_error(state, "which model? give its folder, or a name of `penstock model ls`");
+    if (!o->prompt && !o->messages)
+        argp_error(state, "nothing to write on from: give --prompt TEXT or --messages FILE");
+    if (o->prompt && o->messages)
+        argp_error(state, "--prompt and --messages: one of them, not both");
+    if (o->schema && o->n_stop)
+        argp_error(state, "--stop: not with --schema, which says where a text ends");
+    if (o->logprobs && !o->json)
+        argp_error(state, "--logprobs: only with --json, which has a place for them");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct options *o = state->input;
     switch (key) {
     case 'p': o->prompt = arg; break;
-    case 'n': o->max_tokens = number(state, "max-tokens", arg, 1u << 20); break;
-    case 't': o->temperature = real(state, "temperature", arg, 0, 2); break;
-    case OPT_TOP_K: o->top_k = number(state, "top-k", arg, 1u << 20); break;
-    case OPT_TOP_P: o->top_p = real(state, "top-p", arg, 0, 1); break;
-    case OPT_MIN_P: o->min_p = real(state, "min-p", arg, 0, 1); break;
-    case OPT_REPETITION: o->repetition = real(state, "repetition-penalty", arg, 0.01, 10); break;
-    case OPT_PRESENCE: o->presence = real(state, "presence-penalty", arg, -2, 2); break;
-    case OPT_FREQUENCY: o->frequency = real(state, "frequency-penalty", arg, -2, 2); break;
+    case 'n': o->max_tokens = number_of(state, "max-tokens", arg, field_of("max_tokens")); break;
+    case 't': o->temperature = real_of(state, "temperature", arg, field_of("temperature")); break;
+    case OPT_TOP_K: o->top_k = number_of(state, "top-k", arg, field_of("top_k")); break;
+    case OPT_TOP_P: o->top_p = real_of(state, "top-p", arg, field_of("top_p")); break;
+    case OPT_MIN_P: o->min_p = real_of(state, "min-p", arg, field_of("min_p")); break;
+    case OPT_REPETITION:
+        o->repetition = real_of(state, "repetition-penalty", arg, field_of("repetition_penalty"));
+        break;
+    case OPT_PRESENCE:
+        o->presence = real_of(state, "presence-penalty", arg, field_of("presence_penalty"));
+        break;
+    case OPT_FREQUENCY:
+        o->frequency = real_of(state, "frequency-penalty", arg, field_of("frequency_penalty"));
+        break;
     case OPT_TEXTS:
-        o->n = number(state, "n", arg, TEXTS_MAX);
-        if (o->n == 0) argp_error(state, "--n 0: write at least one text");
+        o->n = number_of(state, "n", arg, field_of("n"));
+        assert(o->n <= TEXTS_MAX);
         break;
     case OPT_LOGPROBS:
         o->logprobs = true;
-        o->top_logprobs = number(state, "logprobs", arg, MODEL_TOP_MAX);
+        o->top_logprobs = number_of(state, "logprobs", arg, field_of("top_logprobs"));
         break;
-    case OPT_SEED: o->seed = number(state, "seed", arg, UINT64_MAX); break;
+    case OPT_SEED: o->seed = number(state, "seed", arg, 0, UINT64_MAX); break;
     case OPT_ADAPTER: o->adapter = arg; break;
     case OPT_DEVICE: o->device = arg; break;
-    case OPT_THREADS: o->threads = number(state, "threads", arg, 1024); break;
+    case OPT_THREADS: o->threads = number(state, "threads", arg, 0, 1024); break;
     case OPT_JSON: o->json = true; break;
     case OPT_SCHEMA: o->schema = arg; break;
     case OPT_MESSAGES: o->messages = arg; break;
-    case OPT_STOP:
-        if (o->n_stop == GEN_STOPS_MAX) argp_error(state, "--stop: at most %u", GEN_STOPS_MAX);
-        o->stop[o->n_stop++] = bytes_str(arg);
-        break;
+    case OPT_STOP: add_stop(o, state, arg); break;
     case ARGP_KEY_ARG:
         if (o->dir) argp_usage(state);
         o->dir = model_dir_find(arg, o->room);
         break;
-    case ARGP_KEY_END:
-        if (!o->dir || !o->prompt == !o->messages)
-            argp_error(state, "a MODEL_DIR and one of --prompt and --messages are needed");
-        if (o->schema && o->n_stop)
-            argp_error(state, "--stop: not with --schema, which says where a text ends");
-        break;
+    case ARGP_KEY_END: check_together(o, state); break;
     default: return ARGP_ERR_UNKNOWN;
     }
     return 0;
@@ -268,20 +304,25 @@ static struct gen *make_texts(struct session *s, const struct options *o,
 /* Has the texts keep to the schema, if there is one. */
 static int guide_texts(struct session *s, const struct options *o, struct gen *gens, char *err,
                        size_t err_bytes) {
+    char why[LIMIT_REASON_BYTES] = "";
     void *text;
     size_t bytes;
     if (!o->schema) return 0;
-    int rc = file_read(o->schema, SCHEMA_BYTES_MAX, &text, &bytes, err, err_bytes);
-    if (rc != 0) return rc;
+    int rc = file_read(o->schema, SCHEMA_BYTES_MAX, &text, &bytes, why, sizeof why);
+    if (rc != 0) return err_set(err, err_bytes, rc, "--schema: %s", why);
     uint32_t context = model_info(s->model)->context;
     rc = guides_open(&s->guides, s->tokenizer, model_info(s->model), err, err_bytes);
     for (uint64_t i = 0; rc == 0 && i < o->n; i++) {
         struct gen *g = &gens[i];
         uint32_t room = g->prompt_tokens <= context ? context + 1 - g->prompt_tokens : 1;
         if (g->tokens_max > room) g->tokens_max = room;
-        rc = guide_new(s->guides, bytes_of(text, bytes), g->tokens_max, &s->guide[i], err,
-                       err_bytes);
-        if (rc == 0) g->guide = guide_of(s->guide[i]);
+        rc = guide_new(s->guides, bytes_of(text, bytes), g->tokens_max, &s->guide[i], why,
+                       sizeof why);
+        if (rc == 0)
+            g->guide = guide_of(s->guide[i]);
+        else
+            err_set(err, err_bytes, rc, "--schema %s: %s", o->schema,
+                    why + (strncmp(why, "schema: ", 8) == 0 ? 8 : 0));
     }
     free(text);
     return rc;
@@ -298,6 +339,7 @@ static int tell(const struct session *s, const struct options *o, const struct g
         fwrite(g[i].text.data, 1, g[i].text.len, stdout);
         putchar('\n');
     }
+    fflush(stdout); /* before what is told on stderr, which may be the same pipe */
     return 0;
 }
 
@@ -313,12 +355,13 @@ static int encode(struct session *s, const struct options *o, struct tokens *out
     if (!o->messages)
         return tokenizer_encode(s->tokenizer, bytes_str(o->prompt), true, 0, &s->arena, out, err,
                                 err_bytes);
-    int rc = file_read(o->messages, LIMIT_BODY_BYTES, &text, &bytes, err, err_bytes);
-    if (rc < 0 || (rc = chat_open(&chat, o->dir, err, err_bytes)) < 0) goto end;
+    int rc = file_read(o->messages, LIMIT_BODY_BYTES, &text, &bytes, why, sizeof why);
+    if (rc < 0) return err_set(err, err_bytes, rc, "--messages: %s", why);
+    if ((rc = chat_open(&chat, o->dir, err, err_bytes)) < 0) goto end;
     rc = chat_json(&document, bytes_of(text, bytes), why, sizeof why);
     if (rc == 0) rc = chat_read(&in, document, why, sizeof why);
     if (rc == 0) rc = chat_encode(chat, &in, s->tokenizer, &s->arena, out, why, sizeof why);
-    if (rc < 0) err_set(err, err_bytes, rc, "%s: %s", o->messages, why);
+    if (rc < 0) err_set(err, err_bytes, rc, "--messages %s: %s", o->messages, why);
 end:
     free(text);
     json_free(document);
@@ -331,15 +374,22 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
         .backend = o->device, .level = "auto", .threads = (uint32_t)o->threads};
     struct tokens prompt;
     int rc;
+    if ((rc = model_dir_need(o->dir, err, err_bytes)) != 0) return rc;
+    if (o->adapter && !file_is_folder(o->adapter))
+        return err_set(err, err_bytes, ERR_UNKNOWN,
+                       "--adapter %s: there is no such folder; name one that peft has saved, with "
+                       "adapter_config.json in it",
+                       o->adapter);
     if ((rc = ops_open(&s->ops, &ops, err, err_bytes)) != 0 ||
-        (rc = model_open(&s->model, o->dir, s->ops, NULL, err, err_bytes)) != 0 ||
-        (rc = tokenizer_open(&s->tokenizer, o->dir, err, err_bytes)) != 0 ||
-        (rc = encode(s, o, &prompt, err, err_bytes)) != 0)
+        (rc = model_open(&s->model, o->dir, s->ops, NULL, err, err_bytes)) != 0)
         return rc;
     const struct model_info *info = model_info(s->model);
     if (info->kind != MODEL_DECODER)
         return err_set(err, err_bytes, -EINVAL, "%s: a %s does not write text; run needs a decoder",
                        o->dir, info->architecture);
+    if ((rc = tokenizer_open(&s->tokenizer, o->dir, err, err_bytes)) != 0 ||
+        (rc = encode(s, o, &prompt, err, err_bytes)) != 0)
+        return rc;
     struct gen of_prompt = {.prompt = prompt.ids, .prompt_tokens = prompt.n};
     if (o->adapter &&
         (rc = model_adapter(s->model, o->adapter, &of_prompt.adapter, err, err_bytes)) != 0)
@@ -382,7 +432,7 @@ int verb_run(int argc, char **argv) {
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     arena_init(&s.arena, PROMPT_ARENA_BYTES);
     int rc = run(&s, &o, err, sizeof err);
-    if (rc != 0) fprintf(stderr, "%s: %s; see `penstock run --help`\n", argv[0], err);
+    if (rc != 0) fprintf(stderr, "%s: %s\n", argv[0], *err ? err : err_text(rc));
     for (uint32_t i = 0; i < TEXTS_MAX; i++) guide_free(s.guide[i]);
     guides_close(s.guides);
     tokenizer_close(s.tokenizer);
