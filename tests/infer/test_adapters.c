@@ -163,6 +163,19 @@ Test(adapters, an_adapter_is_opened_once) {
     ops_close(ops);
 }
 
+Test(adapters, one_of_another_model_is_refused_with_both_before_the_tensor) {
+    struct ops *o = help_open_ref();
+    struct model *m = model_must_open(MODELS "bert", o, NULL);
+    const struct adapter *a;
+    char err[512] = "";
+    cr_assert_eq(model_adapter(m, ADAPTERS "tiny-quiet", &a, err, sizeof err), -ENOTSUP);
+    cr_assert(strstr(err, ADAPTERS "tiny-quiet: is an adapter of tiny-llama and does not fit this "
+                                   "BertModel: adapter_model.safetensors: tensor "),
+              "%s", err);
+    model_close(m);
+    ops_close(o);
+}
+
 Test(adapters, one_that_says_it_is_of_another_model_is_noted, .init = cr_redirect_stderr) {
     struct ops *o = help_open_ref();
     struct model *m = model_must_open(MODELS "llama-tied", o, NULL);

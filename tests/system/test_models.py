@@ -114,6 +114,27 @@ def test_the_same_model_again_is_done_and_another_of_its_name_is_refused_until_r
     assert told["dir"] == str(cache / "tiny-llama") and told["digest"] == rows()["tiny-llama"]["digest"]
 
 
+def test_the_same_files_keep_their_golden_outputs_until_they_are_replaced(cache, tmp_path):
+    golden = GOLDENS / "tiny-llama.jsonl"
+    plain = model("import", TINY).stdout
+    first = model("import", TINY, "--verify", golden)
+    assert first.stdout != plain and "is here already" in first.stderr
+    again = model("import", TINY)
+    assert again.stdout == first.stdout and "160 tokens equal" in again.stderr
+    assert "tiny-llama is here already, with these golden outputs" in again.stderr
+    shorter = tmp_path / "shorter.jsonl"
+    shorter.write_text("".join(golden.read_text().splitlines(keepends=True)[:-1]))
+    assert model("import", TINY, "--verify", shorter).stdout not in (plain, first.stdout)
+    kept = cache / "tiny-llama/penstock-golden.jsonl"
+    assert kept.read_text() == shorter.read_text()
+    kept.chmod(0o644)
+    kept.write_text("{}")
+    assert "is damaged; give it again with --verify" in refused("import", TINY)
+    replaced = model("import", TINY, "--replace")
+    assert replaced.stdout == plain and "golden outputs that tiny-llama had are gone" in replaced.stderr
+    model("verify", "tiny-llama")
+
+
 def test_a_weight_that_differs_is_named_before_the_tokens_that_it_spoils(cache, tmp_path):
     copy = writable_copy(tmp_path)
     tensors, data = header(copy / "model.safetensors")

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,11 @@
 #include "workers/infer/tensor_values.h"
 
 #define PARTS_MAX 3u
+#define WEIGHTS_NAME "adapter_model.safetensors"
 
 /* One load: what every step needs. */
 struct load {
+    const char *dir;
     struct adapter *a;
     const struct config *c;
     struct adapter_config config;
@@ -39,6 +42,20 @@ static int no_memory(struct load *l) {
                    l->config.path);
 }
 
+/* The adapter is sound, and of another model, or its configuration is that of another. */
+__attribute__((format(printf, 3, 4))) static int misfit(struct load *l, int rc, const char *format,
+                                                        ...) {
+    char why[600];
+    va_list args;
+    va_start(args, format);
+    err_vset(why, sizeof why, rc, format, args);
+    va_end(args);
+    const char *base = l->config.base && *l->config.base ? l->config.base : "an unnamed model";
+    return err_set(l->err, l->err_bytes, rc,
+                   "%s: is an adapter of %.200s and does not fit this %s: " WEIGHTS_NAME ": %s",
+                   l->dir, base, l->c->arch->name, why);
+}
+
 /* A factor by name; *out NULL when it is not there. */
 static void find(struct load *l, const char *module, const char *factor,
                  const struct tensor **out) {
@@ -53,11 +70,11 @@ static int check_factor(struct load *l, const struct tensor *t, uint64_t d0, uin
     for (uint32_t i = 0; i < safetensors_count(l->st); i++)
         if (safetensors_at(l->st, i) == t) l->used[i] = true;
     if (t->rank != 2 || t->shape[0] != d0 || t->shape[1] != d1)
-        return err_set(l->err, l->err_bytes, ERR_FIELD,
-                       "%s: tensor %s: shape [%" PRIu64 ", %" PRIu64 "], the model and"
-                       " adapter_config.json ask for [%" PRIu64 ", %" PRIu64 "]",
-                       path, t->name, t->rank > 0 ? t->shape[0] : 0, t->rank > 1 ? t->shape[1] : 0,
-                       d0, d1);
+        return misfit(l, ERR_FIELD,
+                      "tensor %s: shape [%" PRIu64 ", %" PRIu64 "], the model and"
+                      " adapter_config.json ask for [%" PRIu64 ", %" PRIu64 "]",
+                      t->name, t->rank > 0 ? t->shape[0] : 0, t->rank > 1 ? t->shape[1] : 0, d0,
+                      d1);
     if (tensor_dtype(t, dtype) != 0 || *dtype == DTYPE_F8E4M3)
         return err_set(l->err, l->err_bytes, -ENOTSUP,
                        "%s: tensor %s: dtype %s; adapters are F32, F16 or BF16", path, t->name,
@@ -89,11 +106,10 @@ static int find_part(struct load *l, uint32_t layer, uint32_t k, struct part *p)
                        "%s: tensor %s: of a matrix that target_modules of %s does not name",
                        safetensors_where(l->st), p->a ? p->a->name : p->b->name, l->config.path);
     if (!p->a || !p->b)
-        return err_set(l->err, l->err_bytes, ERR_FIELD,
-                       "%s: tensor base_model.model.%s.%s.weight is missing, and target_modules of"
-                       " %s names its matrix",
-                       safetensors_where(l->st), p->a || p->b ? module : wanted,
-                       p->a ? "lora_B" : "lora_A", l->config.path);
+        return misfit(l, ERR_FIELD,
+                      "tensor base_model.model.%s.%s.weight is missing, and target_modules of"
+                      " adapter_config.json names its matrix",
+                      p->a || p->b ? module : wanted, p->a ? "lora_B" : "lora_A");
     rc = adapter_config_scale(&l->config, module, &p->rank, &p->scale, l->err, l->err_bytes);
     if (rc == 0) rc = check_factor(l, p->a, p->rank, k, &p->a_type);
     if (rc == 0) rc = check_factor(l, p->b, p->n, p->rank, &p->b_type);
@@ -196,20 +212,18 @@ static int check_used(struct load *l) {
     for (uint32_t i = 0; i < safetensors_count(l->st); i++) {
         any |= l->used[i];
         if (!l->used[i])
-            return err_set(l->err, l->err_bytes, -ENOTSUP,
-                           "%s: tensor %s: not of a matrix in the %u layers of this %s; adapters of"
-                           " others are not supported",
-                           safetensors_where(l->st), safetensors_at(l->st, i)->name, l->c->layers,
-                           l->c->arch->name);
+            return misfit(l, -ENOTSUP,
+                          "tensor %s: not of a matrix in its %u layers; adapters of"
+                          " others are not supported",
+                          safetensors_at(l->st, i)->name, l->c->layers);
     }
     if (any) return 0;
-    return err_set(l->err, l->err_bytes, ERR_FIELD, "%s: has no tensor of a %s",
-                   safetensors_where(l->st), l->c->arch->name);
+    return misfit(l, ERR_FIELD, "there is no tensor in it");
 }
 
 static int open_tensors(struct load *l, const char *dir) {
     char path[PATH_MAX], old[PATH_MAX];
-    int n = snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
+    int n = snprintf(path, sizeof path, "%s/" WEIGHTS_NAME, dir);
     if (n < 0 || (size_t)n >= sizeof path)
         return err_set(l->err, l->err_bytes, -ENAMETOOLONG, "%s: the path is too long", dir);
     snprintf(old, sizeof old, "%s/adapter_model.bin", dir);
@@ -223,7 +237,7 @@ static int open_tensors(struct load *l, const char *dir) {
 
 int adapter_open(struct adapter **out, struct ops *ops, const struct config *c, const char *dir,
                  char *err, size_t err_bytes) {
-    struct load l = {.c = c, .err = err, .err_bytes = err_bytes};
+    struct load l = {.dir = dir, .c = c, .err = err, .err_bytes = err_bytes};
     *out = NULL;
     int rc = adapter_config_load(&l.config, dir, err, err_bytes);
     if (rc != 0) return rc;

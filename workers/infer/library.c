@@ -222,10 +222,27 @@ static int take_all(struct library *l, const char *from, bool share, char *err, 
     return rc;
 }
 
+/* What is staged is all there: the blobs are on the disk, and the manifest is written. */
+static int end_staging(struct library *l, char *err, size_t err_bytes) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/.blobs", l->root);
+    int rc = sync_folder(path, err, err_bytes);
+    return rc ? rc : manifest_write(&l->manifest, l->staging, err, err_bytes);
+}
+
+int library_add(struct library *l, const char *path, const char *name, char *err,
+                size_t err_bytes) {
+    char to[PATH_MAX];
+    int rc = manifest_add(&l->manifest, name, err, err_bytes);
+    if (rc != 0) return rc;
+    snprintf(to, sizeof to, "%s/%s", l->staging, name);
+    rc = take_file(l, path, to, false, &l->manifest.file[l->manifest.n - 1], err, err_bytes);
+    return rc ? rc : end_staging(l, err, err_bytes);
+}
+
 int library_stage(struct library *l, const struct library_source *from, const char *name,
                   const char **dir, char *err, size_t err_bytes) {
     struct manifest *m = &l->manifest;
-    char path[PATH_MAX];
     *dir = l->staging;
     m->model = strdup(name);
     m->origin = strdup(from->origin);
@@ -242,13 +259,7 @@ int library_stage(struct library *l, const struct library_source *from, const ch
     }
     if (chmod(l->staging, 0755) != 0) return fail("open to all", l->staging, err, err_bytes);
     rc = take_all(l, from->dir, from->share, err, err_bytes);
-    if (rc == 0 && from->extra && (rc = manifest_add(m, from->extra_name, err, err_bytes)) == 0) {
-        snprintf(path, sizeof path, "%s/%s", l->staging, from->extra_name);
-        rc = take_file(l, from->extra, path, false, &m->file[m->n - 1], err, err_bytes);
-    }
-    snprintf(path, sizeof path, "%s/.blobs", l->root);
-    if (rc == 0) rc = sync_folder(path, err, err_bytes);
-    return rc ? rc : manifest_write(m, l->staging, err, err_bytes);
+    return rc ? rc : end_staging(l, err, err_bytes);
 }
 
 const struct manifest *library_staged(const struct library *l) {

@@ -22,8 +22,7 @@ int library_open(struct library **out, const char *root, char *err, size_t err_b
 void library_close(struct library *l); /* NULL is fine; takes back what was not kept */
 
 struct library_source {
-    const char *dir, *origin;       /* origin is remembered */
-    const char *extra, *extra_name; /* one more file (NULL: none), and its name in the model */
+    const char *dir, *origin; /* origin is remembered */
     bool share; /* dir lies at root, and nobody writes its files any more: they are linked */
 };
 /* Copies (or shares, where the file system can) the files of a folder that belong to a model into
@@ -31,6 +30,8 @@ struct library_source {
  * checked first. */
 int library_stage(struct library *l, const struct library_source *from, const char *name,
                   const char **dir, char *err, size_t err_bytes);
+/* One more file of what was staged, under that name. */
+int library_add(struct library *l, const char *path, const char *name, char *err, size_t err_bytes);
 /* -ENOSPC when the disk has no room for so many bytes, and some to spare. */
 int library_check_space(const char *root, uint64_t bytes, char *err, size_t err_bytes);
 const struct manifest *library_staged(const struct library *l);

@@ -198,24 +198,69 @@ struct source {
     bool share; /* as library_source has it */
 };
 
+static const struct manifest_file *golden_of(const struct manifest *m) {
+    for (uint32_t i = 0; i < m->n; i++)
+        if (strcmp(m->file[i].path, GOLDEN_NAME) == 0) return &m->file[i];
+    return NULL;
+}
+
+/* Whether both have the same files; golden outputs are about a model, not of it. */
+static bool is_same(const struct manifest *a, const struct manifest *b) {
+    uint32_t i = 0, k = 0;
+    for (;; i++, k++) {
+        if (i < a->n && &a->file[i] == golden_of(a)) i++;
+        if (k < b->n && &b->file[k] == golden_of(b)) k++;
+        if (i == a->n || k == b->n) return i == a->n && k == b->n && a->n > 0;
+        if (strcmp(a->file[i].path, b->file[k].path) != 0 ||
+            strcmp(a->file[i].sha256, b->file[k].sha256) != 0)
+            return false;
+    }
+}
+
+/* What has the name already. */
+struct place {
+    char dir[2 * MODEL_DIR_BYTES];
+    struct manifest manifest; /* n 0: nothing, or nothing that is known */
+    bool same;                /* as what is staged */
+};
+
+/* The golden outputs that go with what is staged, at *golden: those that are given, else those that
+ * the same model has at its place; NULL: none. */
+static int find_golden(const struct options *o, const struct place *p, char kept[],
+                       size_t kept_bytes, const char **golden, char *err, size_t err_bytes) {
+    const struct manifest_file *f = golden_of(&p->manifest);
+    char sha256[DIGEST_SHA256_CHARS];
+    *golden = o->golden;
+    if (o->golden || o->replace || !p->same || !f) return 0;
+    snprintf(kept, kept_bytes, "%s/" GOLDEN_NAME, p->dir);
+    *golden = kept;
+    int rc = digest_file_sha256(kept, sha256, NULL, err, err_bytes);
+    if (rc == 0 && strcmp(sha256, f->sha256) == 0) return 0;
+    return err_set(err, err_bytes, ERR_CORRUPT,
+                   "%s: is damaged; give it again with --verify FILE, or --replace the model to go "
+                   "without",
+                   kept);
+}
+
 static int stage(struct library *l, const struct options *o, const struct source *from,
-                 const char *name, char *err, size_t err_bytes) {
-    const struct library_source source = {.dir = from->dir,
-                                          .origin = o->origin ? o->origin : from->origin,
-                                          .extra = o->golden,
-                                          .extra_name = GOLDEN_NAME,
-                                          .share = from->share};
+                 const char *name, struct place *p, char *err, size_t err_bytes) {
+    const struct library_source source = {
+        .dir = from->dir, .origin = o->origin ? o->origin : from->origin, .share = from->share};
     struct golden_report report;
     struct config c;
-    const char *dir;
+    char kept[2 * MODEL_DIR_BYTES + 32];
+    const char *dir, *golden = NULL;
     int rc = library_stage(l, &source, name, &dir, err, err_bytes);
-    if (rc == 0) rc = examine(dir, o->golden, &report, err, err_bytes);
+    p->same = rc == 0 && is_same(&p->manifest, library_staged(l));
+    if (rc == 0) rc = find_golden(o, p, kept, sizeof kept, &golden, err, err_bytes);
+    if (rc == 0 && golden) rc = library_add(l, golden, GOLDEN_NAME, err, err_bytes);
+    if (rc == 0) rc = examine(dir, golden, &report, err, err_bytes);
     if (rc != 0) {
         speak_of(dir, from->shown, err, err_bytes);
         return rc;
     }
     warn_of_chat(dir, from->shown);
-    if (o->golden && config_load(&c, dir, err, err_bytes) == 0)
+    if (golden && config_load(&c, dir, err, err_bytes) == 0)
         tell_golden(&report, c.arch->kind == MODEL_DECODER);
     return 0;
 }
@@ -228,25 +273,37 @@ static int check_name(const char *name, char *err, size_t err_bytes) {
                    name);
 }
 
-/* Makes a checked folder the model NAME. */
+/* What became of a model that had the name, and of its golden outputs. */
+static void tell_place(const struct place *p, const char *name, const struct manifest *now) {
+    const struct manifest_file *had = golden_of(&p->manifest), *has = golden_of(now);
+    if (p->same && had && has && strcmp(had->sha256, has->sha256) == 0)
+        fprintf(stderr, "%s is here already, with these golden outputs\n", name);
+    else if (p->same)
+        fprintf(stderr, "%s is here already\n", name);
+    if (had && !has)
+        fprintf(stderr, "the golden outputs that %s had are gone; --verify FILE gives them again\n",
+                name);
+}
+
+/* Makes a checked folder the model NAME. The same again replaces what is there, which may have been
+ * damaged since. */
 static int take(const struct options *o, const struct source *from, const char *name, char *err,
                 size_t err_bytes) {
-    char place[2 * MODEL_DIR_BYTES];
+    struct place p = {0};
     struct library *l = NULL;
-    struct manifest there = {0};
+    char why[256];
     int rc = glance(from->dir, err, err_bytes);
     if (rc == 0) rc = library_open(&l, o->root, err, err_bytes);
-    if (rc == 0) rc = stage(l, o, from, name, err, err_bytes);
-    snprintf(place, sizeof place, "%s/%s", o->root, name);
+    snprintf(p.dir, sizeof p.dir, "%s/%s", o->root, name);
+    if (rc == 0 && manifest_load(&p.manifest, p.dir, why, sizeof why) != 0)
+        p.manifest = (struct manifest){0};
+    if (rc == 0) rc = stage(l, o, from, name, &p, err, err_bytes);
+    if (rc == 0) rc = library_keep(l, o->replace || p.same, err, err_bytes);
     if (rc == 0) {
-        /* The same again replaces what is there, which may have been damaged since. */
-        const char *digest = library_staged(l)->digest;
-        bool same =
-            manifest_load(&there, place, err, err_bytes) == 0 && strcmp(there.digest, digest) == 0;
-        rc = library_keep(l, o->replace || same, err, err_bytes);
-        if (rc == 0) tell_model(o, name, digest, place);
+        tell_place(&p, name, library_staged(l));
+        tell_model(o, name, library_staged(l)->digest, p.dir);
     }
-    manifest_fini(&there);
+    manifest_fini(&p.manifest);
     library_close(l);
     return rc;
 }
@@ -331,8 +388,7 @@ static int verify(const struct options *o, char *err, size_t err_bytes) {
                        "%s: has no manifest; import it to have it verified", dir);
     if (rc == 0) rc = manifest_check(&m, dir, !o->quick, err, err_bytes);
     snprintf(kept, sizeof kept, "%s/" GOLDEN_NAME, dir);
-    for (uint32_t i = 0; !golden && i < m.n; i++)
-        if (strcmp(m.file[i].path, GOLDEN_NAME) == 0) golden = kept;
+    if (!golden && golden_of(&m)) golden = kept;
     if (rc == 0 && !o->quick) rc = examine(dir, golden, &report, err, err_bytes);
     if (rc == 0 && o->json)
         printf("{\"model\": \"%s\", \"digest\": \"%s\", \"files\": %u}\n", o->word, m.digest, m.n);
