@@ -53,8 +53,8 @@ static void refuse_dead(struct refusal *why, uint64_t job, int e) {
         refusal_set(why, "not_dead", "job", "a job that failed", "`penstock dead ls` lists them",
                     "job %s is no dead letter", id);
     else if (e == -ENOENT)
-        refusal_set(why, "unknown_job", "job", "a job of this broker", "list the jobs with LIST",
-                    "job %s: there is none", id);
+        refusal_set(why, "unknown_job", "job", "a job of this broker",
+                    "`penstock dead ls` lists those that failed", "job %s: there is none", id);
     else
         refusal_set(why, "store", "job", "", "run `penstock store check`",
                     "job %s cannot be read: %s", id, err_text(e));

@@ -195,7 +195,8 @@ static bool rate_stops(struct broker *b, const struct tenant *t, struct refusal 
     snprintf(limit, sizeof limit, "%g jobs a second, %u at once", s->rate_per_s, s->burst);
     refusal_set(why, "full", "", limit,
                 "submit again later, or ask the operator for a larger quota",
-                "tenant %s submits faster than it may", t->name);
+                "tenant %s submits faster than %g a second with a burst of %u", t->name,
+                s->rate_per_s, s->burst);
     why->retry_after_ms = (uint64_t)ceil((1 - held) / s->rate_per_s * 1000);
     return true;
 }

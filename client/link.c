@@ -1,6 +1,8 @@
 #include "client/link.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +37,9 @@ static int unreachable(const struct penstock *p, char *err, size_t err_bytes) {
                    p->endpoint,
                    p->encrypted ? ", or it does not let this key in (`penstock keys ls` there), or "
                                   "--server-key is not its key"
-                                : "");
+                   : strncmp(p->endpoint, "tcp:", 4) == 0
+                       ? "; one with --curve needs --key-file and --server-key"
+                       : "");
 }
 
 /* Sleeps until the socket is ready or the time is over; returns whether it is ready. */
@@ -199,8 +203,11 @@ int link_refused(struct penstock *p, const struct link_answer *a, char *err, siz
     link_text(m->message, r->message, sizeof r->message);
     link_text(m->fix, r->fix, sizeof r->fix);
     r->retry_after_ms = m->retry_after_ms;
-    return err_set(err, err_bytes, PENSTOCK_REFUSED, "%s%s%s (%s)", r->message,
-                   r->fix[0] ? "; " : "", r->fix, r->code);
+    char again[48] = "";
+    if (r->retry_after_ms)
+        snprintf(again, sizeof again, ", again in %" PRIu64 " ms", r->retry_after_ms);
+    return err_set(err, err_bytes, PENSTOCK_REFUSED, "%s%s%s (%s%s)", r->message,
+                   r->fix[0] ? "; " : "", r->fix, r->code, again);
 }
 
 static int too_late(const struct penstock *p, const struct link_ask *ask, int64_t timeout_ms,

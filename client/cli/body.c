@@ -33,6 +33,16 @@ static int read_input(const char *path, char **text, size_t *bytes) {
     return rc < 0 ? cli_usage("%s", err) : CLI_OK;
 }
 
+/* The broker ignores fields that it does not know; from the command line they are mistakes. */
+static int unknown_field(const struct body *b, const char *name) {
+    if (strcmp(name, "model") == 0)
+        return cli_usage("%s has no field 'model': the pipeline names the model; write one that "
+                         "names yours, and submit with --pipeline (see README)",
+                         b->kind->name);
+    return cli_usage("%s has no field '%.60s'; `penstock schema %s` lists them", b->kind->name,
+                     name, b->kind->name);
+}
+
 int body_load(struct body *b, const char *path) {
     char *text, err[512];
     size_t bytes;
@@ -49,6 +59,10 @@ int body_load(struct body *b, const char *path) {
     }
     json_free(b->json);
     b->json = j;
+    const char *key;
+    const struct json *value;
+    for (size_t it = 0; b->kind && json_next(j, &it, &key, &value);)
+        if (!field_find(b->kind->fields, b->kind->n, key)) return unknown_field(b, key);
     return CLI_OK;
 }
 
@@ -220,9 +234,7 @@ int body_set(struct body *b, const char *assignment) {
     memcpy(name, assignment, (size_t)(equals - assignment));
     name[equals - assignment] = '\0';
     const struct field *f = field_find(b->kind->fields, b->kind->n, name);
-    if (!f)
-        return cli_usage("%s has no field '%s'; `penstock schema %s` lists them", b->kind->name,
-                         name, b->kind->name);
+    if (!f) return unknown_field(b, name);
     return set_field(b, f, equals + 1, strlen(equals + 1));
 }
 

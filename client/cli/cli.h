@@ -35,10 +35,17 @@ int64_t cli_seconds_ms(const struct argp_state *state, const char *option, const
 uint64_t cli_number(const struct argp_state *state, const char *option, const char *text,
                     uint64_t max);
 
+/* The word, when it is one of these; else a usage error that lists them. */
+const char *cli_state(const struct argp_state *state, const char *word);
+const char *cli_kind(const struct argp_state *state, const char *word);
+const char *cli_error_class(const struct argp_state *state, const char *word);
+
 int cli_answer_ms(const struct cli *c);                   /* --timeout, or CLI_ANSWER_MS */
 int cli_open(const struct cli *c, struct penstock **out); /* an exit code; complains itself */
 /* Complains on stderr; returns the exit code of a penstock_error. */
 int cli_fail(int rc, const char *err);
+/* The same of a request; with --json a refusal is also printed, as one document on stdout. */
+int cli_failed(const struct cli *c, const struct penstock *p, int rc, const char *err);
 int cli_usage(const char *format, ...) __attribute__((format(printf, 1, 2))); /* CLI_USAGE */
 
 struct cli_verb {

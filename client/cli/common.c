@@ -9,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/term.h"
+#include "schemas/job.h"
+#include "schemas/kinds.h"
 
 enum { OPT_KEY = 0x4B00, OPT_SERVER_KEY }; /* no verb has these */
 
@@ -69,6 +72,40 @@ uint64_t cli_number(const struct argp_state *state, const char *option, const ch
     return v;
 }
 
+const char *cli_state(const struct argp_state *state, const char *word) {
+    enum job_state found;
+    char all[256] = "";
+    if (job_state_parse(bytes_str(word), &found) == 0) return word;
+    for (int s = 0; s < JOB_STATES; s++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", s ? ", " : "",
+                 job_state_name((enum job_state)s));
+    argp_error(state, "there is no state '%s'; the states are %s", word, all);
+    return NULL;
+}
+
+const char *cli_kind(const struct argp_state *state, const char *word) {
+    const struct kind_desc *k;
+    char all[512] = "";
+    if (kind_find(bytes_str(word))) return word;
+    for (uint32_t i = 0; (k = kind_at(i)); i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", k->name);
+    argp_error(state, "there is no kind '%s'; the kinds are %s", word, all);
+    return NULL;
+}
+
+const char *cli_error_class(const struct argp_state *state, const char *word) {
+    static const enum job_error fatal[] = {JOB_ERROR_PERMANENT, JOB_ERROR_TRANSIENT,
+                                           JOB_ERROR_TIMEOUT, JOB_ERROR_WORKER_DIED};
+    char all[128] = "";
+    for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++) {
+        const char *name = job_error_name(fatal[i]);
+        if (strcmp(word, name) == 0) return word;
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", name);
+    }
+    argp_error(state, "no job fails with '%s'; the classes are %s", word, all);
+    return NULL;
+}
+
 int cli_answer_ms(const struct cli *c) {
     return c->timeout_ms >= 0 ? c->timeout_ms : CLI_ANSWER_MS;
 }
@@ -91,6 +128,28 @@ int cli_fail(int rc, const char *err) {
     case PENSTOCK_INVALID: return CLI_USAGE;
     default: return CLI_FAILED;
     }
+}
+
+static int put_str(struct json *o, const char *key, const char *text) {
+    return json_set(o, key, json_new_str(text, strlen(text)));
+}
+
+static void print_refusal(const struct penstock_refusal *why) {
+    struct json *o = json_new_object();
+    char *text = NULL;
+    if (o && put_str(o, "code", why->code) == 0 && put_str(o, "field", why->field) == 0 &&
+        put_str(o, "limit", why->limit) == 0 && put_str(o, "message", why->message) == 0 &&
+        put_str(o, "fix", why->fix) == 0 &&
+        json_set(o, "retry_after_ms", json_new_int((int64_t)why->retry_after_ms)) == 0)
+        text = json_text(o, 0);
+    if (text) puts(text);
+    free(text);
+    json_free(o);
+}
+
+int cli_failed(const struct cli *c, const struct penstock *p, int rc, const char *err) {
+    if (c->json && rc == PENSTOCK_REFUSED) print_refusal(penstock_refusal(p));
+    return cli_fail(rc, err);
 }
 
 int cli_usage(const char *format, ...) {

@@ -22,8 +22,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     struct dead *in = state->input;
     switch (key) {
     case 'a': in->all = true; return 0;
-    case 'k': in->which.kind = arg; return 0;
-    case 'e': in->which.error_class = arg; return 0;
+    case 'k': in->which.kind = cli_kind(state, arg); return 0;
+    case 'e': in->which.error_class = cli_error_class(state, arg); return 0;
     case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -57,24 +57,25 @@ static int ls(struct dead *in, struct penstock *p) {
     char err[PENSTOCK_ERR_BYTES], before[PENSTOCK_JOB_BYTES] = "";
     struct table t;
     int rc = 0, n = 0;
+    bool any = false; /* a page has come */
     table_init(&t, heads);
-    if (in->c.json) printf("{\"dead\": [");
     do {
         struct penstock_list l;
         f.before = before;
         rc = penstock_list(p, &f, &l, cli_answer_ms(&in->c), err, sizeof err);
         if (rc < 0) break;
+        if (in->c.json && !any) printf("{\"dead\": [");
+        any = true;
         for (size_t i = 0; i < l.n; i++)
             if (wanted(in, &l.rows[i])) add_row(in, &t, &l.rows[i], &n);
         strcpy(before, l.next);
         penstock_list_free(&l);
     } while (before[0]);
-    if (in->c.json)
-        puts("]}");
-    else
-        table_print(&t);
+    if (in->c.json && any) puts("]}");
+    if (!in->c.json) table_print(&t);
     table_fini(&t);
-    return rc < 0 ? cli_fail(rc, err) : CLI_OK;
+    if (rc < 0) return any ? cli_fail(rc, err) : cli_failed(&in->c, p, rc, err);
+    return CLI_OK;
 }
 
 /* ---- requeue, drop ---- */
@@ -104,7 +105,7 @@ static int requeue(struct dead *in, struct penstock *p) {
         in->which.before = next;
         int rc =
             penstock_requeue(p, &in->which, v, &n, next, cli_answer_ms(&in->c), err, sizeof err);
-        if (rc < 0) return cli_fail(rc, err);
+        if (rc < 0) return cli_failed(&in->c, p, rc, err);
         if (print_requeued(in, v, n) != CLI_OK) code = CLI_FAILED;
     } while (next[0]);
     return code;
@@ -117,7 +118,7 @@ static int drop(struct dead *in, struct penstock *p) {
         size_t n = 0;
         in->which.before = next;
         int rc = penstock_drop(p, &in->which, &n, next, cli_answer_ms(&in->c), err, sizeof err);
-        if (rc < 0) return cli_fail(rc, err);
+        if (rc < 0) return cli_failed(&in->c, p, rc, err);
         total += n;
     } while (next[0]);
     printf(in->c.json ? "{\"dropped\": %zu}\n" : "%zu dropped\n", total);
@@ -151,6 +152,8 @@ int cli_verb_dead(int argc, char **argv) {
     cli_parse(&argp, argc, argv, &in.c);
     const char *verb = in.c.n ? in.c.args[0] : "";
     if (strcmp(verb, "show") == 0) return cli_verb_job(argc, argv);
+    if (in.c.n == 0)
+        return cli_usage("write `penstock dead ls`, or show, requeue or drop and a job");
     struct penstock *p;
     int code = cli_open(&in.c, &p);
     if (code != CLI_OK) return code;

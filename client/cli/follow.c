@@ -34,10 +34,10 @@ int follow_job(const struct cli *c, struct penstock *p, const char *job, bool st
         rc = penstock_events(p, job, print_token, &t, c->timeout_ms, err, sizeof err);
     }
     if (t.any) putchar('\n');
-    if (rc < 0) return cli_fail(rc, err);
+    if (rc < 0) return cli_failed(c, p, rc, err);
     int wait_ms = c->timeout_ms < 0 ? INT_MAX : c->timeout_ms;
     rc = missing_wait(p, job, wait_ms, &r, err, sizeof err);
-    if (rc < 0) return cli_fail(rc, err);
+    if (rc < 0) return cli_failed(c, p, rc, err);
     if (!t.any || c->json) outcome_print(c, &r);
     int code = outcome_code(&r);
     penstock_result_free(&r);

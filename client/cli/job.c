@@ -116,7 +116,7 @@ static int show(struct job *in, struct penstock *p, const char *job) {
     struct penstock_doc d;
     char err[PENSTOCK_ERR_BYTES];
     int rc = penstock_show(p, job, &d, cli_answer_ms(&in->c), err, sizeof err);
-    if (rc < 0) return cli_fail(rc, err);
+    if (rc < 0) return cli_failed(&in->c, p, rc, err);
     struct json *j = NULL;
     if (in->c.json) {
         puts(d.json);
@@ -135,7 +135,7 @@ static int show(struct job *in, struct penstock *p, const char *job) {
 static int cancel(struct job *in, struct penstock *p, const char *job) {
     char state[17], err[PENSTOCK_ERR_BYTES];
     int rc = penstock_cancel(p, job, in->reason, state, cli_answer_ms(&in->c), err, sizeof err);
-    if (rc < 0) return cli_fail(rc, err);
+    if (rc < 0) return cli_failed(&in->c, p, rc, err);
     if (in->c.json)
         printf("{\"job\": \"%s\", \"state\": \"%s\"}\n", job, state);
     else
@@ -198,7 +198,7 @@ static int events(struct job *in, struct penstock *p, const char *job) {
     int timeout_ms = in->follow ? in->c.timeout_ms : cli_answer_ms(&in->c);
     int rc =
         penstock_events_from(p, job, 0, in->follow, print_event, in, timeout_ms, err, sizeof err);
-    return rc < 0 ? cli_fail(rc, err) : CLI_OK;
+    return rc < 0 ? cli_failed(&in->c, p, rc, err) : CLI_OK;
 }
 
 int cli_verb_job(int argc, char **argv) {

@@ -72,6 +72,11 @@ static int write_cert(const struct keys *in, const struct cert *c, bool secret) 
 static int make(const struct keys *in, struct cert *c) {
     char path[PATH_BYTES], err[PENSTOCK_ERR_BYTES];
     path_of(in, c->name, ".cert", path);
+    if (access(path, F_OK) == 0 && strcmp(c->name, BROKER) == 0)
+        return cli_usage(
+            "the broker has its keys already, in %s; to give it new ones delete %s and "
+            "its secret, and hand the new %s to everybody",
+            in->dir, path, BROKER ".cert");
     if (access(path, F_OK) == 0)
         return cli_usage("%s is there already; revoke it first, or choose another name", path);
     int rc = file_mkdirs(in->dir);

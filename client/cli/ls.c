@@ -23,11 +23,13 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state) {
     struct ls *in = state->input;
     switch (key) {
-    case 's': in->filter.state = arg; return 0;
-    case 'k': in->filter.kind = arg; return 0;
+    case 's': in->filter.state = cli_state(state, arg); return 0;
+    case 'k': in->filter.kind = cli_kind(state, arg); return 0;
     case 'b': in->filter.before = arg; return 0;
     case 'n':
         in->filter.limit = (uint32_t)cli_number(state, "--limit", arg, LIMIT_LIST_ROWS);
+        if (in->filter.limit == 0)
+            argp_error(state, "--limit: 0 rows are none; write 1 to %d", LIMIT_LIST_ROWS);
         return 0;
     case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -83,7 +85,7 @@ int cli_verb_ls(int argc, char **argv) {
     if (code != CLI_OK) return code;
     int rc = penstock_list(p, &in.filter, &l, cli_answer_ms(&in.c), err, sizeof err);
     if (rc < 0)
-        code = cli_fail(rc, err);
+        code = cli_failed(&in.c, p, rc, err);
     else if (in.c.json)
         print_json(&l);
     else

@@ -51,7 +51,8 @@ static bool tell(const char *job, const struct json *stage, const struct json *w
     fprintf(stderr, "penstock: job %s waits for stage %s (%s%s%s), and ", job, str(stage, "name"),
             run, model[0] ? " with model " : "", model);
     if (n == 0)
-        fputs("no worker is registered; `penstock up` starts one\n", stderr);
+        fputs("no worker is registered, or this key may not see it; `penstock up` starts one\n",
+              stderr);
     else if (runs == 0)
         fprintf(stderr, "no worker runs %s; `penstock-worker --stages %s` does\n", run, run);
     else

@@ -14,7 +14,7 @@ int cli_verb_ping(int argc, char **argv) {
     char err[PENSTOCK_ERR_BYTES];
     int rc = penstock_ping(p, &pong, cli_answer_ms(&c), err, sizeof err);
     if (rc < 0)
-        code = cli_fail(rc, err);
+        code = cli_failed(&c, p, rc, err);
     else if (c.json)
         printf("{\"version\": \"%s\", \"epoch\": %" PRIu64 ", \"accepting\": %s, "
                "\"round_trip_ms\": %.3f}\n",

@@ -27,7 +27,7 @@ int plain_show(struct cli *c, plain_ask_fn *ask, void (*print)(const struct json
     int rc = ask(p, &doc, cli_answer_ms(c), err, sizeof err);
     struct json *j = NULL;
     if (rc < 0)
-        code = cli_fail(rc, err);
+        code = cli_failed(c, p, rc, err);
     else if (c->json)
         puts(doc.json);
     else if (json_parse(&j, doc.json, strlen(doc.json), err, sizeof err) == 0)

@@ -77,8 +77,9 @@ static int print_end(void *arg, const struct penstock_ended *e) {
     struct results *in = arg;
     if (e->what == PENSTOCK_ENDED_GAP)
         fprintf(stderr,
-                "penstock: up to %" PRIu64 " ends are kept no longer, behind offset %" PRIu64 "\n",
-                e->lost, e->offset - e->lost);
+                "penstock: at most %" PRIu64 " jobs that ended (offsets %" PRIu64 " to %" PRIu64
+                ") are left out: the broker keeps them no longer\n",
+                e->lost, e->offset - e->lost + 1, e->offset);
     if (e->what != PENSTOCK_ENDED_JOB) return fflush(stdout) != 0;
     if (in->c.json) {
         print_json(e);
@@ -107,7 +108,7 @@ int cli_verb_results(int argc, char **argv) {
     if (code != CLI_OK) return code;
     int rc =
         penstock_results(p, &in.how, print_end, &in, in.how.follow ? -1 : 60000, err, sizeof err);
-    if (rc < 0) code = cli_fail(rc, err);
+    if (rc < 0) code = cli_failed(&in.c, p, rc, err);
     penstock_close(p);
     return code;
 }

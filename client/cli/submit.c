@@ -115,7 +115,7 @@ static int submit(struct submit *in, struct penstock *p) {
     int timeout_ms = uploads && in->c.timeout_ms < 0 ? UPLOAD_MS : cli_answer_ms(&in->c);
     if (uploads && !in->quiet && term_is(stderr)) in->job.progress = show_upload;
     int rc = penstock_submit(p, &in->job, &a, timeout_ms, err, sizeof err);
-    if (rc < 0) return cli_fail(rc, err);
+    if (rc < 0) return cli_failed(&in->c, p, rc, err);
     if (in->wait) {
         fprintf(stderr, "job %s %s, seed %" PRIu64 "\n", a.job,
                 a.existing ? "was submitted before" : "accepted", a.seed);

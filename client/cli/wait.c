@@ -39,7 +39,7 @@ static int each(struct cli *c, bool wait) {
         if (left_ms < 0) left_ms = 0;
         int rc = wait ? missing_wait(p, c->args[i], (int)left_ms, &r, err, sizeof err)
                       : penstock_result(p, c->args[i], &r, cli_answer_ms(c), err, sizeof err);
-        int one = rc < 0 ? cli_fail(rc, err) : outcome_code(&r);
+        int one = rc < 0 ? cli_failed(c, p, rc, err) : outcome_code(&r);
         if (rc == 0) outcome_print(c, &r);
         penstock_result_free(&r);
         if (one > code) code = one;

@@ -1,5 +1,6 @@
 /* penstock worker ls|drain: who is registered, and who shall leave. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/cli/plain.h"
@@ -35,6 +36,8 @@ static void print_row(struct table *t, const struct json *w) {
     joined_cell(t, json_get(w, "models"));
 }
 
+static bool keyed; /* whoever asks has a key, which may not see every worker */
+
 static void print(const struct json *list) {
     static const char *const heads[] = {"name",    "pid",       "state",     "leases",
                                         "credits", "since",     "heard",     "done",
@@ -45,8 +48,9 @@ static void print(const struct json *list) {
     table_print(&t);
     table_fini(&t);
     if (json_len(list) == 0)
-        fputs("no worker is registered; `penstock up` starts one, or run penstock-worker\n",
-              stderr);
+        fprintf(stderr,
+                "no worker is registered%s; `penstock up` starts one, or run penstock-worker\n",
+                keyed ? " for this key's tenant (a key with the right admin sees all)" : "");
 }
 
 static void print_drained(const struct json *list) {
@@ -68,6 +72,7 @@ int cli_verb_worker(int argc, char **argv) {
                            "List the workers. Or let one, named by its name or session, end what "
                            "it runs, give back the rest and leave: nothing is lost or counted.");
     if (code != CLI_OK) return code;
+    keyed = c.key || getenv("PENSTOCK_KEY");
     if (c.n == 1 && strcmp(c.args[0], "ls") == 0) return plain_show(&c, penstock_workers, print);
     if (c.n != 2 || strcmp(c.args[0], "drain") != 0)
         return cli_usage("write `penstock worker ls` or `penstock worker drain NAME`");

@@ -62,12 +62,52 @@ def test_help_version_and_schema_need_no_broker():
     ["submit", "text.embed", "--set", "nope=1"], ["submit", "text.embed", "--priority", "10"],
     ["submit", "text.generate", "--set", "top_k=many"], ["submit", "text.sing", "--text", "la"],
     ["submit", "text.embed", "--body-json", "/nowhere"], ["ping", "--endpoint", "tcp://8.8.8.8:1"],
+    ["ls", "--limit", "0"], ["dead"], ["dead", "dance"],
 ])
 def test_wrong_usage_exits_2_and_says_what_is_right(args):
     done = run(None, *args)
     assert done.returncode == 2, done
     assert done.stderr and not done.stdout
 
+
+@pytest.mark.parametrize("args, choices", [
+    (["ls", "--state", "bogus"], [b"ready", b"leased", b"expired", b"waiting"]),
+    (["ls", "--kind", "bogus"], [b"text.embed", b"qc.inspect"]),
+    (["dead", "ls", "--kind", "bogus"], [b"text.embed", b"qc.inspect"]),
+    (["dead", "drop", "--all", "--class", "bogus"], [b"permanent", b"worker_died"]),
+])
+def test_a_filter_that_nothing_passes_is_a_usage_error_with_the_choices(args, choices):
+    done = run(None, *args)
+    assert done.returncode == 2 and not done.stdout, done
+    assert all(choice in done.stderr for choice in choices), done
+
+
+def test_a_member_of_a_body_that_its_kind_does_not_have_is_named():
+    done = run(None, "submit", "text.embed", "--body-json", "-", stdin=b'{"texts": ["a"], "foo": 1}')
+    assert done.returncode == 2 and b"text.embed has no field 'foo'" in done.stderr, done
+    for args, body in ((["--set", "model=chatty"], None), (["--body-json", "-"], b'{"prompt": "a", "model": "b"}')):
+        done = run(None, "submit", "text.generate", *args, stdin=body)
+        assert done.returncode == 2 and b"the pipeline names the model" in done.stderr, done
+
+
+def test_a_tcp_broker_that_is_not_there_may_want_a_key():
+    done = run(None, "ping", "--endpoint", "tcp://127.0.0.1:1", "--timeout", "0.2")
+    assert done.returncode == 3 and b"--key-file and --server-key" in done.stderr, done
+    assert b"--key-file" not in run(None, "ping", "--timeout", "0.2").stderr
+
+
+def test_a_rate_says_how_much_and_when_and_with_json_in_one_document(tmp_path):
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("tenants:\n  - {name: default, rate_per_s: 0.01, burst: 1}\n")
+    with Broker(tmp_path, echo(name="text.embed"), extra=["--settings", str(settings)]) as b:
+        submit(b)
+        done = run(b, "submit", "text.embed", "--text", "x")
+        assert done.returncode == 1 and not done.stdout, done
+        assert b"faster than 0.01 a second with a burst of 1" in done.stderr and b"again in " in done.stderr, done
+        done = run(b, "submit", "text.embed", "--text", "x", "--json")
+        why = json.loads(done.stdout)
+        assert done.returncode == 1 and why["code"] == "full" and why["limit"] and why["fix"], done
+        assert why["message"] and 0 < why["retry_after_ms"] <= 100000, done
 
 def test_no_broker_exits_3_and_names_the_next_command():
     for args in (["ping"], ["ls"], ["submit", "text.embed", "--text", "x"], ["status"]):
@@ -118,6 +158,8 @@ def test_what_the_broker_refuses_exits_1_with_the_fix(broker):
     assert b"'texts' is missing" in done.stderr and b"give 'texts'" in done.stderr
     done = run(broker, "result", "0000000000001")
     assert done.returncode == 1 and b"unknown_job" in done.stderr
+    done = run(broker, "dead", "drop", "0000000000001", "--json")
+    assert json.loads(done.stdout)["code"] == "unknown_job" and b"penstock dead ls" in done.stderr, done
 
 
 def test_the_same_key_gives_the_same_job(broker):

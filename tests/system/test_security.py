@@ -449,6 +449,8 @@ def test_the_command_line_and_the_worker_connect_over_tcp_with_their_keys(tmp_pa
             broker.add("own", "submit,read")
             own = penstock("status", env=dict(env, PENSTOCK_KEY=str(broker.keys / "own.cert_secret"))).stdout
             assert "jobs" in own and "store" not in own and "workers" not in own
+            seen = penstock("worker", "ls", env=dict(env, PENSTOCK_KEY=str(broker.keys / "own.cert_secret")))
+            assert "right admin" in seen.stderr and "test.echo" not in seen.stdout, seen
         finally:
             worker.terminate()
             worker.wait(LONG_S)
@@ -466,7 +468,7 @@ def test_keys_are_made_listed_and_revoked_with_the_right_modes(tmp_path):
     keys = tmp_path / "keys"
     penstock("keys", "add", "x", "--keys", keys, code=2)  # the broker's own come first
     penstock("keys", "init", "--keys", keys)
-    penstock("keys", "init", "--keys", keys, code=2)
+    assert "the broker has its keys already" in penstock("keys", "init", "--keys", keys, code=2).stderr
     told = penstock("keys", "add", "line-2", "--keys", keys, "--tenant", "factory",
                     "--rights", "submit,worker:infer.embed,worker:post.*").stderr
     assert f"{keys}/line-2.cert_secret" in told and "broker.cert" in told and "factory" in told

@@ -220,7 +220,7 @@ Test(client, a_refusal_comes_in_parts_and_in_words) {
     char err[PENSTOCK_ERR_BYTES] = "";
     struct penstock_job j = {.kind = "text.embed"};
     cr_assert_eq(penstock_submit(p, &j, &a, 10000, err, sizeof err), PENSTOCK_REFUSED);
-    cr_assert_str_eq(err, "field 'texts' is missing; give it (missing)");
+    cr_assert_str_eq(err, "field 'texts' is missing; give it (missing, again in 9 ms)");
     cr_assert_str_eq(penstock_refusal(p)->field, "texts");
     cr_assert_eq(penstock_refusal(p)->retry_after_ms, 9);
     cr_assert_eq(penstock_ping(p, &pong, 10000, err, sizeof err), 0);
