@@ -302,6 +302,29 @@ def test_a_model_is_run_and_tokenized_by_its_name(cache):
     assert done.stdout == "[1022,267,958]\n"
 
 
+def test_a_pipeline_that_names_an_imported_model_runs_it(cache, tmp_path):
+    model("import", TINY, "--name", "little")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = text[text.index("name: chat\nkind:"):]
+    text = text[:text.index("```")]
+    assert text.count("Qwen2.5-0.5B-Instruct") == 3
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/chat.yaml").write_text(text.replace("Qwen2.5-0.5B-Instruct", "little"), encoding="utf-8")
+    env = dict(os.environ, PENSTOCK_ENDPOINT=f"ipc://{tmp_path}/up/clients")
+    env.pop("PENSTOCK_PIPELINES", None)
+    with subprocess.Popen([BIN / "penstock", "up", "--dir", tmp_path / "up", "--json", "--pipelines",
+                           f":{tmp_path}/mine"], env=env, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as up:
+        try:
+            assert up.stdout.readline()
+            done = subprocess.run([BIN / "penstock", "submit", "text.generate", "--pipeline", "chat", "--text",
+                                   "The press", "--set", "max_tokens=4", "--wait", "--json", "--timeout", "60"],
+                                  env=env, capture_output=True, text=True, timeout=90, check=False)
+        finally:
+            up.terminate()
+    assert done.returncode == 0 and json.loads(done.stdout)["result"]["model"] == "little", done
+
+
 def test_names_that_are_paths_and_models_that_are_not_there_are_refused(cache):
     assert "cannot be a model's name" in model("import", TINY, "--name", "../x", code=2).stderr
     assert "is not here" in refused("verify", "..")
