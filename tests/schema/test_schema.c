@@ -180,5 +180,10 @@ Test(schema, what_is_not_supported_is_refused_with_its_name_and_place) {
     refused("{\"type\":\"integer\",\"exclusiveMinimum\":1,\"exclusiveMaximum\":2}", "no value");
     refused("{\"type\":\"array\",\"minItems\":1,\"items\":{\"$ref\":\"#\"}}", "no value");
     refused("{\"type\":\"string\",\"pattern\":\"((((a{1000}){1000}){1000}))\"}", "too large");
-    refused("[1", "not valid JSON");
+    refused("true", "any value");
+    refused("[]", "schema: #: this is no schema");
+    refused("{\"type\":\"strng\"}", "schema: #: type \"strng\" is none of null, boolean, integer");
+    refused("{\"type\":[\"null\",\"x\"]}", "type \"x\" is none of");
+    refused("{\"type\":5}", "type that is no string is none of");
+    refused("[1", "schema: not valid JSON");
 }

@@ -91,6 +91,16 @@ static uint32_t type_bit(const char *name) {
     return 0;
 }
 
+static void refuse_type(struct compiler *c, const char *place, const struct json *type) {
+    const char *name = json_str(type);
+    const char *why =
+        arena_printf(&c->arena,
+                     "%s%.60s%s is none of null, boolean, integer, number, string, "
+                     "array, object",
+                     name ? "\"" : "", name ? name : "that is no string", name ? "\"" : "");
+    refuse(c, why ? ERR_FIELD : -ENOMEM, place, "type", why ? why : "no memory");
+}
+
 static uint32_t value_type(const struct json *v) {
     switch (json_kind(v)) {
     case JSON_NULL: return T_NULL;
@@ -128,13 +138,13 @@ static uint32_t types_of(struct compiler *c, const struct json *s, const char *p
     if (json_kind(type) == JSON_ARRAY) {
         for (size_t i = 0; i < json_len(type); i++) {
             uint32_t bit = type_bit(json_str(json_at(type, i)));
-            if (!bit) refuse(c, ERR_FIELD, place, "type", "has a name that is no type");
+            if (!bit) refuse_type(c, place, json_at(type, i));
             types |= bit;
         }
     } else if (type) {
         types = type_bit(json_str(type));
     }
-    if (type && !types) refuse(c, ERR_FIELD, place, "type", "is not the name of a type");
+    if (type && !types) refuse_type(c, place, type);
     for (uint32_t i = 0; !type && i < sizeof about / sizeof *about; i++)
         if (json_get(s, about[i].key)) types |= about[i].type;
     return types;
@@ -437,8 +447,12 @@ static void alternatives(struct compiler *c, const struct json *s, const char *p
                          struct starts *out) {
     static const char *const choices[] = {"anyOf", "oneOf", "allOf", "$ref"};
     if (json_kind(s) == JSON_BOOL && !json_bool(s, true)) return; /* false: nothing */
-    if (json_kind(s) != JSON_OBJECT)
+    if (json_kind(s) == JSON_BOOL)
         refuse(c, ERR_FIELD, place, "a schema", "that allows any value is not supported");
+    else if (json_kind(s) != JSON_OBJECT)
+        refuse(c, ERR_FIELD, place, "this",
+               "is no schema: one is an object, such as "
+               "{\"type\": \"string\"}");
     if (++out->depth > 32)
         refuse(c, ERR_FIELD, place, "$ref", "leads back to itself with nothing in between");
     if (c->rc) return;
@@ -475,7 +489,9 @@ int schema_compile(struct grammar *g, struct bytes schema, char *err, size_t err
     if (rc == 0 && schema.len > SCHEMA_BYTES_MAX)
         rc = err_set(err, err_bytes, ERR_LIMIT, "schema: %zu bytes, at most %u", schema.len,
                      SCHEMA_BYTES_MAX);
-    if (rc == 0) rc = json_parse(&root, schema.data, schema.len, err, err_bytes);
+    char why[256];
+    if (rc == 0 && (rc = json_parse(&root, schema.data, schema.len, why, sizeof why)) != 0)
+        err_set(err, err_bytes, rc, "schema: %s", why);
     if (rc == 0) {
         *c = (struct compiler){.g = g, .root = root, .err = err, .err_bytes = err_bytes};
         arena_init(&c->arena, 64u << 20);
