@@ -108,6 +108,16 @@ static int repair(struct verb *in, struct store *s, const char *dir, char *err, 
     return 0;
 }
 
+/* What backup and compact have to say. */
+static int tell_done(struct verb *in, const char *dir) {
+    if (is(in, "backup"))
+        fprintf(stderr, "%s is copied to %s; next: `penstock store check --dir %s`\n", dir, in->to,
+                in->to);
+    else
+        fprintf(stderr, "%s is compacted; next: `penstock store check`\n", dir);
+    return print_json(in, dir, NULL, NULL, NULL, 0);
+}
+
 /* LMDB follows the page numbers of its trees wherever they lead. */
 static void on_fault(int signal) {
     static const char text[] =
@@ -125,8 +135,7 @@ static int work(struct verb *in, struct store *s, const char *dir) {
             : is(in, "backup") ? store_backup(s, in->to, err, sizeof err)
                                : store_compact(s, err, sizeof err);
     if (e != 0) fprintf(stderr, "penstock-broker: %s\n", err);
-    if (e == 0 && !is(in, "repair")) e = print_json(in, dir, NULL, NULL, NULL, 0);
-    return e != 0;
+    return e != 0 || (!is(in, "repair") && tell_done(in, dir) != 0);
 }
 
 static int run(struct verb *in, const char *dir) {
@@ -142,7 +151,7 @@ static int run(struct verb *in, const char *dir) {
     int e = store_open(&s, &c, err, sizeof err);
     if (e == -EBUSY && is(in, "backup")) {
         e = store_backup_live(dir, in->to, err, sizeof err);
-        if (e == 0) return print_json(in, dir, NULL, NULL, NULL, 0) != 0;
+        if (e == 0) return tell_done(in, dir) != 0;
     }
     if (e == -ENOENT && !store_dir_made(dir))
         fprintf(stderr, "penstock-broker: there is no store in %s; name it with --dir\n", dir);

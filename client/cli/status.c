@@ -62,7 +62,8 @@ static void print(const struct json *s) {
     bool all = json_get(s, "workers") != NULL; /* else the key may see its own jobs alone */
     printf("up %.0f s, start %.0f, %s", up_s, number(s, "epoch"),
            json_bool(json_get(s, "accepting"), true) ? "accepting" : "not accepting");
-    if (all) printf(", %.0f workers", number(s, "workers"));
+    double workers = number(s, "workers");
+    if (all) printf(", %.0f worker%s", workers, workers == 1 ? "" : "s");
     putchar('\n');
     if (json_bool(json_get(s, "stalled"), false))
         puts("STALLED: jobs wait, a free worker could run them, and nothing moves");

@@ -288,8 +288,9 @@ static void print_failures(const struct run *r) {
 static void print_totals(const struct run *r, int64_t now_ms) {
     const struct progress *p = &r->progress;
     const char *end = r->in->wait ? "done" : "accepted";
-    fprintf(stderr, "%" PRIu32 " files: %s%" PRIu64 " %s%s", r->files.n,
-            term_on(stderr, TERM_GREEN), p->done - p->failed - r->skipped, end, term_off(stderr));
+    fprintf(stderr, "%" PRIu32 " file%s: %s%" PRIu64 " %s%s", r->files.n,
+            r->files.n == 1 ? "" : "s", term_on(stderr, TERM_GREEN),
+            p->done - p->failed - r->skipped, end, term_off(stderr));
     if (r->existing) fprintf(stderr, " (%" PRIu64 " submitted before)", r->existing);
     if (r->skipped) fprintf(stderr, ", %" PRIu64 " skipped (in %s)", r->skipped, r->in->out);
     if (p->failed)

@@ -445,7 +445,7 @@ def test_the_command_line_and_the_worker_connect_over_tcp_with_their_keys(tmp_pa
                              "--server-key", cert, env=plain)
             assert "accepting" in asked.stdout
             penstock("ping", "-e", broker.clients, "-t", "1", env=plain, code=3)
-            assert " workers" in penstock("status", env=env).stdout
+            assert ", 1 worker\n" in penstock("status", env=env).stdout
             broker.add("own", "submit,read")
             own = penstock("status", env=dict(env, PENSTOCK_KEY=str(broker.keys / "own.cert_secret"))).stdout
             assert "jobs" in own and "store" not in own and "workers" not in own

@@ -60,7 +60,8 @@ def test_with_json_each_verb_writes_one_document(folder, tmp_path):
 
 
 def test_a_backup_can_be_used_in_its_place(folder, tmp_path):
-    assert store("backup", "--dir", folder, tmp_path / "copy").returncode == 0
+    done = store("backup", "--dir", folder, tmp_path / "copy")
+    assert done.returncode == 0 and f"copied to {tmp_path}/copy" in done.stderr and not done.stdout, done
     assert store("check", "--dir", tmp_path / "copy").returncode == 0
     process = start_broker(tmp_path / "copy")
     process.terminate()
@@ -71,7 +72,8 @@ def test_a_backup_can_be_used_in_its_place(folder, tmp_path):
 
 def test_a_compacted_store_is_smaller_and_sound(folder):
     size = (folder / "meta" / "data.mdb").stat().st_size
-    assert store("compact", "--dir", folder).returncode == 0
+    done = store("compact", "--dir", folder)
+    assert done.returncode == 0 and "is compacted" in done.stderr and not done.stdout, done
     assert (folder / "meta" / "data.mdb").stat().st_size < size
     assert store("check", "--dir", folder).returncode == 0
 
