@@ -202,6 +202,10 @@ int json_push(struct json *array, struct json *value) {
     return json_array_append_new(in(array), in(value)) == 0 ? 0 : -ENOMEM;
 }
 
+bool json_same(const struct json *a, const struct json *b) {
+    return json_equal(in(a), in(b));
+}
+
 char *json_text(const struct json *j, int indent) {
     assert(indent >= 0 && indent <= 31);
     /* 16 digits: the 17th would print 0.3 as 0.29999999999999999. */

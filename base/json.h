@@ -55,5 +55,7 @@ int json_set(struct json *object, const char *key, struct json *value);
 int json_push(struct json *array, struct json *value);
 /* Printed text, freed with free(); indent 0 is one line. NULL without memory. */
 char *json_text(const struct json *j, int indent);
+/* The same value, numbers of the same kind; members in any order. */
+bool json_same(const struct json *a, const struct json *b);
 
 #endif

@@ -165,11 +165,28 @@ static void refused(const char *schema, const char *says) {
     cr_assert(strstr(err, says), "%s: %s", schema, err);
 }
 
+Test(schema, choices_that_multiply_are_refused_at_once) {
+    static char text[65536]; /* 20 choices of 20 choices of ..., 12 deep, that start nothing */
+    size_t n = (size_t)snprintf(text, sizeof text, "{\"$ref\":\"#/$defs/a\",\"$defs\":{");
+    for (char d = 'a'; d < 'm'; d++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, "\"%c\":{\"anyOf\":[", d);
+        for (int i = 0; i < 20; i++)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s{\"$ref\":\"#/$defs/%c\"}",
+                                  i ? "," : "", d + 1);
+        n += (size_t)snprintf(text + n, sizeof text - n, "]},");
+    }
+    snprintf(text + n, sizeof text - n, "\"m\":{\"anyOf\":[false]}}}");
+    refused(text, "too many alternatives");
+}
+
 Test(schema, what_is_not_supported_is_refused_with_its_name_and_place) {
     refused("{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}}}", "#/properties/a: not");
     refused("{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", "back reference");
     refused("{\"type\":\"string\",\"pattern\":\"a(?=b)\"}", "looks around");
     refused("{\"type\":\"string\",\"format\":\"uri\"}", "format");
+    refused("{\"enum\":[0.5,0.30000000000000004]}", "#: enum has a number of more than 16 digits");
+    refused("{\"const\":{\"a\":[12345678901234567890]}}", "#: const has a number of more than 16");
+    refused("{\"const\":1.7976931348623157e308}", "#: const has a number");
     refused("{\"type\":\"number\",\"multipleOf\":0.1}", "multipleOf");
     refused("{\"allOf\":[{\"type\":\"integer\"},{\"minimum\":3}]}", "#: allOf");
     refused("{\"enum\":[1],\"minimum\":3}", "#: minimum");

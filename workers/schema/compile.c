@@ -13,6 +13,7 @@
 #define RULES_MAX 4096u
 #define ITEMS_MAX 2048u
 #define STARTS_MAX 64u
+#define SEEN_MAX 4096 /* schemas that one choice may lead to */
 
 enum { T_NULL = 1, T_BOOL = 2, T_INT = 4, T_FRACTION = 8, T_STR = 16, T_ARRAY = 32, T_OBJECT = 64 };
 
@@ -161,6 +162,15 @@ static uint32_t whole(struct compiler *c, const struct json *s, const char *plac
 
 /* ---- values ---- */
 
+/* Numbers that 16 digits, or a double, do not hold would be written as others. */
+static bool reads_back(const struct json *v, const char *text) {
+    struct json *again;
+    char err[200];
+    bool same = json_parse(&again, text, strlen(text), err, sizeof err) == 0 && json_same(v, again);
+    json_free(again);
+    return same;
+}
+
 static uint32_t literals(struct compiler *c, const struct json *s, const char *place,
                          uint32_t types) {
     const struct json *list = json_get(s, "enum"), *only = json_get(s, "const");
@@ -179,6 +189,9 @@ static uint32_t literals(struct compiler *c, const struct json *s, const char *p
         if (types && !(value_type(v) & types)) continue;
         char *text = json_text(v, 0);
         char *copy = text ? arena_strndup(&c->arena, text, strlen(text)) : NULL;
+        if (text && !reads_back(v, text))
+            refuse(c, ERR_LIMIT, place, only ? "const" : "enum",
+                   "has a number of more than 16 digits; write it with fewer");
         free(text);
         if (!copy) refuse(c, -ENOMEM, place, "no memory", "");
         if (copy)
@@ -379,7 +392,7 @@ static uint32_t object(struct compiler *c, const struct json *s, const char *pla
 
 struct starts {
     uint32_t at[STARTS_MAX], n;
-    uint32_t depth;
+    uint32_t depth, seen; /* seen: schemas, those that start nothing too */
 };
 
 static const struct json *referred(struct compiler *c, const char *ref, const char *place) {
@@ -455,6 +468,8 @@ static void alternatives(struct compiler *c, const struct json *s, const char *p
                "{\"type\": \"string\"}");
     if (++out->depth > 32)
         refuse(c, ERR_FIELD, place, "$ref", "leads back to itself with nothing in between");
+    if (++out->seen > SEEN_MAX)
+        refuse(c, ERR_LIMIT, place, "anyOf", "has too many alternatives, those of $ref counted");
     if (c->rc) return;
     check_keywords(c, s, place);
     for (uint32_t i = 0; i < 4 && !c->rc; i++)
