@@ -488,6 +488,7 @@ def test_a_crowd_beyond_the_last_file_is_refused_and_the_broker_goes_on(tmp_path
         broker.command[:0] = ["prlimit", "--nofile=128:128"]
         broker.start()
         with Client(broker) as client:
+            assert client.ask(PING, {})[0] == PONG, "it is in before the crowd"
             crowd = [socket.socket(socket.AF_UNIX) for _ in range(400)]
             for one in crowd:
                 one.settimeout(LONG_S)
