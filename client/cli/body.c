@@ -87,6 +87,34 @@ static int append(struct body *b, const struct field *f, struct json *item) {
     return no_memory();
 }
 
+/* The strings of a list that is written as JSON. */
+static int append_list(struct body *b, const struct field *f, const char *text, size_t bytes) {
+    struct json *list;
+    char err[256];
+    if (json_parse(&list, text, bytes, err, sizeof err) < 0)
+        return cli_usage("%s: %s; write [\"one\", \"two\"]", f->name, err);
+    int code = CLI_OK;
+    for (size_t i = 0; code == CLI_OK && i < json_len(list); i++) {
+        const struct json *s = json_at(list, i);
+        code = json_str(s) ? append(b, f, json_new_str(json_str(s), json_str_len(s)))
+                           : cli_usage("%s: item %zu is not a string; write [\"one\", \"two\"]",
+                                       f->name, i);
+    }
+    json_free(list);
+    return code;
+}
+
+/* A list, or one string more: "[INST]" is a string. */
+static int append_text(struct body *b, const struct field *f, const char *text, size_t bytes) {
+    static const char spaces[] = " \t\r\n";
+    const char *begin = text + strspn(text, spaces);
+    if (*begin == '[') {
+        begin += 1 + strspn(begin + 1, spaces);
+        if (*begin == '"' || *begin == ']') return append_list(b, f, text, bytes);
+    }
+    return append(b, f, json_new_str(text, bytes));
+}
+
 static int not_a(const struct field *f, const char *text, const char *what) {
     return cli_usage("%s: '%.60s' is not %s (%s)", f->name, text, what, f->doc);
 }
@@ -134,7 +162,7 @@ static int load_bin(struct body *b, const struct field *f, const char *path) {
     return code == CLI_OK ? set_bin(b, f, data, bytes) : code;
 }
 
-/* A value that may be given as its JSON text. */
+/* A value that may be given as its JSON text, or a text for a list of them. */
 static int load_text(struct body *b, const struct field *f, const char *path) {
     char *text;
     size_t bytes;
@@ -143,6 +171,8 @@ static int load_text(struct body *b, const struct field *f, const char *path) {
     size_t good = utf8_check(text, bytes);
     if (good != bytes)
         code = cli_usage("%s: byte %zu is not UTF-8", path, good);
+    else if (f->type == FIELD_STRS)
+        code = append_text(b, f, text, bytes);
     else if (json_set(b->json, f->name, json_new_str(text, bytes)) < 0)
         code = no_memory();
     free(text);
@@ -235,7 +265,12 @@ int body_set(struct body *b, const char *assignment) {
     name[equals - assignment] = '\0';
     const struct field *f = field_find(b->kind->fields, b->kind->n, name);
     if (!f) return unknown_field(b, name);
-    return set_field(b, f, equals + 1, strlen(equals + 1));
+    const char *value = equals + 1;
+    if (f->type != FIELD_STRS) return set_field(b, f, value, strlen(value));
+    if (value[0] == '@' && value[1]) return load_text(b, f, value + 1);
+    if (utf8_check(value, strlen(value)) == strlen(value))
+        return append_text(b, f, value, strlen(value));
+    return set_field(b, f, value, strlen(value)); /* says what is wrong with it */
 }
 
 int body_pack(const struct body *b, uint32_t more, struct buf *out) {

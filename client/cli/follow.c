@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/term.h"
 #include "client/cli/missing.h"
 #include "client/cli/outcome.h"
@@ -13,9 +14,18 @@ struct tokens {
     bool any;
 };
 
+/* Of several texts the first is streamed: pieces of them all would be mixed. */
+static bool of_another_text(const struct penstock_event *e) {
+    struct json *j = NULL;
+    if (!e->json || json_parse(&j, e->json, strlen(e->json), NULL, 0) < 0) return false;
+    bool another = json_int(json_get(j, "index"), 0) > 0;
+    json_free(j);
+    return another;
+}
+
 static int print_token(void *arg, const struct penstock_event *e) {
     struct tokens *t = arg;
-    if (strcmp(e->type, "token") != 0 || !e->text) return 0;
+    if (strcmp(e->type, "token") != 0 || !e->text || of_another_text(e)) return 0;
     if (t->any && e->attempt != t->attempt)
         fputs("\npenstock: the job began anew; what was printed before is void\n", stderr);
     t->attempt = e->attempt;
@@ -38,7 +48,10 @@ int follow_job(const struct cli *c, struct penstock *p, const char *job, bool st
     int wait_ms = c->timeout_ms < 0 ? INT_MAX : c->timeout_ms;
     rc = missing_wait(p, job, wait_ms, &r, err, sizeof err);
     if (rc < 0) return cli_failed(c, p, rc, err);
-    if (!t.any || c->json) outcome_print(c, &r);
+    if (!t.any || c->json)
+        outcome_print(c, &r);
+    else if (r.json)
+        outcome_print_rest(&r);
     int code = outcome_code(&r);
     penstock_result_free(&r);
     return code;

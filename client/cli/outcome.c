@@ -63,50 +63,79 @@ static void print_embed(const struct json *j) {
     printf("model %s\n", str(j, "model"));
 }
 
+/* Several texts are numbered from 0, as their events are. */
+static void print_choices(const struct json *choices, size_t from) {
+    for (size_t i = from; i < json_len(choices); i++)
+        printf("[%zu] %s\n", i, str(json_at(choices, i), "text"));
+}
+
 static void print_generate(const struct json *j) {
-    puts(str(j, "text"));
+    const struct json *choices = json_get(j, "choices");
+    if (json_len(choices) > 1)
+        print_choices(choices, 0);
+    else
+        puts(str(j, "text"));
     fflush(stdout); /* the text first, also where both streams go to one file */
-    fprintf(stderr, "model %s, %lld prompt tokens, %lld new, ended by %s\n", str(j, "model"),
+    fprintf(stderr, "model %s, %lld prompt tokens, %lld new, ended by %s", str(j, "model"),
             (long long)json_int(json_get(j, "prompt_tokens"), 0),
             (long long)json_int(json_get(j, "completion_tokens"), 0), str(j, "finish_reason"));
+    for (size_t i = 1; i < json_len(choices); i++)
+        fprintf(stderr, ", %s", str(json_at(choices, i), "finish_reason"));
+    fprintf(stderr, "%s\n", json_get(j, "logprobs") ? "; --json prints the logprobs too" : "");
+}
+
+/* A pipeline may end with a result of another shape than its kind has; that is printed as JSON. */
+static const struct shape {
+    const char *kind, *has;
+    void (*print)(const struct json *j);
+} shapes[] = {{"text.embed", "embeddings", print_embed},
+              {"text.generate", "finish_reason", print_generate},
+              {"contract.analyze", "clauses", outcome_contract},
+              {"qc.inspect", "defects_total", outcome_qc}};
+
+static const struct shape *shape_of(const struct penstock_result *r, const struct json *j) {
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (strcmp(r->kind, shapes[i].kind) == 0 && json_get(j, shapes[i].has)) return &shapes[i];
+    return NULL;
 }
 
 static void print_for_people(const struct penstock_result *r) {
     struct json *j = parse(r->json);
-    if (j && term_is(stdout)) clean(j);
-    if (!j)
-        puts(r->json);
-    else if (strcmp(r->kind, "text.embed") == 0)
-        print_embed(j);
-    else if (strcmp(r->kind, "text.generate") == 0)
-        print_generate(j);
-    else if (strcmp(r->kind, "contract.analyze") == 0)
-        outcome_contract(j);
-    else if (strcmp(r->kind, "qc.inspect") == 0)
-        outcome_qc(j);
+    const struct shape *shape = j ? shape_of(r, j) : NULL;
+    if (shape && term_is(stdout)) clean(j);
+    if (shape)
+        shape->print(j);
     else
         outcome_print_json(r->json, true);
+    json_free(j);
+}
+
+void outcome_print_rest(const struct penstock_result *r) {
+    struct json *j = parse(r->json);
+    if (j && term_is(stdout)) clean(j);
+    if (j && strcmp(r->kind, "text.generate") == 0) print_choices(json_get(j, "choices"), 1);
     json_free(j);
 }
 
 char *outcome_gist(const struct penstock_result *r) {
     struct json *j = parse(r->json);
     char *text = NULL;
+    const struct shape *shape = j ? shape_of(r, j) : NULL;
     int n = -1;
-    if (strcmp(r->kind, "qc.inspect") == 0)
+    if (!shape)
+        n = asprintf(&text, "%s", r->state);
+    else if (shape->print == outcome_qc)
         n = asprintf(&text, "%s, %lld defects", str(j, "state"),
                      (long long)json_int(json_get(j, "defects_total"), 0));
-    else if (strcmp(r->kind, "contract.analyze") == 0)
+    else if (shape->print == outcome_contract)
         n = asprintf(&text, "%zu entities, %zu clauses, %zu risks",
                      json_len(json_get(j, "entities")), json_len(json_get(j, "clauses")),
                      json_len(json_get(j, "risks")));
-    else if (strcmp(r->kind, "text.embed") == 0)
+    else if (shape->print == print_embed)
         n = asprintf(&text, "%zu vectors", json_len(json_get(j, "embeddings")));
-    else if (strcmp(r->kind, "text.generate") == 0)
+    else
         n = asprintf(&text, "%.*s", (int)utf8_cut(bytes_str(str(j, "text")), GIST_BYTES),
                      str(j, "text"));
-    else
-        n = asprintf(&text, "%s", r->state);
     json_free(j);
     return n < 0 ? NULL : text;
 }

@@ -9,6 +9,8 @@
 
 /* Prints a result (or where the job stands) to stdout, why it failed to stderr. */
 void outcome_print(const struct cli *c, const struct penstock_result *r);
+/* The texts behind the first, numbered; nothing when there is one. For who has streamed it. */
+void outcome_print_rest(const struct penstock_result *r);
 /* Adds what --json shows of a result to an object; negative without memory. */
 int outcome_json(const struct penstock_result *r, struct json *into);
 /* What a table with a row a job shows of a done one: "NG, 2 defects"; for free(), NULL without

@@ -11,12 +11,12 @@
 struct results {
     struct cli c;
     struct penstock_subscription how;
-    bool from_said;
+    bool from_said, live;
 };
 
 enum { OPT_FROM = 256, OPT_PIPELINE, OPT_RESULTS };
 static const struct argp_option options[] = {
-    {"follow", 'f', NULL, 0, "Go on as jobs end, until Ctrl-C", 0},
+    {"follow", 'f', NULL, 0, "Go on as jobs end, until Ctrl-C or for --timeout", 0},
     {"from", OPT_FROM, "OFFSET", 0,
      "Behind this offset; 0: all that are kept (the default without --follow)", 0},
     {"kind", 'k', "KIND", 0, "Only jobs of this kind", 0},
@@ -80,6 +80,7 @@ static int print_end(void *arg, const struct penstock_ended *e) {
                 "penstock: at most %" PRIu64 " jobs that ended (offsets %" PRIu64 " to %" PRIu64
                 ") are left out: the broker keeps them no longer\n",
                 e->lost, e->offset - e->lost + 1, e->offset);
+    in->live |= e->what == PENSTOCK_ENDED_LIVE;
     if (e->what != PENSTOCK_ENDED_JOB) return fflush(stdout) != 0;
     if (in->c.json) {
         print_json(e);
@@ -106,8 +107,9 @@ int cli_verb_results(int argc, char **argv) {
     char err[PENSTOCK_ERR_BYTES];
     int code = cli_open(&in.c, &p);
     if (code != CLI_OK) return code;
-    int rc =
-        penstock_results(p, &in.how, print_end, &in, in.how.follow ? -1 : 60000, err, sizeof err);
+    int timeout_ms = in.c.timeout_ms >= 0 || in.how.follow ? in.c.timeout_ms : 60000;
+    int rc = penstock_results(p, &in.how, print_end, &in, timeout_ms, err, sizeof err);
+    if (rc == PENSTOCK_TIMEOUT && in.how.follow && in.live) rc = 0; /* as long as was asked for */
     if (rc < 0) code = cli_failed(&in.c, p, rc, err);
     penstock_close(p);
     return code;

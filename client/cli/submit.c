@@ -30,7 +30,8 @@ static const struct argp_option options[] = {
     {"file", 'f', "FILE", 0,
      "The text or image from a file (- is stdin); of several texts, one a line", 1},
     {"set", 's', "NAME=VALUE", 0,
-     "A field of the kind, or a file's bytes or JSON with NAME=@FILE; see `penstock schema KIND`",
+     "A field of the kind, a list as JSON or an item at a time; NAME=@FILE: a list, JSON, bytes "
+     "from a file; see `penstock schema KIND`",
      1},
     {"body-json", OPT_BODY, "FILE", 0, "The whole body as JSON (- is stdin)", 1},
     {"wait", 'w', NULL, 0, "Wait for the result and print it", 2},

@@ -47,6 +47,7 @@ enum {
     OPT_DRAIN,
     OPT_WORKER_ENDPOINT,
     OPT_HTTP,
+    OPT_HTTP_ANYWHERE,
     OPT_LOG_FORMAT
 };
 
@@ -92,6 +93,8 @@ static const struct argp_option options[] = {
     {"threads", OPT_THREADS, "N", 0, "Compute threads a worker", 2},
     {"http", OPT_HTTP, "ADDRESS:PORT", 0,
      "The broker serves /metrics, /livez, /readyz, /startupz and /status there", 2},
+    {"http-anywhere", OPT_HTTP_ANYWHERE, NULL, 0,
+     "--http may be an address that others reach; they all may read there", 2},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info, warn or error", 2},
     {"log-format", OPT_LOG_FORMAT, "FORMAT", 0, "logfmt (the default) or json", 2},
     {"lease-ms", OPT_LEASE, "MS", 0, "A worker unheard for so long loses its leases", 2},
@@ -151,6 +154,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_RETAIN:
     case OPT_RETAIN_FAILED:
     case OPT_RETAIN_BYTES: pass_on(&in->broker, key, arg); return 0;
+    case OPT_HTTP_ANYWHERE: add(&in->broker, NULL, "--http-anywhere"); return 0;
     case OPT_DRAIN: in->drain_ms = cli_seconds_ms(state, "--drain", arg); return 0;
     case OPT_WORKER_ENDPOINT: in->worker_endpoint = arg; return 0;
     case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
@@ -248,6 +252,15 @@ static int set_command(struct child *c, const char *program, const struct args *
     return cli_usage("%s is not there; install it beside this program", path);
 }
 
+/* The helper that reads documents, as a setting of the environment; false: there is none. */
+static bool find_extract(char *out, size_t out_bytes) {
+    static const char name[] = "PENSTOCK_EXTRACT=";
+    char dir[PATH_BYTES];
+    cli_program_dir(dir);
+    int n = snprintf(out, out_bytes, "%s%spenstock-extract", name, dir);
+    return n > 0 && (size_t)n < out_bytes && access(out + sizeof name - 1, X_OK) == 0;
+}
+
 /* The interpreter is the first of the PATH, so that a virtual environment is taken; it finds the
  * package that belongs to this program, wherever that is installed. */
 static int set_python(struct up *in, struct child *c, const char *file) {
@@ -261,6 +274,7 @@ static int set_python(struct up *in, struct child *c, const char *file) {
                  user ? user : "");
         add(&a, NULL, path);
     }
+    if (!getenv("PENSTOCK_EXTRACT") && find_extract(path, sizeof path)) add(&a, NULL, path);
     add(&a, "python3", "-m");
     add(&a, "penstock.worker", file);
     add(&a, "--endpoint", in->workers_url);
@@ -302,14 +316,17 @@ static int set_commands(struct up *in) {
     return code;
 }
 
-static void tell_end(const struct child *c) {
+static void tell_end(const struct child *c, bool again) {
     char how[64];
     if (WIFSIGNALED(c->status))
         snprintf(how, sizeof how, "died of signal %d (%s)", WTERMSIG(c->status),
                  strsignal(WTERMSIG(c->status)));
     else
         snprintf(how, sizeof how, "ended with code %d", WEXITSTATUS(c->status));
-    fprintf(stderr, "penstock: %s %s; it starts again in %u ms\n", c->name, how, c->pause_ms);
+    if (again)
+        fprintf(stderr, "penstock: %s %s; it starts again in %u ms\n", c->name, how, c->pause_ms);
+    else
+        fprintf(stderr, "penstock: %s %s and cannot start; what it said is above\n", c->name, how);
 }
 
 /* ---- readiness ---- */
@@ -349,8 +366,7 @@ static void tell_ready(const struct up *in) {
             (int)in->child[0].pid, in->n_workers, in->n_workers == 1 ? "" : "s", in->dir_path);
 }
 
-static void give_up(struct up *in, const char *why, int64_t now_ms) {
-    fprintf(stderr, "penstock: %s; what it said is above\n", why);
+static void give_up(struct up *in, int64_t now_ms) {
     in->code = CLI_FAILED;
     children_signal(in->child, in->n_workers + 1, SIGTERM);
     enter(in, DRAINING, now_ms);
@@ -363,7 +379,8 @@ static void look_ready(struct up *in, int64_t now_ms) {
         children_restart(in->child + 1, in->n_workers, now_ms);
         enter(in, JOINING, now_ms);
     } else if (in->phase == STARTING && now_ms - in->since_ms > START_MS) {
-        give_up(in, "the broker does not answer", now_ms);
+        fputs("penstock: the broker does not answer; what it said is above\n", stderr);
+        give_up(in, now_ms);
     } else if (in->phase == JOINING && n >= (int)in->n_workers) {
         tell_ready(in);
         enter(in, READY, now_ms);
@@ -379,10 +396,11 @@ static void take_ends(struct up *in, int64_t now_ms) {
     if (children_reap(in->child, n, now_ms) == 0 || in->phase >= DRAINING) return;
     for (uint32_t i = 0; i < n; i++) {
         if (in->child[i].ends == before[i]) continue;
-        tell_end(&in->child[i]);
         /* What cannot even start once is misconfigured, and trying again would hide that. */
-        if (in->phase == STARTING || (in->phase == JOINING && !WIFSIGNALED(in->child[i].status)))
-            give_up(in, i ? "a worker cannot start" : "the broker cannot start", now_ms);
+        bool again =
+            in->phase == READY || (in->phase == JOINING && WIFSIGNALED(in->child[i].status));
+        tell_end(&in->child[i], again);
+        if (!again && in->phase < DRAINING) give_up(in, now_ms);
     }
 }
 

@@ -2,7 +2,7 @@
 joined in their order. A page that fails leaves its place and its reason, and the others their results.
 
     penstock up --pipelines :examples/pages --python examples/pages/contract_pages.py
-    penstock submit contract.analyze examples/contract-en.pdf --pipeline contract.pages --wait --json
+    penstock submit contract.analyze --pipeline contract.pages --file examples/contract-en.pdf --wait --json
     penstock dead ls        # pages that failed, as any other job
 
 The first stage gives the document to `penstock-extract`, the helper that the engine's own workers use: it

@@ -1,7 +1,7 @@
 """A text in parts: split into paragraphs, each one a job of its own, joined in their order.
 
     penstock up --pipelines :examples/parts --python examples/parts/text_parts.py
-    penstock submit text.embed --pipeline text.parts --file LONG.txt --wait --json
+    penstock submit text.embed --pipeline text.parts --set texts=@LONG.txt --wait --json
 
 The pipeline text.parts says `fan_out` at its first stage: what that returns under `children` becomes jobs
 of the pipeline text.part, on whichever workers are free. Its second stage runs when all have ended.

@@ -102,6 +102,41 @@ def test_up_starts_a_python_worker_and_starts_it_again(tmp_path):
         up.stdout.close()
 
 
+def readme_command(pipeline):
+    """What README says of a pipeline, behind the program's name."""
+    found = [line for line in pathlib.Path("README.md").read_text(encoding="utf-8").splitlines()
+             if line.startswith("build/bin/penstock submit") and f"--pipeline {pipeline} " in line]
+    assert len(found) == 1, found
+    return found[0].split()[1:]
+
+
+def test_the_commands_of_the_readme_for_parts_and_pages_give_what_it_says(tmp_path):
+    penstock_cli = os.path.join(os.environ["PENSTOCK_BIN"], "penstock")
+    up = subprocess.Popen([penstock_cli, "up", "--json", "--dir", tmp_path,
+                           "--pipelines", ":examples/parts:examples/pages", "--workers", "0",
+                           "--python", "examples/parts/text_parts.py",
+                           "--python", "examples/pages/contract_pages.py"],
+                          stdout=subprocess.PIPE, env=outside(), text=True)
+    try:
+        endpoint = json.loads(up.stdout.readline())["endpoint"]
+
+        def result(pipeline):
+            done = subprocess.run([penstock_cli, *readme_command(pipeline), "--endpoint", endpoint],
+                                  capture_output=True, text=True, timeout=LONG_S, check=True)
+            return json.loads(done.stdout)["result"]
+        words = pathlib.Path("README.md").read_text(encoding="utf-8").split()
+        parts = result("text.parts")
+        assert parts["words"] == len(words) and len(parts["parts"]) > 10 and not parts["failed"]
+        pages = result("contract.pages")
+        assert pages["pages_ok"] == pages["pages_in"] > 0
+        up.terminate()
+        assert up.wait(60) == 0
+    finally:
+        up.kill()
+        up.wait()
+        up.stdout.close()
+
+
 def test_up_says_what_is_wrong_with_a_python_worker(tmp_path):
     penstock_up = os.path.join(os.environ["PENSTOCK_BIN"], "penstock")
     done = subprocess.run([penstock_up, "up", "--dir", tmp_path, "--python", "nowhere.py"],

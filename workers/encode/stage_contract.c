@@ -73,6 +73,12 @@ static void run_one(struct encode_self *s, struct stage_item *i) {
     struct document d;
     char err[LIMIT_REASON_BYTES] = "";
     if (!encode_body(i, "contract.analyze", &body)) return;
+    if (i->input.len == 0) {
+        item_fail_rc(i, ERR_FIELD,
+                     "encode.contract needs the document that encode.document reads: put "
+                     "{name: read, run: encode.document} before it in the pipeline file");
+        return;
+    }
     int rc = pack_parse(&doc, i->input, err, sizeof err);
     if (rc == 0) {
         rc = document_read(&d, pack_root(doc), i->arena, err, sizeof err);
