@@ -194,7 +194,7 @@ Test(guides, a_schema_that_cannot_be_kept_to_fails_its_job_with_the_place) {
     ask(a, 7);
     refused(&a[0], "#/properties/a: not");
     refused(&a[1], "not valid JSON");
-    refused(&a[2], "any value");
+    refused(&a[2], "is no schema");
     refused(&a[3], "needs 32 tokens; max_tokens and the context leave 9");
     refused(&a[4], "stop: not together with schema");
     refused(&a[5], "pattern");
