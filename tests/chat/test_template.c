@@ -109,6 +109,28 @@ Test(template, work_memory_depth_and_text_are_limited) {
     is_refused("{% set ns = namespace(x=[]) %}{% for i in range(100) %}{% set ns.x = [ns.x] %}"
                "{% endfor %}{{ ns.x }}",
                "null", ERR_LIMIT, "levels to print");
+#define SHARED                                                                                     \
+    "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(40) %}{% set ns.a = [ns.a, ns.a] %}"  \
+    "{% set ns.b = [ns.b, ns.b] %}{% endfor %}"
+#define LONG                                                                                       \
+    "{% set a = 'x' * 900000 %}{% set b = 'x' * 900000 %}{% set d = {a: 1} %}"                     \
+    "{% for i in range(99999) %}"
+    static const char *const endless[] = {
+        SHARED "{{ ns.a == ns.b }}",
+        SHARED "{{ ns.a < ns.b }}",
+        SHARED "{{ [ns.a, ns.b] | sort | length }}",
+        SHARED "{{ ns.a in [ns.b] }}",
+        SHARED "{{ [ns.a].count(ns.b) }}",
+        LONG "{% if a == b %}{% endif %}{% endfor %}",
+        LONG "{% if a < b %}{% endif %}{% endfor %}",
+        LONG "{% if a.startswith(b) %}{% endif %}{% endfor %}",
+        LONG "{% if a.endswith(('y', b)) %}{% endif %}{% endfor %}",
+        LONG "{% if b in d %}{% endif %}{% endfor %}",
+        LONG "{% if d[b] %}{% endif %}{% endfor %}",
+        "{% set r = range(99000) %}{% for i in r %}{% if r | sum %}{% endif %}{% endfor %}",
+    };
+    for (size_t i = 0; i < sizeof endless / sizeof *endless; i++)
+        is_refused(endless[i], "null", ERR_LIMIT, "more than 4000000 steps");
     is_refused("{{ 2 ** 64 }}", "null", ERR_LIMIT, "beyond 64 bits");
     is_refused("{{ range(10000000) | length }}", "null", ERR_LIMIT, "100000 items");
 }

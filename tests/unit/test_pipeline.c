@@ -266,7 +266,7 @@ Test(pipeline, several_folders_are_read_as_one) {
     cr_assert_eq(pipelines_load(&more, "pipelines:examples/rules", err, sizeof err), 0, "%s", err);
     cr_assert_eq(more.n, own.n + 1);
     const struct pipeline *p = pipeline_find(&more, bytes_str("contract.rules"));
-    cr_assert(p && strcmp(p->kind, "contract.analyze") == 0 && p->n_stages == 4);
+    cr_assert(p && strcmp(p->kind, "contract.analyze") == 0 && p->n_stages == 5);
     pipelines_free(&more);
     cr_assert_eq(pipelines_load(&more, "pipelines:pipelines", err, sizeof err), -EEXIST);
     cr_assert_eq(more.n, 0);

@@ -152,6 +152,7 @@ static int do_sum(struct jinja_use *u, struct value *out) {
     for (uint32_t i = 0; rc == 0 && i < items->n; i++) {
         struct value v;
         rc = attribute(u, items->items[i], u->args[0], &v);
+        if (rc == 0) rc = run_spend(u->run, u->at, 0);
         if (rc == 0) rc = run_binary(u->run, u->at, JO_ADD, *out, v, out);
     }
     return rc;

@@ -121,14 +121,19 @@ static bool stands_at(struct bytes s, struct bytes part, bool end) {
 static int affix(struct jinja_use *u, bool end, struct value *out) {
     struct value which = *u->args[0];
     bool yes = false;
+    size_t read = 0;
     if (which.kind != JV_STR && which.kind != JV_TUPLE) return wrong(u, which);
-    if (which.kind == JV_STR) yes = stands_at(u->in.text, which.text, end);
+    if (which.kind == JV_STR) {
+        yes = stands_at(u->in.text, which.text, end);
+        read = which.text.len;
+    }
     for (uint32_t i = 0; which.kind == JV_TUPLE && !yes && i < which.seq->n; i++) {
         if (which.seq->items[i].kind != JV_STR) return wrong(u, which.seq->items[i]);
         yes = stands_at(u->in.text, which.seq->items[i].text, end);
+        read += which.seq->items[i].text.len;
     }
     *out = value_bool(yes);
-    return 0;
+    return run_spend(u->run, u->at, read);
 }
 static int str_startswith(struct jinja_use *u, struct value *out) {
     return affix(u, false, out);
@@ -316,14 +321,17 @@ static int copy(struct jinja_use *u, struct value *out) {
 
 static int seq_count(struct jinja_use *u, struct value *out) {
     int64_t n = 0;
-    for (uint32_t i = 0; i < u->in.seq->n; i++) n += value_equal(u->in.seq->items[i], *u->args[0]);
+    for (uint32_t i = 0; i < u->in.seq->n; i++)
+        n += value_equal_in(&u->run->steps, u->in.seq->items[i], *u->args[0]);
     *out = value_int(n);
     return run_spend_items(u->run, u->at, u->in.seq->n);
 }
 
 static int seq_index(struct jinja_use *u, struct value *out) {
     uint32_t i = 0;
-    while (i < u->in.seq->n && !value_equal(u->in.seq->items[i], *u->args[0])) i++;
+    while (i < u->in.seq->n && !value_equal_in(&u->run->steps, u->in.seq->items[i], *u->args[0]))
+        i++;
+    if (run_spend(u->run, u->at, 0) != 0) return ERR_LIMIT;
     if (i == u->in.seq->n)
         return run_fail(u->run, u->at, ERR_FIELD, "index: the item is not in the %s",
                         value_type(u->in));
@@ -343,7 +351,7 @@ static int loop_changed(struct jinja_use *u, struct value *out) {
     if (value_seq(u->run->arena, JV_TUPLE, 0, &now) != 0) return run_memory(u->run, u->at);
     now.seq->items = u->all.values;
     now.seq->n = now.seq->cap = u->all.n;
-    *out = value_bool(!l->any_seen || !value_equal(now, l->seen));
+    *out = value_bool(!l->any_seen || !value_equal_in(&u->run->steps, now, l->seen));
     l->seen = now;
     l->any_seen = true;
     return 0;

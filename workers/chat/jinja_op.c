@@ -199,6 +199,14 @@ int run_binary(struct jinja_run *r, const struct jinja_node *at, enum jinja_op o
 
 /* ---- comparisons ---- */
 
+/* What value_get takes: every pair is looked at, and a text of the same length read. */
+static int spend_lookup(struct jinja_run *r, const struct jinja_node *at, struct value in,
+                        struct value key) {
+    int rc = run_spend_items(r, at, in.dict->n);
+    if (rc != 0 || key.kind != JV_STR || key.text.len < 64) return rc;
+    return run_spend(r, at, key.text.len * in.dict->n);
+}
+
 static int contains(struct jinja_run *r, const struct jinja_node *at, struct value item,
                     struct value in, bool *out) {
     *out = false;
@@ -211,11 +219,11 @@ static int contains(struct jinja_run *r, const struct jinja_node *at, struct val
     if (in.kind == JV_DICT) {
         if (item.kind == JV_LIST || item.kind == JV_DICT) return cannot(r, at, JO_IN, item, in);
         *out = value_get(in, item) != NULL;
-        return run_spend_items(r, at, in.dict->n);
+        return spend_lookup(r, at, in, item);
     }
     if (!value_is_seq(in)) return cannot(r, at, JO_IN, item, in);
     uint32_t i = 0;
-    while (i < in.seq->n && !value_equal(in.seq->items[i], item)) i++;
+    while (i < in.seq->n && !value_equal_in(&r->steps, in.seq->items[i], item)) i++;
     *out = i < in.seq->n;
     int rc = run_spend_items(r, at, i);
     if (in.kind == JV_ITER) { /* walked up to there */
@@ -238,10 +246,11 @@ int run_compare(struct jinja_run *r, const struct jinja_node *at, enum jinja_op 
         run_spend_items(r, at, (value_is_seq(a) ? a.seq->n : 0) + (value_is_seq(b) ? b.seq->n : 0));
     if (rc != 0) return rc;
     if (op == JO_EQ || op == JO_NE) {
-        *out = value_equal(a, b) == (op == JO_EQ);
-        return 0;
+        *out = value_equal_in(&r->steps, a, b) == (op == JO_EQ);
+        return run_spend(r, at, 0);
     }
-    if (value_order(a, b, &sign) != 0) return cannot(r, at, op, a, b);
+    if (value_order(&r->steps, a, b, &sign) != 0) return cannot(r, at, op, a, b);
+    if ((rc = run_spend(r, at, 0)) != 0) return rc;
     switch (op) {
     case JO_LT: *out = sign < 0; break;
     case JO_LE: *out = sign <= 0; break;
@@ -301,7 +310,7 @@ int run_member(struct jinja_run *r, const struct jinja_node *at, struct value ob
     if (object.kind != JV_DICT && object.kind != JV_NAMESPACE) return 0;
     const struct value *member = value_get(object, value_text(name));
     if (member) *out = *member;
-    return run_spend_items(r, at, object.dict->n);
+    return spend_lookup(r, at, object, value_text(name));
 }
 
 static int nth_char(struct jinja_run *r, const struct jinja_node *at, struct bytes s, int64_t i,
@@ -322,7 +331,7 @@ int run_item(struct jinja_run *r, const struct jinja_node *at, struct value obje
     *out = value_undefined(key.kind == JV_STR ? key.text : bytes_str("an item that is not there"));
     if (object.kind == JV_DICT) {
         const struct value *member = value_get(object, key);
-        int rc = run_spend_items(r, at, object.dict->n);
+        int rc = spend_lookup(r, at, object, key);
         if (member) *out = *member;
         if (member || rc != 0) return rc;
     }

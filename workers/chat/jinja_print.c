@@ -156,7 +156,8 @@ static int nth_pair(const struct jinja_dict *d, bool sorted, uint32_t i, uint32_
         uint32_t below = 0;
         for (uint32_t j = 0; j < d->n; j++) {
             int sign;
-            if (value_order(d->pairs[j].key, d->pairs[k].key, &sign) != 0) return ERR_FIELD;
+            uint64_t steps = 0;
+            if (value_order(&steps, d->pairs[j].key, d->pairs[k].key, &sign) != 0) return ERR_FIELD;
             below += sign < 0;
         }
         if (below == i) *out = k;

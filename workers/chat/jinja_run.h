@@ -14,8 +14,7 @@
 
 #include "workers/chat/jinja_builtin.h"
 
-#define JINJA_CALLS_MAX 320u     /* evaluations in each other */
-#define JINJA_STEPS_MAX 4000000u /* of one rendering */
+#define JINJA_CALLS_MAX 320u /* evaluations in each other */
 
 struct jinja_var {
     struct bytes name;

@@ -165,28 +165,37 @@ static long double exact(struct value v) {
     return v.kind == JV_FLOAT ? (long double)v.real : (long double)value_whole(v);
 }
 
-static bool equal(struct value a, struct value b, unsigned depth);
+/* Counts a comparison; false when the steps are used up. */
+static bool step(uint64_t *steps, struct value a, struct value b) {
+    bool texts = a.kind == JV_STR && b.kind == JV_STR;
+    *steps += 1 + (texts ? (a.text.len < b.text.len ? a.text.len : b.text.len) / 64 : 0);
+    return *steps <= JINJA_STEPS_MAX;
+}
 
-static bool equal_seqs(const struct jinja_seq *a, const struct jinja_seq *b, unsigned depth) {
+static bool equal(struct value a, struct value b, unsigned depth, uint64_t *steps);
+
+static bool equal_seqs(const struct jinja_seq *a, const struct jinja_seq *b, unsigned depth,
+                       uint64_t *steps) {
     if (a == b) return true;
     if (a->n != b->n) return false;
     for (uint32_t i = 0; i < a->n; i++)
-        if (!equal(a->items[i], b->items[i], depth)) return false;
+        if (!equal(a->items[i], b->items[i], depth, steps)) return false;
     return true;
 }
 
-static bool equal_dicts(struct jinja_dict *a, struct jinja_dict *b, unsigned depth) {
+static bool equal_dicts(struct jinja_dict *a, struct jinja_dict *b, unsigned depth,
+                        uint64_t *steps) {
     if (a == b) return true;
     if (a->n != b->n) return false;
     for (uint32_t i = 0; i < a->n; i++) {
         const struct jinja_pair *there = find(b, a->pairs[i].key);
-        if (!there || !equal(a->pairs[i].value, there->value, depth)) return false;
+        if (!there || !equal(a->pairs[i].value, there->value, depth, steps)) return false;
     }
     return true;
 }
 
-static bool equal(struct value a, struct value b, unsigned depth) {
-    if (depth > JINJA_NEST_MAX) return false;
+static bool equal(struct value a, struct value b, unsigned depth, uint64_t *steps) {
+    if (depth > JINJA_NEST_MAX || !step(steps, a, b)) return false;
     if (value_is_whole(a) && value_is_whole(b)) return value_whole(a) == value_whole(b);
     if (value_is_number(a) && value_is_number(b)) return exact(a) == exact(b);
     if (a.kind != b.kind) return false;
@@ -196,30 +205,37 @@ static bool equal(struct value a, struct value b, unsigned depth) {
     case JV_STR: return bytes_eq(a.text, b.text);
     case JV_LIST:
     case JV_TUPLE:
-    case JV_RANGE: return equal_seqs(a.seq, b.seq, depth + 1);
-    case JV_DICT: return equal_dicts(a.dict, b.dict, depth + 1);
+    case JV_RANGE: return equal_seqs(a.seq, b.seq, depth + 1, steps);
+    case JV_DICT: return equal_dicts(a.dict, b.dict, depth + 1, steps);
     case JV_METHOD: return false;
     default: return a.seq == b.seq; /* the rest is equal to itself only */
     }
 }
 
-bool value_equal(struct value a, struct value b) {
-    return equal(a, b, 1);
+bool value_equal_in(uint64_t *steps, struct value a, struct value b) {
+    return equal(a, b, 1, steps);
 }
 
-static int order(struct value a, struct value b, unsigned depth, int *sign);
+bool value_equal(struct value a, struct value b) {
+    uint64_t steps = 0;
+    return equal(a, b, 1, &steps);
+}
+
+static int order(struct value a, struct value b, unsigned depth, uint64_t *steps, int *sign);
 
 static int order_seqs(const struct jinja_seq *a, const struct jinja_seq *b, unsigned depth,
-                      int *sign) {
+                      uint64_t *steps, int *sign) {
     for (uint32_t i = 0; i < a->n && i < b->n; i++)
-        if (!equal(a->items[i], b->items[i], depth))
-            return order(a->items[i], b->items[i], depth, sign);
+        if (!equal(a->items[i], b->items[i], depth, steps))
+            return order(a->items[i], b->items[i], depth, steps, sign);
     *sign = (a->n > b->n) - (a->n < b->n);
     return 0;
 }
 
-static int order(struct value a, struct value b, unsigned depth, int *sign) {
+static int order(struct value a, struct value b, unsigned depth, uint64_t *steps, int *sign) {
     if (depth > JINJA_NEST_MAX) return -EINVAL;
+    *sign = 0;
+    if (!step(steps, a, b)) return 0;
     if (value_is_whole(a) && value_is_whole(b)) {
         *sign = (value_whole(a) > value_whole(b)) - (value_whole(a) < value_whole(b));
         return 0;
@@ -237,9 +253,9 @@ static int order(struct value a, struct value b, unsigned depth, int *sign) {
         return 0;
     }
     if (a.kind != JV_LIST && a.kind != JV_TUPLE) return -EINVAL;
-    return order_seqs(a.seq, b.seq, depth + 1, sign);
+    return order_seqs(a.seq, b.seq, depth + 1, steps, sign);
 }
 
-int value_order(struct value a, struct value b, int *sign) {
-    return order(a, b, 1, sign);
+int value_order(uint64_t *steps, struct value a, struct value b, int *sign) {
+    return order(a, b, 1, steps, sign);
 }

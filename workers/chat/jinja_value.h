@@ -118,9 +118,13 @@ int value_of_json(struct arena *a, const struct json *j, struct value *out);
 
 const char *value_type(struct value v); /* Python's name of its type, for messages */
 bool value_truth(struct value v);
+#define JINJA_STEPS_MAX 4000000u                  /* of one rendering */
 bool value_equal(struct value a, struct value b); /* beyond JINJA_NEST_MAX levels: not */
+/* The same, counting a step for each item and 64 bytes; beyond JINJA_STEPS_MAX: not, and the run
+ * must end. */
+bool value_equal_in(uint64_t *steps, struct value a, struct value b);
 /* Python's order: *sign is below, 0 or above. -EINVAL: there is none between these two. */
-int value_order(struct value a, struct value b, int *sign);
+int value_order(uint64_t *steps, struct value a, struct value b, int *sign);
 uint32_t value_count(struct value v); /* len(): code points, items or pairs; else 0 */
 
 #endif
