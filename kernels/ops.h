@@ -188,7 +188,7 @@ struct sample_row {
 };
 struct sample_args {
     uint32_t rows, vocab;
-    const float *logits;          /* [rows][vocab] */
+    const float *logits;          /* [rows][vocab]; with `at`: of any number of rows */
     const struct sample_row *row; /* [rows] */
     void *workspace;              /* ops->sample_bytes(vocab) */
     uint32_t *token;              /* [rows], host-visible after ops->sync */
@@ -198,6 +198,7 @@ struct sample_args {
     float *logprob;
     struct sample_top *top;
     uint32_t top_stride;
+    const uint32_t *at; /* [rows] which row of logits each draws from; NULL: its own */
 };
 
 struct ops {

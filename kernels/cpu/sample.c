@@ -240,7 +240,7 @@ static void sample_part(void *arg, uint32_t part, uint32_t parts) {
     uint32_t begin, end;
     team_share(a->rows, part, parts, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
-        const float *logits = a->logits + (size_t)r * a->vocab;
+        const float *logits = a->logits + (size_t)(a->at ? a->at[r] : r) * a->vocab;
         const struct sample_row *row = &a->row[r];
         bool simple = !row->mask && row->n_seen == 0 && !(row->temperature > 0);
         uint32_t token =

@@ -102,7 +102,7 @@ size_t ref_sample_bytes(struct ops *o, uint32_t vocab) {
 void ref_sample(struct ops *o, const struct sample_args *a) {
     (void)o;
     for (uint32_t r = 0; r < a->rows; r++) {
-        const float *logits = a->logits + (size_t)r * a->vocab;
+        const float *logits = a->logits + (size_t)(a->at ? a->at[r] : r) * a->vocab;
         uint32_t token = draw(a->workspace, logits, a->vocab, &a->row[r]);
         a->token[r] = token;
         if (a->logprob)

@@ -16,8 +16,8 @@ static uint32_t draw(struct ops *o, const float *logits, uint32_t vocab, struct 
     uint32_t token = 0;
     void *workspace = o->alloc(o, o->sample_bytes(o, vocab));
     cr_assert_not_null(workspace);
-    o->sample(o,
-              &(struct sample_args){1, vocab, logits, &row, workspace, &token, logprob, NULL, 0});
+    o->sample(o, &(struct sample_args){1, vocab, logits, &row, workspace, &token, logprob, NULL, 0,
+                                       NULL});
     o->free(o, workspace);
     return token;
 }
@@ -129,8 +129,8 @@ static double chi_square(struct ops *o, uint32_t vocab, uint32_t kept, struct sa
     for (uint64_t i = 0; i < DRAWS; i++) {
         uint32_t token;
         row.position = i;
-        o->sample(o,
-                  &(struct sample_args){1, vocab, logits, &row, workspace, &token, NULL, NULL, 0});
+        o->sample(o, &(struct sample_args){1, vocab, logits, &row, workspace, &token, NULL, NULL, 0,
+                                           NULL});
         cr_assert(token < kept, "token %u is outside the %u kept", token, kept);
         count[token]++;
     }
@@ -205,11 +205,22 @@ Test(sample, a_row_draws_the_same_in_any_batch_on_any_threads) {
             struct ops *o = lab_open(lab_level[l], threads);
             void *workspace = o->alloc(o, o->sample_bytes(o, VOCAB));
             o->sample(o, &(struct sample_args){ROWS, VOCAB, logits, row, workspace, token, logprob,
-                                               NULL, 0});
+                                               NULL, 0, NULL});
             for (uint32_t r = 0; r < ROWS; r++) {
                 cr_assert_eq(draw(o, logits + r * VOCAB, VOCAB, row[r], &one), token[r]);
                 cr_assert(lab_same_bits(&one, logprob + r, 1));
             }
+            struct sample_row two[] = {row[ROWS - 1], row[1]};
+            const uint32_t at[] = {ROWS - 1, 1};
+            uint32_t some[2];
+            o->sample(o, &(struct sample_args){.rows = 2,
+                                               .vocab = VOCAB,
+                                               .logits = logits,
+                                               .row = two,
+                                               .workspace = workspace,
+                                               .token = some,
+                                               .at = at});
+            cr_assert(some[0] == token[ROWS - 1] && some[1] == token[1], "rows by their number");
             o->free(o, workspace);
             ops_close(o);
         }
@@ -313,7 +324,7 @@ Test(sample, the_most_likely_are_told_without_mask_and_penalties) {
         struct ops *o = lab_open(lab_level[l], 1);
         void *workspace = o->alloc(o, o->sample_bytes(o, VOCAB));
         o->sample(o, &(struct sample_args){1, VOCAB, logits, &row, workspace, &token, &logprob,
-                                           l ? top : ref, TOP});
+                                           l ? top : ref, TOP, NULL});
         cr_assert_eq(token, 1, "the only one that is legal");
         for (uint32_t i = 0; i < TOP; i++) {
             const struct sample_top *t = &(l ? top : ref)[i];

@@ -1,6 +1,7 @@
 #include "workers/infer/decoder.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,15 +104,16 @@ static int take_pages(struct decoder *d, uint32_t n, struct seq **seqs, const ui
     return 0;
 }
 
-/* A pass over part of a step: which sequences stand in it and which of them end in it. */
+/* A pass over part of a step: which sequences stand in it, and how many rows give logits. */
 struct pass {
-    uint32_t n, rows, pages_max, ended;
+    uint32_t n, rows, pages_max, gathered;
     uint32_t seq[MODEL_SEQS_MAX];
 };
 
 /* Stages up to rows_max rows from (*i, *done) on; done tokens of sequence *i were run before. */
 static void stage_pass(struct forward *f, struct pass *p, uint32_t n, struct seq **seqs,
-                       const uint32_t *begin, const uint32_t *ids, uint32_t *i, uint32_t *done) {
+                       const uint32_t *begin, const uint32_t *ids, const uint32_t *tail,
+                       uint32_t *i, uint32_t *done) {
     *p = (struct pass){0};
     f->host.begin[0] = 0;
     while (*i < n && p->rows < f->rows_max) {
@@ -121,6 +123,7 @@ static void stage_pass(struct forward *f, struct pass *p, uint32_t n, struct seq
         for (uint32_t t = 0; t < take; t++) {
             f->host.ids[p->rows + t] = ids[begin[*i] + *done + t];
             f->host.pos[p->rows + t] = s->len + *done + t;
+            if (left - t <= (tail ? tail[*i] : 1)) f->host.gather[p->gathered++] = p->rows + t;
         }
         p->rows += take;
         *done += take;
@@ -130,7 +133,6 @@ static void stage_pass(struct forward *f, struct pass *p, uint32_t n, struct seq
         p->seq[p->n++] = *i;
         if (s->n_pages > p->pages_max) p->pages_max = s->n_pages;
         if (take < left) break;
-        f->host.gather[p->ended++] = p->rows - 1;
         *done = 0;
         ++*i;
     }
@@ -143,28 +145,35 @@ static void stage_pass(struct forward *f, struct pass *p, uint32_t n, struct seq
 }
 
 int decoder_step(struct decoder *d, uint32_t n, struct seq **seqs, const uint32_t *begin,
-                 const uint32_t *ids, char *err, size_t err_bytes) {
+                 const uint32_t *ids, const uint32_t *tail, char *err, size_t err_bytes) {
     struct forward *f = &d->forward;
     struct ops *o = f->ops;
-    if (n == 0 || n > f->seqs_max)
-        return err_set(err, err_bytes, ERR_LIMIT, "%u sequences in a step: the limits are 1 and %u",
-                       n, f->seqs_max);
+    uint64_t wanted = tail ? 0 : n;
+    for (uint32_t i = 0; tail && i < n; i++) {
+        assert(tail[i] > 0 && tail[i] <= begin[i + 1] - begin[i]);
+        wanted += tail[i];
+    }
+    if (n == 0 || wanted > f->seqs_max)
+        return err_set(err, err_bytes, ERR_LIMIT,
+                       "%u sequences in a step, logits of %" PRIu64
+                       " rows: the limits are 1 and %u",
+                       n, wanted, f->seqs_max);
     int rc = take_pages(d, n, seqs, begin, err, err_bytes);
     if (rc != 0) return rc;
-    uint32_t ended = 0;
+    uint32_t gathered = 0;
     for (uint32_t i = 0, done = 0; i < n;) {
         struct pass p;
-        stage_pass(f, &p, n, seqs, begin, ids, &i, &done);
+        stage_pass(f, &p, n, seqs, begin, ids, tail, &i, &done);
         forward_run(f, p.n, &d->pool, p.pages_max);
-        if (p.ended > 0)
-            o->linear(o,
-                      &(struct linear_args){.rows = p.ended,
-                                            .x = forward_gather(f, p.ended),
-                                            .w = &f->weights->head,
-                                            .y_f32 = d->logits + (size_t)ended * f->config->vocab});
-        ended += p.ended;
+        if (p.gathered > 0)
+            o->linear(
+                o, &(struct linear_args){.rows = p.gathered,
+                                         .x = forward_gather(f, p.gathered),
+                                         .w = &f->weights->head,
+                                         .y_f32 = d->logits + (size_t)gathered * f->config->vocab});
+        gathered += p.gathered;
     }
-    assert(ended == n);
+    assert(gathered == wanted);
     for (uint32_t i = 0; i < n; i++) seqs[i]->len += begin[i + 1] - begin[i];
     return 0;
 }
@@ -179,13 +188,25 @@ uint32_t decoder_share(struct seq *to, const struct seq *from, uint32_t tokens) 
     return to->len = pages * KVPOOL_PAGE_TOKENS;
 }
 
-void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row, uint32_t *tokens,
-                    float *logprob, struct sample_top *top) {
+void decoder_cut(struct seq *s, uint32_t len) {
+    struct kvpool *pool = &s->decoder->pool;
+    uint32_t pages = kvpool_pages_for(len);
+    assert(len <= s->len);
+    /* What is written behind the cut must not change a page that another sequence holds too. */
+    assert(len % KVPOOL_PAGE_TOKENS == 0 || pool->holders[s->pages[pages - 1]] == 1);
+    kvpool_drop(pool, s->n_pages - pages, s->pages + pages);
+    s->n_pages = pages;
+    s->len = len;
+}
+
+void decoder_sample(struct decoder *d, uint32_t n, const uint32_t *at, const struct sample_row *row,
+                    uint32_t *tokens, float *logprob, struct sample_top *top) {
     struct ops *o = d->forward.ops;
     assert(n <= d->forward.seqs_max);
     o->sample(o, &(struct sample_args){.rows = n,
                                        .vocab = d->forward.config->vocab,
                                        .logits = d->logits,
+                                       .at = at,
                                        .row = row,
                                        .workspace = d->sample_workspace,
                                        .token = d->sampled,

@@ -15,7 +15,7 @@ struct decoder {
     struct kvpool pool;
     uint32_t context; /* at most what the pool holds */
     uint32_t seqs;    /* that live */
-    float *logits;    /* [seqs_max][vocab] */
+    float *logits;    /* [seqs_max][vocab]: as many rows as a step may have sequences */
     void *sample_workspace;
     uint32_t *sampled;      /* [seqs_max] */
     float *logprob;         /* [seqs_max] */
@@ -34,11 +34,13 @@ int decoder_init(struct decoder *d, struct ops *ops, const struct config *c,
 void decoder_fini(struct decoder *d); /* accepts zeroed memory */
 struct seq *decoder_seq_new(struct decoder *d);
 void decoder_seq_free(struct seq *s);
-/* As model_step and model_sample; ids are below the vocabulary. */
+/* As model_step_tails and model_sample_at; ids are below the vocabulary. */
 int decoder_step(struct decoder *d, uint32_t n, struct seq **seqs, const uint32_t *begin,
-                 const uint32_t *ids, char *err, size_t err_bytes);
-void decoder_sample(struct decoder *d, uint32_t n, const struct sample_row *row, uint32_t *tokens,
-                    float *logprob, struct sample_top *top);
+                 const uint32_t *ids, const uint32_t *tail, char *err, size_t err_bytes);
+void decoder_sample(struct decoder *d, uint32_t n, const uint32_t *at, const struct sample_row *row,
+                    uint32_t *tokens, float *logprob, struct sample_top *top);
+/* As seq_cut. */
+void decoder_cut(struct seq *s, uint32_t len);
 /* As seq_share. */
 uint32_t decoder_share(struct seq *to, const struct seq *from, uint32_t tokens);
 

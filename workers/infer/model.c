@@ -227,9 +227,15 @@ uint32_t seq_len(const struct seq *s) {
 
 int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
                const uint32_t *ids, const float **logits, char *err, size_t err_bytes) {
+    return model_step_tails(m, n, seqs, begin, ids, NULL, logits, err, err_bytes);
+}
+
+int model_step_tails(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
+                     const uint32_t *ids, const uint32_t *tail, const float **logits, char *err,
+                     size_t err_bytes) {
     int rc = need_kind(m, MODEL_DECODER, err, err_bytes);
     if (rc == 0 && n > 0) rc = model_check_ids(m, begin[n], ids, err, err_bytes);
-    if (rc == 0) rc = decoder_step(&m->decoder, n, seqs, begin, ids, err, err_bytes);
+    if (rc == 0) rc = decoder_step(&m->decoder, n, seqs, begin, ids, tail, err, err_bytes);
     if (logits) *logits = rc == 0 ? m->decoder.logits : NULL;
     return rc;
 }
@@ -238,8 +244,17 @@ uint32_t seq_share(struct seq *to, const struct seq *from, uint32_t tokens) {
     return decoder_share(to, from, tokens);
 }
 
+void seq_cut(struct seq *s, uint32_t len) {
+    decoder_cut(s, len);
+}
+
 void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens,
                   float *logprob, struct sample_top *top) {
+    model_sample_at(m, n, NULL, row, tokens, logprob, top);
+}
+
+void model_sample_at(struct model *m, uint32_t n, const uint32_t *at, const struct sample_row *row,
+                     uint32_t *tokens, float *logprob, struct sample_top *top) {
     assert(m->config.arch->kind == MODEL_DECODER);
-    decoder_sample(&m->decoder, n, row, tokens, logprob, top);
+    decoder_sample(&m->decoder, n, at, row, tokens, logprob, top);
 }

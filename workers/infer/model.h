@@ -94,6 +94,15 @@ uint32_t seq_len(const struct seq *s); /* tokens in the cache */
  * for it; ERR_LIMIT: beyond the context; on any error nothing was changed. */
 int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
                const uint32_t *ids, const float **logits, char *err, size_t err_bytes);
+/* The same with logits of the last tail[i] tokens of sequence i, 1 to all that it gets: those of a
+ * sequence stand together, in the order of its tokens. At most seqs_max of model_info in all
+ * (ERR_LIMIT). A row has the bits that it has alone. */
+int model_step_tails(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
+                     const uint32_t *ids, const uint32_t *tail, const float **logits, char *err,
+                     size_t err_bytes);
+/* Forgets the tokens of the cache from `len` on. A page that another sequence holds too is not cut
+ * through: cut behind what was shared. */
+void seq_cut(struct seq *s, uint32_t len);
 /* Lets an empty sequence hold the whole pages of the first `tokens` of another one too, as far as
  * that one has them; returns the tokens it then has. */
 uint32_t seq_share(struct seq *to, const struct seq *from, uint32_t tokens);
@@ -101,5 +110,8 @@ uint32_t seq_share(struct seq *to, const struct seq *from, uint32_t tokens);
  * wanted: logprob [n] or NULL, top [n][MODEL_TOP_MAX] or NULL, of which row[i].top_n are filled. */
 void model_sample(struct model *m, uint32_t n, const struct sample_row *row, uint32_t *tokens,
                   float *logprob, struct sample_top *top);
+/* The same from n of the rows of logits: at [n] says which. */
+void model_sample_at(struct model *m, uint32_t n, const uint32_t *at, const struct sample_row *row,
+                     uint32_t *tokens, float *logprob, struct sample_top *top);
 
 #endif
