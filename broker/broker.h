@@ -156,6 +156,8 @@ void effects_refuse(struct broker *b, const struct commit_op *op, const struct r
 void effects_release(struct broker *b, struct commit_op *op);
 /* Leaves j's body to the store, which has it, when enough bodies are in memory. */
 void effects_body_leave(struct broker *b, struct job *j);
+/* Frees the output that was to be handed to the next stage in memory. */
+void effects_drop_handed(struct broker *b, struct job *j);
 /* Drops a job from memory: the store, or nobody, answers for it from now on. */
 void effects_forget(struct broker *b, struct job *j);
 /* The same for a live job whose record the store cannot take; who follows it is told. */

@@ -49,9 +49,10 @@ static void enqueue(struct broker *b, struct job *j) {
     effects_event(b, j, &cancel);
 }
 
-static void drop_handed(struct broker *b, struct job *j) {
+void effects_drop_handed(struct broker *b, struct job *j) {
     b->handed_bytes -= j->handed.len;
-    buf_fini(&j->handed);
+    free((void *)j->handed.data);
+    j->handed = (struct bytes){NULL, 0};
     j->in_memory = false;
 }
 
@@ -90,7 +91,7 @@ void effects_apply(struct broker *b, struct job *j, uint32_t fx, struct commit_o
     }
     if (fx & JOB_FX_TERMINAL) {
         due_drop(&b->expiries, &j->expiry_due);
-        if (!j->leaving) drop_handed(b, j); /* else its end may yet be taken back */
+        if (!j->leaving) effects_drop_handed(b, j); /* else its end may yet be taken back */
     }
     if (fx & JOB_FX_DELAY)
         due_set(&b->delays, &j->delay_due, b->now_ms + (j->ready_ms - b->now_wall_ms));
@@ -142,7 +143,7 @@ void effects_forget(struct broker *b, struct job *j) {
     due_drop(&b->delays, &j->delay_due);
     due_drop(&b->expiries, &j->expiry_due);
     while (j->watches) watch_drop(&b->watches, j->watches);
-    drop_handed(b, j);
+    effects_drop_handed(b, j);
     b->bodies_bytes -= j->body.inlined.len;
     load_give(b, j);
     admit_left(b, j);

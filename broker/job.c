@@ -14,7 +14,7 @@ struct job *job_new(const struct pipeline *p) {
     struct job *j = calloc(1, sizeof *j);
     if (!j) return NULL;
     j->pipeline = p;
-    j->n_stages = p->n_stages;
+    j->n_stages = (uint8_t)p->n_stages;
     return j;
 }
 
@@ -41,7 +41,7 @@ void job_free(struct job *j) {
     free((void *)j->input.inlined.data);
     free((void *)j->result.inlined.data);
     free(j->reason);
-    buf_fini(&j->handed);
+    free((void *)j->handed.data);
     free(j);
 }
 
@@ -134,7 +134,7 @@ uint32_t job_transition(struct job *j, const struct job_event *e, int64_t now_ms
         assert(j->stages && j->stage + e->span <= j->n_stages);
         j->state = JOB_LEASED;
         j->attempt = e->attempt;
-        j->span = e->span;
+        j->span = (uint8_t)e->span;
         j->leased_ms = now_ms;
         j->stages[j->stage].started_ms = now_ms;
         return JOB_FX_UNQUEUE;
@@ -384,7 +384,7 @@ int job_from_record(const struct job_record *r, const struct kind_desc *kind,
     j->child = (uint16_t)r->child;
     j->first_child = r->first_child;
     j->n_children = (uint16_t)r->n_children;
-    j->priority = r->priority;
+    j->priority = (uint8_t)r->priority;
     j->stage = r->stage;
     j->durable_stage = (uint8_t)r->stage;
     j->tries = (uint16_t)r->tries;

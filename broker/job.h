@@ -72,30 +72,31 @@ struct job {
     struct bytes key;      /* owned with the job */
     enum job_state state : 8;
     enum job_error error : 8;
-    uint8_t input_stage;            /* whose output `input` is */
-    uint8_t durable_stage;          /* where a restart goes on: what `input` feeds */
-    uint32_t priority, stage, span; /* span: stages leased */
-    uint32_t n_stages, n_tries;
+    uint8_t input_stage;    /* whose output `input` is */
+    uint8_t durable_stage;  /* where a restart goes on: what `input` feeds */
+    uint8_t priority, span; /* span: stages leased */
+    uint8_t n_stages, n_tries;
+    uint32_t stage;
+    uint32_t commits; /* of this job, on their way to the disk */
+    uint32_t no_room; /* of these, kept until the store has room */
     uint16_t tries, timeouts, deaths;
     uint16_t n_lines, lines_cap;
-    uint8_t counts_from, counts_to; /* caps.h: the stages at which it counts */
-    bool counted;                   /* load.h */
-    uint8_t tally_state;            /* tally.h: where it is counted, and as what */
     uint16_t tally_row;             /* + 1; 0: nowhere */
-    bool in_memory;                 /* `handed` feeds `stage`; else `input` does */
-    uint32_t commits;               /* of this job, on their way to the disk */
-    uint32_t no_room;               /* of these, kept until the store has room */
+    uint8_t tally_state;            /* tally.h: where it is counted, and as what */
+    uint8_t counts_from, counts_to; /* caps.h: the stages at which it counts */
     uint8_t leaving;                /* JOB_LEAVES_*: it is being dropped, and why (admit.h) */
+    bool counted;                   /* load.h */
+    bool in_memory;                 /* `handed` feeds `stage`; else `input` does */
+    uint16_t child, n_children, n_expected; /* family.h; n_expected: children that have not ended */
     int64_t accepted_ms, ready_ms, expires_ms, finished_ms; /* wall clock */
     int64_t queued_ms;                                      /* the same: it waits for `stage` */
     char *reason;                                           /* owned, or NULL */
     struct job_payload body, input, result;                 /* `inlined` is owned with the job */
-    struct buf handed;            /* output of stage - 1 that is in memory only */
+    struct bytes handed;          /* owned: output of stage - 1 that is in memory only */
     uint64_t last_seq;            /* of its history and events */
     uint64_t told_seq;            /* the newest line of its history that followers may know */
     uint64_t origin;              /* the dead letter that it was made of; 0: none */
     uint64_t parent, first_child; /* family.h; 0: none */
-    uint16_t child, n_children, n_expected; /* n_expected: children that have not ended */
 
     struct job *ready_prev, *ready_next; /* ready.h */
     struct ready_flow *flow;             /* NULL: not queued */

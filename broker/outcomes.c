@@ -267,21 +267,24 @@ static void note_stage(struct job *j, const struct msg_stage_done *m, uint64_t b
     j->reason = NULL;
 }
 
-/* What the next stage reads stays in memory: nobody else needs it, unless the broker dies. */
-static int hand_over(struct broker *b, struct job *j, const struct request *r) {
-    b->handed_bytes -= j->handed.len;
-    buf_clear(&j->handed);
-    for (uint32_t i = 0; i < r->n; i++)
-        buf_append(&j->handed, r->payload[i].data, r->payload[i].len);
-    b->handed_bytes += j->handed.len;
-    j->in_memory = true;
-    return j->handed.error;
-}
-
 static uint64_t payload_bytes(const struct request *r) {
     uint64_t n = 0;
     for (uint32_t i = 0; i < r->n; i++) n += r->payload[i].len;
     return n;
+}
+
+/* What the next stage reads stays in memory: nobody else needs it, unless the broker dies. */
+static int hand_over(struct broker *b, struct job *j, const struct request *r) {
+    effects_drop_handed(b, j);
+    size_t bytes = payload_bytes(r), at = 0;
+    uint8_t *copy = malloc(bytes ? bytes : 1);
+    if (!copy) return -ENOMEM;
+    for (uint32_t i = 0; i < r->n; at += r->payload[i++].len)
+        if (r->payload[i].len) memcpy(copy + at, r->payload[i].data, r->payload[i].len);
+    j->handed = bytes_of(copy, bytes);
+    b->handed_bytes += bytes;
+    j->in_memory = true;
+    return 0;
 }
 
 /* The output goes to disk with the record: a result at the end, else what the next stage reads. */
@@ -298,9 +301,7 @@ static struct commit_op *output_op(struct broker *b, struct job *j, const struct
     if (!end) {
         j->input_stage = (uint8_t)m->stage;
         j->durable_stage = (uint8_t)j->stage;
-        b->handed_bytes -= j->handed.len;
-        buf_fini(&j->handed);
-        j->in_memory = false;
+        effects_drop_handed(b, j);
     }
     op->peer = r->peer;
     op->attempt = m->attempt;

@@ -105,7 +105,7 @@ static struct job *make_job(struct broker *b, const struct draft *d) {
     j->tenant = d->tenant;
     j->origin = d->origin;
     j->seed = m->has_seed ? m->seed : draw_seed();
-    j->priority = (uint32_t)m->priority;
+    j->priority = (uint8_t)m->priority;
     j->accepted_ms = b->now_wall_ms;
     j->ready_ms = b->now_wall_ms + (int64_t)m->delay_ms;
     j->expires_ms = m->ttl_ms ? b->now_wall_ms + (int64_t)m->ttl_ms : 0;

@@ -41,7 +41,7 @@ static struct job *job_in(enum job_state state, uint32_t stage) {
     j->accepted_ms = NOW - 10;
     if (state == JOB_LEASED) {
         j->attempt = TOKEN;
-        j->span = 3 - stage;
+        j->span = (uint8_t)(3 - stage);
     }
     return j;
 }

@@ -25,7 +25,7 @@ static struct job *job(uint64_t id, uint32_t priority, uint32_t stage) {
     cr_assert_not_null(j);
     j->id = id;
     j->tenant = &somebody;
-    j->priority = priority;
+    j->priority = (uint8_t)priority;
     j->stage = stage;
     return j;
 }

@@ -196,7 +196,7 @@ static struct job *job_at(uint32_t stage, enum job_state state, uint32_t span, u
     cr_assert_not_null(j);
     j->stage = stage;
     j->state = state;
-    j->span = span;
+    j->span = (uint8_t)span;
     j->body.bytes = bytes;
     return j;
 }
