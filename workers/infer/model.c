@@ -225,6 +225,10 @@ uint32_t seq_len(const struct seq *s) {
     return s->len;
 }
 
+uint32_t model_kv_free(const struct model *m) {
+    return m->decoder.pool.free_n * KVPOOL_PAGE_TOKENS;
+}
+
 int model_step(struct model *m, uint32_t n, struct seq **seqs, const uint32_t *begin,
                const uint32_t *ids, const float **logits, char *err, size_t err_bytes) {
     return model_step_tails(m, n, seqs, begin, ids, NULL, logits, err, err_bytes);

@@ -87,6 +87,8 @@ void seq_free(struct seq *s);         /* NULL is fine */
  * mix sequences of several adapters and without; each gets the bits that it gets alone. */
 void seq_adapt(struct seq *s, const struct adapter *a);
 uint32_t seq_len(const struct seq *s); /* tokens in the cache */
+/* Tokens of the KV pool in pages that no sequence holds. */
+uint32_t model_kv_free(const struct model *m);
 /* One step over n different sequences together (at most MODEL_SEQS_MAX): the tokens of sequence i
  * are ids[begin[i] .. begin[i + 1] - 1], at least one, appended to its cache. More rows than
  * rows_max run as several passes. logits [n][vocab], of the last token of each, are the backend's
