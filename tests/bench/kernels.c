@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 
 #include "kernels/ops.h"
-#include "tests/bench/kernels/machine.h"
 #include "tests/bench/kernels/peer.h"
+#include "tests/bench/report/machine.h"
 #include "tests/bench/report/report.h"
 
 enum { RUNS = 7, RUN_NS = 15000000, COPIES_MAX = 512 };
@@ -104,7 +104,7 @@ static double rate(struct bench *b, struct gemm_case *c, bool peer, uint32_t *ne
 
 static double measure_limit(struct bench *b, const struct shape *s) {
     if (s->m == 1) return machine_read(b->team, b->cold, COLD_BYTES / 2);
-    return machine_peak(b->team, b->level, s->dtype == DTYPE_BF16);
+    return machine_peak(b->team, b->level, s->dtype == DTYPE_BF16 ? MACHINE_BF16 : MACHINE_F32);
 }
 
 static void run_case(struct bench *b, const struct shape *s) {

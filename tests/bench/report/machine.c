@@ -1,4 +1,4 @@
-#include "tests/bench/kernels/machine.h"
+#include "tests/bench/report/machine.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -61,6 +61,30 @@ __attribute__((target("avx2,fma"))) static double loop_avx2(float *sink) {
     for (int i = 0; i < 8; i++) *sink += lanes[i] * 1e-30f;
     return 2.0 * 8 * CHAINS * STEPS;
 }
+__attribute__((target("avx512f,avx512vnni"))) static double loop_bytes_avx512(float *sink) {
+    __m512i sum[CHAINS], x = _mm512_set1_epi32((int)*sink + 0x01020301);
+    for (int i = 0; i < CHAINS; i++) sum[i] = _mm512_set1_epi32(i);
+    for (int s = 0; s < STEPS; s++)
+        _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) sum[i] =
+            _mm512_dpbusd_epi32(sum[i], x, x);
+    for (int i = 1; i < CHAINS; i++) sum[0] = _mm512_add_epi32(sum[0], sum[i]);
+    *sink += (float)_mm512_reduce_add_epi32(sum[0]) * 1e-30f;
+    return 2.0 * 64 * CHAINS * STEPS;
+}
+/* Without the fused instruction: pairs of bytes to int16, pairs of those to int32, and a sum. */
+__attribute__((target("avx2"))) static double loop_bytes_avx2(float *sink) {
+    __m256i sum[CHAINS], one = _mm256_set1_epi16(1), x = _mm256_set1_epi32((int)*sink + 0x01020301);
+    for (int i = 0; i < CHAINS; i++) sum[i] = _mm256_set1_epi32(i);
+    for (int s = 0; s < STEPS; s++) _Pragma("GCC unroll 12") for (int i = 0; i < CHAINS; i++) {
+            __m256i pairs = _mm256_maddubs_epi16(_mm256_xor_si256(x, sum[i]), x);
+            sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(pairs, one));
+        }
+    int lanes[8];
+    for (int i = 1; i < CHAINS; i++) sum[0] = _mm256_add_epi32(sum[0], sum[i]);
+    _mm256_storeu_si256((__m256i *)(void *)lanes, sum[0]);
+    for (int i = 0; i < 8; i++) *sink += (float)lanes[i] * 1e-30f;
+    return 2.0 * 32 * CHAINS * STEPS;
+}
 #endif
 
 typedef float v4 __attribute__((vector_size(16)));
@@ -74,13 +98,17 @@ static double loop_plain(float *sink) {
     return 2.0 * 4 * CHAINS * STEPS;
 }
 
-static flops_loop loop_of(const char *level, int bf16) {
+static flops_loop loop_of(const char *level, enum machine_unit unit) {
 #if defined(__x86_64__)
-    if (strcmp(level, "avx512bf16") == 0 && bf16) return loop_dots;
-    if (strncmp(level, "avx512", 6) == 0) return loop_avx512;
-    if (strcmp(level, "avx2") == 0) return loop_avx2;
+    bool avx512 = strncmp(level, "avx512", 6) == 0, avx2 = strcmp(level, "avx2") == 0;
+    if (unit == MACHINE_I8 && avx512 && __builtin_cpu_supports("avx512vnni"))
+        return loop_bytes_avx512;
+    if (unit == MACHINE_I8 && (avx512 || avx2)) return loop_bytes_avx2;
+    if (unit == MACHINE_BF16 && strcmp(level, "avx512bf16") == 0) return loop_dots;
+    if (avx512) return loop_avx512;
+    if (avx2) return loop_avx2;
 #endif
-    (void)level, (void)bf16;
+    (void)level, (void)unit;
     return loop_plain;
 }
 
@@ -98,9 +126,9 @@ static void peak_part(void *arg, uint32_t part, uint32_t parts) {
     r->flops[part] = r->loop(r->sink[part]);
 }
 
-double machine_peak(struct team *team, const char *level, int bf16) {
+double machine_peak(struct team *team, const char *level, enum machine_unit unit) {
     static struct run r;
-    r.loop = loop_of(level, bf16);
+    r.loop = loop_of(level, unit);
     for (uint32_t i = 0; i < THREADS; i++) r.sink[i][0] = 0.25f, r.flops[i] = 0;
     int64_t began = machine_ns();
     team_run(team, peak_part, &r);
