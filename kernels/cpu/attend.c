@@ -3,8 +3,9 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* A task is one sequence, one kv head and up to 64 of its queries. Threads take the next one when
- * they are free: causal tasks differ in length, and which thread runs a task changes nothing. */
+/* A task is one sequence, one kv head and up to ATTEND_QUERIES of its queries. Threads take the
+ * next one when they are free: causal tasks differ in length, and which thread runs a task changes
+ * nothing. */
 struct job {
     struct cpu *cpu;
     const struct attend_args *args;

@@ -17,7 +17,7 @@
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/v16.h"
 
-/* The queries of one call: up to 64, sharing one sequence and one kv head. */
+/* The queries of one call: up to ATTEND_QUERIES, sharing one sequence and one kv head. */
 struct queries {
     const struct attend_args *a;
     uint32_t seq, kv_head, begin, count;
@@ -100,20 +100,27 @@ static void load_block(const struct queries *s, uint32_t begin, uint32_t count) 
         }
 }
 
+/* The queries as tiles: tile i are those from tile_begin(s, i) on. */
+V_INLINE uint32_t tiles_of(const struct queries *s) {
+    return (s->count + TILE_ROWS_F32 - 1) / TILE_ROWS_F32;
+}
+V_INLINE uint32_t tile_begin(const struct queries *s, uint32_t i) {
+    return s->count * i / tiles_of(s);
+}
+
 /* score[query][key] = scaled query . key, for all keys of the block. */
 static void score_block(const struct queries *s) {
     uint32_t dim = s->a->head_dim;
-    for (uint32_t q = 0; q < s->count; q += TILE_ROWS) {
+    for (uint32_t i = 0; i < tiles_of(s); i++) {
+        uint32_t q = tile_begin(s, i);
         struct tile t = {.x = s->scratch->attend.query + q * dim,
                          .w = s->scratch->attend.keys,
-                         .x_stride = dim,
                          .w_stride = (size_t)dim * PANEL,
                          .sums_stride = ATTEND_KEYS,
                          .k = dim,
                          .fresh = true,
                          .sums = s->scratch->attend.score + q * ATTEND_KEYS};
-        tile_run(tile_f32_of, s->count - q < TILE_ROWS ? s->count - q : TILE_ROWS,
-                 ATTEND_KEYS / PANEL, t);
+        tile_run(tile_f32_of, tile_begin(s, i + 1) - q, ATTEND_KEYS / PANEL, t);
     }
 }
 
@@ -153,20 +160,17 @@ static void weigh(const struct queries *s, uint32_t q, uint32_t begin, uint32_t 
 /* sum[query] += weights . values in the order of the keys, for queries that see the same ones. */
 static void gather_values(const struct queries *s, uint32_t q, uint32_t count, uint32_t begin,
                           uint32_t end, uint32_t sum_stride) {
-    for (uint32_t p = 0; p < sum_stride / PANEL; p += GROUP_PANELS)
-        for (uint32_t i = 0; i < count; i += TILE_ROWS) {
-            uint32_t left = sum_stride / PANEL - p;
-            struct tile t = {.x = s->scratch->attend.score + (q + i) * ATTEND_KEYS + begin,
-                             .w = s->scratch->attend.values +
-                                  ((size_t)p * ATTEND_KEYS + begin) * PANEL,
-                             .x_stride = ATTEND_KEYS,
-                             .w_stride = (size_t)ATTEND_KEYS * PANEL,
-                             .sums_stride = sum_stride,
-                             .k = end - begin,
-                             .sums = s->scratch->attend.sum + (q + i) * sum_stride + p * PANEL};
-            tile_run(tile_f32_of, count - i < TILE_ROWS ? count - i : TILE_ROWS,
-                     left < GROUP_PANELS ? left : GROUP_PANELS, t);
-        }
+    uint32_t tiles = (count + TILE_ROWS_F32 - 1) / TILE_ROWS_F32;
+    for (uint32_t i = 0; i < tiles; i++) {
+        uint32_t at = q + count * i / tiles, rows = q + count * (i + 1) / tiles - at;
+        struct tile t = {.x = s->scratch->attend.score + at * ATTEND_KEYS + begin,
+                         .w = s->scratch->attend.values + begin * PANEL,
+                         .w_stride = (size_t)ATTEND_KEYS * PANEL,
+                         .sums_stride = sum_stride,
+                         .k = end - begin,
+                         .sums = s->scratch->attend.sum + at * sum_stride};
+        tile_run(tile_near_of, rows, sum_stride / PANEL, t);
+    }
 }
 
 /* The part of the keys of query q that lies in the block at `block`, relative to it. */
@@ -194,21 +198,21 @@ static void attend_block(const struct queries *s, uint32_t block, uint32_t sum_s
     }
 }
 
-/* The queries scaled and side by side, their sums empty; returns the keys that any of them sees. */
+/* The queries scaled and laid out in tiles (the place of their sums holds them first), their sums
+ * empty; returns the keys that any of them sees. */
 static void load_queries(const struct queries *s, uint32_t sum_stride, uint32_t *begin,
                          uint32_t *end) {
     const struct attend_args *a = s->a;
     uint32_t dim = a->head_dim, group = group_of(a), row = s->begin / group,
              head = s->begin % group;
     size_t row_floats = (size_t)(a->heads + 2 * a->kv_heads) * dim;
-    memset(s->scratch->attend.sum, 0, (size_t)s->count * sum_stride * sizeof(float));
     for (uint32_t q = 0; q < s->count; q++) {
         const float *x = (const float *)a->qkv + (a->batch->begin[s->seq] + row) * row_floats +
                          (size_t)(s->kv_head * group + head) * dim;
         for (uint32_t i = 0; i < dim; i += PANEL) {
             uint32_t n = dim - i < PANEL ? dim - i : PANEL;
             v16 v = v_mul(v_load_part(x + i, n), v_all(a->scale));
-            v_store_part(s->scratch->attend.query + q * dim + i, v, n);
+            v_store_part(s->scratch->attend.sum + q * dim + i, v, n);
         }
         uint32_t *from = &s->scratch->attend.begin[q], *to = &s->scratch->attend.end[q];
         visible(a, s->seq, row, from, to);
@@ -218,6 +222,12 @@ static void load_queries(const struct queries *s, uint32_t sum_stride, uint32_t 
         s->scratch->attend.total[q] = 0;
         if (++head == group) head = 0, row++;
     }
+    for (uint32_t i = 0; i < tiles_of(s); i++) {
+        uint32_t q = tile_begin(s, i), rows = tile_begin(s, i + 1) - q;
+        pack_tile(s->scratch->attend.query + q * dim, s->scratch->attend.sum + q * dim, dim, rows,
+                  dim, false);
+    }
+    memset(s->scratch->attend.sum, 0, (size_t)s->count * sum_stride * sizeof(float));
 }
 
 static void store_queries(const struct queries *s, uint32_t sum_stride) {

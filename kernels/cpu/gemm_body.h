@@ -1,40 +1,51 @@
 /* gemm_body.h - rows of activations times panels of packed weights; compiled once per level.
  *
- * A tile is up to 6 rows by up to 4 panels, its sums in registers. Each sum is one chain over k in
- * order; between cache blocks of k it waits in memory as the float32 that it is, so neither the
- * tile nor the block it was computed in can change it.
+ * A tile is as many rows and panels as the registers hold sums of: few rows beside four panels,
+ * many beside one, so that a batch of some sequences reads and widens each weight once. Each sum is
+ * one chain over k in order; between cache blocks of k it waits in memory as the float32 that it
+ * is, so neither the tile nor the block it was computed in can change it.
  *
- * Units: elements.  Owner: level_*.c include this once.  Memory: struct scratch.  Errors: none.
+ * Units: elements; a step is what a tile takes from a row of x at a time: one k, or a pair of bf16.
+ * Owner: level_*.c include this once.  Memory: struct scratch.  Errors: none.
  * Threads: any, each with its scratch. */
 #ifndef PENSTOCK_KERNELS_CPU_GEMM_BODY_H
 #define PENSTOCK_KERNELS_CPU_GEMM_BODY_H
 
 #include "kernels/cpu/level.h"
+#include "kernels/cpu/team.h"
 #include "kernels/cpu/v16.h"
 
 /* sums[row][panel * 16 ..] (+)= x[row] . w[panel]; strides in units of four bytes. */
 struct tile {
-    const void *x, *w;
-    size_t x_stride, w_stride, sums_stride;
+    const void *x; /* [step][rows] */
+    const void *w;
+    size_t w_stride, sums_stride;
+    /* Bytes from the end of these panels to where the next ones begin that this thread reads: the
+     * weights are fetched ahead of the multiply-adds, across that gap too. */
+    ptrdiff_t gap;
     uint32_t k;
     bool fresh; /* starts at zero instead of at sums */
     float *sums;
 };
 
-/* How many rows, and beside so many rows how many panels, fill the registers. */
+/* Lines of 64 bytes that a panel is fetched ahead: 2 KiB hide the latency of memory (97 % of the
+ * bandwidth that plain reading reaches, against 80 % without, on a Sapphire Rapids). */
+enum { AHEAD = 32, LINE = 64 };
+
+/* How many rows, and beside so many rows how many panels, fill the registers; float32 weights are
+ * not widened, so they gain nothing from more rows than TILE_ROWS_F32. */
 #if defined(__AVX512F__)
-enum { TILE_ROWS = 6 };
+enum { TILE_ROWS = 28, TILE_ROWS_F32 = 14 };
 V_INLINE uint32_t tile_panels(uint32_t rows) {
-    (void)rows;
-    return 4;
+    return rows <= 6 ? 4 : rows <= 14 ? 2 : 1;
 }
 #elif defined(__AVX2__)
-enum { TILE_ROWS = 6 };
+enum { TILE_ROWS = 6, TILE_ROWS_F32 = 6 };
 V_INLINE uint32_t tile_panels(uint32_t rows) {
     return rows == 1 ? 4 : rows <= 3 ? 2 : 1;
 }
 #else
-enum { TILE_ROWS = 2 };
+enum { TILE_ROWS = 2, TILE_ROWS_F32 = 2 };
 V_INLINE uint32_t tile_panels(uint32_t rows) {
     (void)rows;
     return 1;
@@ -42,7 +53,7 @@ V_INLINE uint32_t tile_panels(uint32_t rows) {
 #endif
 
 /* Opens a tile function: `rows` and `panels` are constants where it is inlined, so the sums live in
- * registers. */
+ * registers. A tile of one panel has up to TILE_ROWS sums, one of four up to six. */
 #define TILE_OPEN(t)                                                                               \
     v16 sum[TILE_ROWS][GROUP_PANELS];                                                              \
     V_UNROLL for (uint32_t r = 0; r < rows; r++) V_UNROLL for (uint32_t p = 0; p < panels; p++)    \
@@ -50,19 +61,42 @@ V_INLINE uint32_t tile_panels(uint32_t rows) {
 #define TILE_CLOSE(t)                                                                              \
     V_UNROLL for (uint32_t r = 0; r < rows; r++) V_UNROLL for (uint32_t p = 0; p < panels; p++)    \
         v_store((t)->sums + r * (t)->sums_stride + p * PANEL, sum[r][p])
+/* Line `i` of `lines` of the panels at w, w_stride floats apart: fetches the one AHEAD of it. */
+#define TILE_FETCH(t, w, i, lines, far)                                                            \
+    if ((i) + AHEAD == (lines) || ((i) == 0 && (lines) < AHEAD)) (far) += (t)->gap;                \
+    V_UNROLL for (uint32_t p = 0; p < panels; p++)                                                 \
+        __builtin_prefetch((const char *)(w) + p * (t)->w_stride * 4 + (far))
+
+/* One step of k: every sum gets x[r * x_stride] times its panel. */
+#define TILE_STEP(x, x_stride, panel)                                                              \
+    V_UNROLL for (uint32_t r = 0; r < rows; r++) {                                                 \
+        v16 one = v_all((x)[r * (x_stride)]);                                                      \
+        V_UNROLL for (uint32_t p = 0; p < panels; p++) sum[r][p] =                                 \
+            v_fma(one, (panel)[p], sum[r][p]);                                                     \
+    }
 
 V_INLINE void tile_f32(const uint32_t rows, const uint32_t panels, const struct tile *t) {
     const float *x = t->x, *w = t->w;
-    size_t x_stride = t->x_stride, w_stride = t->w_stride;
+    ptrdiff_t far = AHEAD * LINE;
+    TILE_OPEN(t);
+    for (uint32_t k = 0; k < t->k; k++, x += rows, w += PANEL) {
+        v16 panel[GROUP_PANELS];
+        TILE_FETCH(t, w, k, t->k, far);
+        V_UNROLL for (uint32_t p = 0; p < panels; p++) panel[p] = v_load(w + p * t->w_stride);
+        TILE_STEP(x, 1, panel)
+    }
+    TILE_CLOSE(t);
+}
+
+/* The same with x [rows][step], rows ATTEND_KEYS apart: attention's weights times values, which
+ * lie in the cache. */
+V_INLINE void tile_near(const uint32_t rows, const uint32_t panels, const struct tile *t) {
+    const float *x = t->x, *w = t->w;
     TILE_OPEN(t);
     for (uint32_t k = 0; k < t->k; k++, x++, w += PANEL) {
         v16 panel[GROUP_PANELS];
-        V_UNROLL for (uint32_t p = 0; p < panels; p++) panel[p] = v_load(w + p * w_stride);
-        V_UNROLL for (uint32_t r = 0; r < rows; r++) {
-            v16 one = v_all(x[r * x_stride]);
-            V_UNROLL for (uint32_t p = 0; p < panels; p++) sum[r][p] =
-                v_fma(one, panel[p], sum[r][p]);
-        }
+        V_UNROLL for (uint32_t p = 0; p < panels; p++) panel[p] = v_load(w + p * t->w_stride);
+        TILE_STEP(x, ATTEND_KEYS, panel)
     }
     TILE_CLOSE(t);
 }
@@ -71,23 +105,18 @@ V_INLINE void tile_f32(const uint32_t rows, const uint32_t panels, const struct 
 V_INLINE void tile_wide(const uint32_t rows, const uint32_t panels, const struct tile *t) {
     const float *x = t->x;
     const uint16_t *w = t->w;
-    size_t x_stride = t->x_stride, w_stride = 2 * t->w_stride;
+    ptrdiff_t far = AHEAD * LINE;
+    uint32_t lines = (t->k + 1) / 2;
     TILE_OPEN(t);
-    for (uint32_t k = 0; k + 1 < t->k; k += 2, x += 2, w += 2 * PANEL)
-        V_UNROLL for (uint32_t p = 0; p < panels; p++) {
-            v16 even, odd;
-            v_load_pairs(w + p * w_stride, &even, &odd);
-            V_UNROLL for (uint32_t r = 0; r < rows; r++) {
-                sum[r][p] = v_fma(v_all(x[r * x_stride]), even, sum[r][p]);
-                sum[r][p] = v_fma(v_all(x[r * x_stride + 1]), odd, sum[r][p]);
-            }
-        }
-    if (t->k % 2) V_UNROLL for (uint32_t p = 0; p < panels; p++) {
-            v16 even, none;
-            v_load_pairs(w + p * w_stride, &even, &none);
-            V_UNROLL for (uint32_t r = 0; r < rows; r++) sum[r][p] =
-                v_fma(v_all(x[r * x_stride]), even, sum[r][p]);
-        }
+    for (uint32_t i = 0; i < lines; i++, x += 2 * rows, w += 2 * PANEL) {
+        v16 even[GROUP_PANELS], odd[GROUP_PANELS];
+        TILE_FETCH(t, w, i, lines, far);
+        V_UNROLL for (uint32_t p = 0; p < panels; p++)
+            v_load_pairs(w + p * 2 * t->w_stride, &even[p], &odd[p]);
+        TILE_STEP(x, 1, even)
+        if (2 * i + 1 == t->k) break;
+        TILE_STEP(x + rows, 1, odd)
+    }
     TILE_CLOSE(t);
 }
 
@@ -96,14 +125,15 @@ V_INLINE void tile_wide(const uint32_t rows, const uint32_t panels, const struct
 V_INLINE void tile_dots(const uint32_t rows, const uint32_t panels, const struct tile *t) {
     const int32_t *x = t->x;
     const float *w = t->w;
-    size_t x_stride = t->x_stride, w_stride = t->w_stride;
+    ptrdiff_t far = AHEAD * LINE;
     TILE_OPEN(t);
-    for (uint32_t k = 0; k < t->k; k++, x++, w += PANEL) {
+    for (uint32_t k = 0; k < t->k; k++, x += rows, w += PANEL) {
         __m512bh panel[GROUP_PANELS];
+        TILE_FETCH(t, w, k, t->k, far);
         V_UNROLL for (uint32_t p = 0; p < panels; p++) panel[p] =
-            (__m512bh)_mm512_loadu_si512((const void *)(w + p * w_stride));
+            (__m512bh)_mm512_loadu_si512((const void *)(w + p * t->w_stride));
         V_UNROLL for (uint32_t r = 0; r < rows; r++) {
-            __m512bh pair = (__m512bh)_mm512_set1_epi32(x[r * x_stride]);
+            __m512bh pair = (__m512bh)_mm512_set1_epi32(x[r]);
             V_UNROLL for (uint32_t p = 0; p < panels; p++) sum[r][p] =
                 _mm512_dpbf16_ps(sum[r][p], panel[p], pair);
         }
@@ -121,38 +151,65 @@ V_INLINE void tile_dots(const uint32_t rows, const uint32_t panels, const struct
 #define TILE_SHAPES_2(X, kind, r) TILE_SHAPES_1(X, kind, r) X(kind, r, 2)
 #define TILE_SHAPES_4(X, kind, r) TILE_SHAPES_2(X, kind, r) X(kind, r, 3) X(kind, r, 4)
 #if defined(__AVX512F__)
-#define TILE_SHAPES(X, kind)                                                                       \
+#define TILE_SHAPES_F32(X, kind)                                                                   \
     TILE_SHAPES_4(X, kind, 1)                                                                      \
     TILE_SHAPES_4(X, kind, 2)                                                                      \
     TILE_SHAPES_4(X, kind, 3)                                                                      \
     TILE_SHAPES_4(X, kind, 4)                                                                      \
     TILE_SHAPES_4(X, kind, 5)                                                                      \
-    TILE_SHAPES_4(X, kind, 6)
-#elif defined(__AVX2__)
+    TILE_SHAPES_4(X, kind, 6)                                                                      \
+    TILE_SHAPES_2(X, kind, 7)                                                                      \
+    TILE_SHAPES_2(X, kind, 8)                                                                      \
+    TILE_SHAPES_2(X, kind, 9)                                                                      \
+    TILE_SHAPES_2(X, kind, 10)                                                                     \
+    TILE_SHAPES_2(X, kind, 11)                                                                     \
+    TILE_SHAPES_2(X, kind, 12)                                                                     \
+    TILE_SHAPES_2(X, kind, 13)                                                                     \
+    TILE_SHAPES_2(X, kind, 14)
 #define TILE_SHAPES(X, kind)                                                                       \
+    TILE_SHAPES_F32(X, kind)                                                                       \
+    X(kind, 15, 1)                                                                                 \
+    X(kind, 16, 1)                                                                                 \
+    X(kind, 17, 1)                                                                                 \
+    X(kind, 18, 1)                                                                                 \
+    X(kind, 19, 1)                                                                                 \
+    X(kind, 20, 1)                                                                                 \
+    X(kind, 21, 1)                                                                                 \
+    X(kind, 22, 1)                                                                                 \
+    X(kind, 23, 1)                                                                                 \
+    X(kind, 24, 1)                                                                                 \
+    X(kind, 25, 1)                                                                                 \
+    X(kind, 26, 1)                                                                                 \
+    X(kind, 27, 1)                                                                                 \
+    X(kind, 28, 1)
+#elif defined(__AVX2__)
+#define TILE_SHAPES_F32(X, kind)                                                                   \
     TILE_SHAPES_4(X, kind, 1)                                                                      \
     TILE_SHAPES_2(X, kind, 2)                                                                      \
     TILE_SHAPES_2(X, kind, 3)                                                                      \
     TILE_SHAPES_1(X, kind, 4)                                                                      \
     TILE_SHAPES_1(X, kind, 5)                                                                      \
     TILE_SHAPES_1(X, kind, 6)
+#define TILE_SHAPES TILE_SHAPES_F32
 #else
-#define TILE_SHAPES(X, kind)                                                                       \
+#define TILE_SHAPES_F32(X, kind)                                                                   \
     TILE_SHAPES_1(X, kind, 1)                                                                      \
     TILE_SHAPES_1(X, kind, 2)
+#define TILE_SHAPES TILE_SHAPES_F32
 #endif
 #define TILE_ENTRY(kind, r, p) [r][p] = kind##_##r##x##p,
-#define TILE_TABLE(kind)                                                                           \
-    TILE_SHAPES(TILE, kind)                                                                        \
+#define TILE_TABLE(kind, SHAPES)                                                                   \
+    SHAPES(TILE, kind)                                                                             \
     static void (*const kind##_of[TILE_ROWS + 1][GROUP_PANELS + 1])(const struct tile *) = {       \
-        TILE_SHAPES(TILE_ENTRY, kind)};
+        SHAPES(TILE_ENTRY, kind)};
 
 typedef void (*const tile_table[TILE_ROWS + 1][GROUP_PANELS + 1])(const struct tile *);
 
-TILE_TABLE(tile_f32)
-TILE_TABLE(tile_wide)
+TILE_TABLE(tile_f32, TILE_SHAPES_F32)
+TILE_TABLE(tile_near, TILE_SHAPES_F32)
+TILE_TABLE(tile_wide, TILE_SHAPES)
 #ifdef __AVX512BF16__
-TILE_TABLE(tile_dots)
+TILE_TABLE(tile_dots, TILE_SHAPES)
 #endif
 
 /* A tile of any number of panels, in steps that fit the registers. */
@@ -165,6 +222,36 @@ static void tile_run(tile_table table, uint32_t rows, uint32_t panels, struct ti
         w += step * t.w_stride * 4;
         t.sums += step * PANEL;
     }
+}
+
+/* `count` floats of a row as sixteen steps: one float each, or a pair rounded to bf16 (to nearest
+ * even, subnormals to zero, as the dots take them); what is missing is zero. */
+V_INLINE v16 load_steps(const float *x, uint32_t count, const bool pairs) {
+#ifdef __AVX512BF16__
+    if (pairs) {
+        uint32_t low = count < PANEL ? count : PANEL, high = count - low;
+        return (v16)_mm512_cvtne2ps_pbh(v_load_part(x + low, high), v_load_part(x, low));
+    }
+#endif
+    (void)pairs;
+    return v_load_part(x, count);
+}
+
+/* Rows of x [rows][stride], `count` of k, as a tile reads them: [step][rows]. */
+V_INLINE void pack_tile(float *to, const float *x, size_t stride, uint32_t rows, uint32_t count,
+                        const bool pairs) {
+    const uint32_t each = pairs ? 2 : 1;
+    for (uint32_t k = 0; k < count; k += PANEL * each)
+        for (uint32_t r = 0; r < rows; r += PANEL) {
+            uint32_t n = count - k < PANEL * each ? count - k : PANEL * each;
+            uint32_t m = rows - r < PANEL ? rows - r : PANEL;
+            v16 block[PANEL];
+            for (uint32_t i = 0; i < PANEL; i++)
+                block[i] = i < m ? load_steps(x + (r + i) * stride + k, n, pairs) : v_zero();
+            v_transpose(block);
+            for (uint32_t i = 0; i < (n + each - 1) / each; i++)
+                v_store_part(to + (size_t)(k / each + i) * rows + r, block[i], m);
+        }
 }
 
 /* Where 1 + erf or 1 + tanh has cancelled to a rounding error, x must not enlarge it: GELU is zero
@@ -210,122 +297,113 @@ V_INLINE void finish_panel(const struct gemm *g, uint32_t row, uint32_t panel, c
 
 static void finish(const struct gemm *g, uint32_t row, uint32_t rows, uint32_t panel,
                    uint32_t panels, const float *sums) {
-    uint32_t step = g->gated ? 2 : 1;
-    for (uint32_t r = 0; r < rows; r++, sums += GROUP_PANELS * PANEL)
-        for (uint32_t p = 0; p < panels; p += step)
-            finish_panel(g, row + r, panel + p / step, sums + p * PANEL);
+    uint32_t each = g->gated ? 2 : 1;
+    for (uint32_t r = 0; r < rows; r++, sums += SPAN_PANELS * PANEL)
+        for (uint32_t p = 0; p < panels; p += each)
+            finish_panel(g, row + r, (panel + p) / each, sums + p * PANEL);
 }
 
-/* Activations as the tiles of a table read them. A step is 4 bytes of a row of x (one k, or a pair
- * of bf16) and w_step times 4 bytes of a panel. Rows lie x_stride apart; or, where that is 0, as
- * blocks of GEMM_K steps, [block][row][step], so that what a tile reads is in one place. */
+/* Rows of activations as the tiles of a table read them: [block of k][tile][step][row of it], all
+ * blocks but the last of `block` steps. */
 struct operand {
     tile_table *table;
     const float *x;
-    size_t x_stride;
-    uint32_t steps, w_step;
+    uint32_t steps, w_step; /* a step is w_step times four bytes of a panel */
+    uint32_t row, rows, tiles, block;
 };
 
-/* A group of panels against `rows` rows of x, which are the rows from `row` of y. */
-static void gemm_group(const struct gemm *g, const struct operand *x, uint32_t row, uint32_t rows,
-                       uint32_t panel, uint32_t panels, float *sums) {
-    size_t w_stride = panel_bytes(g->k, g->dtype) / 4, sums_stride = GROUP_PANELS * PANEL;
-    const float *w = (const float *)g->w + (g->gated ? 2 * panel : panel) * w_stride;
-    uint32_t tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-    uint32_t block = x->x_stride ? x->steps : GEMM_K;
-    for (uint32_t k = 0; k < x->steps; k += block)
-        for (uint32_t i = 0; i < tiles; i++) {
-            uint32_t r = rows * i / tiles, end = rows * (i + 1) / tiles;
-            uint32_t steps = x->steps - k < block ? x->steps - k : block;
-            size_t x_stride = x->x_stride ? x->x_stride : steps;
-            struct tile t = {
-                .x = x->x + (size_t)k * rows +
-                     r * x_stride, /* k is 0 where rows are not in blocks */
-                .w = w + (size_t)k * x->w_step,
-                .x_stride = x_stride,
-                .w_stride = w_stride,
-                .sums_stride = sums_stride,
-                .k = steps,
-                .fresh = k == 0,
-                .sums = sums + r * sums_stride,
-            };
-            tile_run(*x->table, end - r, panels, t);
-            if (k + block >= x->steps) finish(g, row + r, end - r, panel, panels, t.sums);
+/* The rows `from` [rows][k] to where the tiles read them. */
+V_INLINE void pack_rows(const struct operand *x, const float *from, uint32_t k, const bool pairs,
+                        float *to) {
+    const uint32_t each = pairs ? 2 : 1;
+    for (uint32_t at = 0; at < x->steps; at += x->block) {
+        uint32_t steps = x->steps - at < x->block ? x->steps - at : x->block;
+        uint32_t count = k - at * each < steps * each ? k - at * each : steps * each;
+        for (uint32_t i = 0; i < x->tiles; i++) {
+            uint32_t begin = x->rows * i / x->tiles, rows = x->rows * (i + 1) / x->tiles - begin;
+            pack_tile(to, from + (size_t)begin * k + at * each, k, rows, count, pairs);
+            to += (size_t)rows * steps;
         }
-}
-
-/* One block of rows against all the panels from panel_begin on. */
-static void gemm_rows(const struct gemm *g, const struct operand *x, uint32_t row, uint32_t rows,
-                      uint32_t panel_begin, uint32_t panel_end, struct scratch *scratch) {
-    uint32_t each = g->gated ? 2 : 1, group = GROUP_PANELS / each;
-    for (uint32_t p = panel_begin; p < panel_end; p += group) {
-        uint32_t panels = (panel_end - p < group ? panel_end - p : group) * each;
-        gemm_group(g, x, row, rows, p, panels, scratch->sums);
     }
 }
 
-/* Rows that fit the scratch as operands of so many steps. */
-V_INLINE uint32_t rows_at_once(uint32_t steps) {
-    uint32_t fit = GEMM_OPERAND / steps;
-    return fit < GEMM_ROWS ? fit : GEMM_ROWS;
+/* A block of k of one tile of rows against `panels` stored panels from `panel` on, whose sums are
+ * finished when it is the last. */
+static void gemm_tile(const struct gemm *g, const struct operand *x, uint32_t k, uint32_t tile,
+                      uint32_t panel, uint32_t panels, float *sums) {
+    size_t w_stride = panel_bytes(g->k, g->dtype) / 4;
+    uint32_t begin = x->rows * tile / x->tiles, rows = x->rows * (tile + 1) / x->tiles - begin;
+    uint32_t steps = x->steps - k < x->block ? x->steps - k : x->block;
+    struct tile t = {
+        .x = x->x + (size_t)k * x->rows + (size_t)begin * steps,
+        .w = (const float *)g->w + panel * w_stride + (size_t)k * x->w_step,
+        .w_stride = w_stride,
+        .sums_stride = SPAN_PANELS * PANEL,
+        .gap = (ptrdiff_t)((panels * w_stride - (size_t)steps * x->w_step) * 4),
+        .k = steps,
+        .fresh = k == 0,
+        .sums = sums + (size_t)begin * SPAN_PANELS * PANEL,
+    };
+    (*x->table)[rows][panels](&t);
+    uint32_t before = g->gated ? panel % 2 : 0; /* a gate waits for the panel that it opens */
+    if (k + steps == x->steps && !(g->gated && (panel + panels) % 2))
+        finish(g, x->row + begin, rows, panel - before, panels + before, t.sums - before * PANEL);
+}
+
+/* One block of rows against the panels panel_begin .. panel_end-1, a span of them at a time: the
+ * rows pass through the cache once for each block of k of a span. */
+static void gemm_rows(const struct gemm *g, const struct operand *x, uint32_t panel_begin,
+                      uint32_t panel_end, struct scratch *scratch) {
+    uint32_t wide = tile_panels((x->rows + x->tiles - 1) / x->tiles);
+    for (uint32_t span = panel_begin; span < panel_end; span += SPAN_PANELS) {
+        uint32_t end = panel_end - span < SPAN_PANELS ? panel_end : span + SPAN_PANELS;
+        for (uint32_t k = 0; k < x->steps; k += x->block)
+            for (uint32_t p = span; p < end; p += wide)
+                for (uint32_t i = 0; i < x->tiles; i++)
+                    gemm_tile(g, x, k, i, p, end - p < wide ? end - p : wide,
+                              scratch->sums + (p - span) * PANEL);
+    }
+}
+
+V_INLINE void gemm_of(const struct gemm *g, tile_table *table, const bool pairs, uint32_t row_begin,
+                      uint32_t row_end, uint32_t panel_begin, uint32_t panel_end,
+                      struct scratch *scratch) {
+    bool wide = table != &tile_f32_of;
+    const uint32_t each = pairs ? 2 : 1, tile_rows = wide ? TILE_ROWS : TILE_ROWS_F32,
+                   pair = g->gated ? 2 : 1;
+    struct operand x = {.table = table,
+                        .steps = (g->k + each - 1) / each,
+                        .w_step = wide && !pairs ? PANEL / 2 : PANEL};
+    float *operand = (float *)(void *)scratch->operand;
+    uint32_t fit = GEMM_OPERAND / x.steps < GEMM_ROWS ? GEMM_OPERAND / x.steps : GEMM_ROWS;
+    uint32_t blocks = (row_end - row_begin + fit - 1) / fit;
+    for (uint32_t i = 0; i < blocks; i++) {
+        uint32_t end;
+        team_share(row_end - row_begin, i, blocks, &x.row, &end);
+        x.rows = end - x.row;
+        x.row += row_begin;
+        x.tiles = (x.rows + tile_rows - 1) / tile_rows;
+        x.block = x.tiles == 1 ? x.steps : GEMM_K / each;
+        const float *from = g->x + (size_t)x.row * g->k;
+        x.x = x.rows == 1 && !pairs ? from : operand;
+        if (x.x == operand) pack_rows(&x, from, g->k, pairs, operand);
+        gemm_rows(g, &x, panel_begin * pair, panel_end * pair, scratch);
+    }
 }
 
 static void gemm(const struct gemm *g, uint32_t row_begin, uint32_t row_end, uint32_t panel_begin,
                  uint32_t panel_end, struct scratch *scratch) {
-    struct operand x = {.table = &tile_f32_of, .steps = g->k, .w_step = PANEL};
-    if (g->dtype != DTYPE_F32) x.table = &tile_wide_of, x.w_step = PANEL / 2;
-    uint32_t at_once = rows_at_once(g->k), rows;
-    for (uint32_t r = row_begin; r < row_end; r += rows) {
-        rows = row_end - r < at_once ? row_end - r : at_once;
-        x.x = g->x + (size_t)r * g->k;
-        x.x_stride = g->k;
-        if (rows >
-            TILE_ROWS) { /* a single tile reads each row only once a group: leave them there */
-            float *to = (float *)(void *)scratch->operand;
-            for (uint32_t k = 0; k < g->k; k += GEMM_K) {
-                uint32_t steps = g->k - k < GEMM_K ? g->k - k : GEMM_K;
-                for (uint32_t i = 0; i < rows; i++, to += steps)
-                    memcpy(to, x.x + (size_t)i * g->k + k, steps * sizeof *to);
-            }
-            x.x = (const float *)(const void *)scratch->operand;
-            x.x_stride = 0;
-        }
-        gemm_rows(g, &x, r, rows, panel_begin, panel_end, scratch);
-    }
+    tile_table *table = g->dtype == DTYPE_F32 ? &tile_f32_of : &tile_wide_of;
+    gemm_of(g, table, false, row_begin, row_end, panel_begin, panel_end, scratch);
 }
 
 #ifdef __AVX512BF16__
-/* k floats as pairs of bf16, rounded to nearest even (subnormals to zero, as the dots take them);
- * the last pair is filled with zero. */
-static void round_row(uint32_t *to, const float *x, uint32_t k) {
-    for (uint32_t i = 0; i < k; i += 32) {
-        uint32_t left = k - i, low = left < 16 ? left : 16, high = left < 32 ? left - low : 16;
-        __m512bh pairs =
-            _mm512_cvtne2ps_pbh(v_load_part(x + i + low, high), v_load_part(x + i, low));
-        uint32_t count = left < 32 ? (left + 1) / 2 : 16;
-        _mm512_mask_storeu_epi32(to + i / 2, v_first(count), (__m512i)pairs);
-    }
-}
-
 static void gemm_dots(const struct gemm *g, uint32_t row_begin, uint32_t row_end,
                       uint32_t panel_begin, uint32_t panel_end, struct scratch *scratch) {
-    if (g->dtype == DTYPE_F32) {
+    if (g->dtype == DTYPE_F32)
         gemm(g, row_begin, row_end, panel_begin, panel_end, scratch);
-        return;
-    }
-    struct operand x = {.table = &tile_dots_of, .steps = (g->k + 1) / 2, .w_step = PANEL};
-    uint32_t at_once = rows_at_once(x.steps), rows;
-    x.x = (const float *)(const void *)scratch->operand;
-    for (uint32_t r = row_begin; r < row_end; r += rows) {
-        rows = row_end - r < at_once ? row_end - r : at_once;
-        uint32_t *to = scratch->operand;
-        for (uint32_t k = 0; k < g->k; k += 2 * GEMM_K) {
-            uint32_t count = g->k - k < 2 * GEMM_K ? g->k - k : 2 * GEMM_K;
-            for (uint32_t i = 0; i < rows; i++, to += (count + 1) / 2)
-                round_row(to, g->x + (size_t)(r + i) * g->k + k, count);
-        }
-        gemm_rows(g, &x, r, rows, panel_begin, panel_end, scratch);
-    }
+    else
+        gemm_of(g, &tile_dots_of, true, row_begin, row_end, panel_begin, panel_end, scratch);
 }
 #endif
 

@@ -22,12 +22,13 @@
 enum {
     PANEL = 16,                   /* outputs of a panel */
     GROUP_PANELS = 4,             /* panels that a tile of rows is multiplied with in one go */
-    GEMM_ROWS = 240,              /* rows that stay in cache while the panels pass by */
-    GEMM_K = 128,                 /* inputs of one cache block; partial sums wait as float32 */
+    SPAN_PANELS = 8,              /* panels whose sums wait together; even, for pairs */
+    GEMM_ROWS = 252,              /* rows that stay in cache while the panels pass by */
+    GEMM_K = 256,                 /* inputs of one cache block; partial sums wait as float32 */
     GEMM_K_MAX = 1 << 19,         /* inputs of a weight */
     GEMM_OPERAND = GEMM_K_MAX,    /* activations laid out for the tiles, of as many rows as fit */
     ATTEND_KEYS = 64,             /* keys of a block, at absolute positions */
-    ATTEND_QUERIES = 64,          /* queries (rows x heads of one kv head) that share a block */
+    ATTEND_QUERIES = 112,         /* queries (rows x heads of one kv head) that share a block */
     ATTEND_DIM = OPS_HEAD_DIM_MAX /* largest head */
 };
 
@@ -40,12 +41,12 @@ static inline size_t panel_bytes(uint32_t k, enum dtype dtype) {
 }
 
 struct scratch {
-    float sums[GEMM_ROWS * GROUP_PANELS * PANEL];
+    float sums[GEMM_ROWS * SPAN_PANELS * PANEL];
     uint32_t operand[GEMM_OPERAND];
     struct {
-        float query[ATTEND_QUERIES * ATTEND_DIM];
-        float keys[ATTEND_KEYS * ATTEND_DIM];   /* panels [key / 16][i][16] */
-        float values[ATTEND_KEYS * ATTEND_DIM]; /* panels [i / 16][key][16] */
+        float query[ATTEND_QUERIES * ATTEND_DIM]; /* tiles [i][query of it] */
+        float keys[ATTEND_KEYS * ATTEND_DIM];     /* panels [key / 16][i][16] */
+        float values[ATTEND_KEYS * ATTEND_DIM];   /* panels [i / 16][key][16] */
         float score[ATTEND_QUERIES * ATTEND_KEYS];
         float sum[ATTEND_QUERIES * ATTEND_DIM];
         float most[ATTEND_QUERIES], total[ATTEND_QUERIES];

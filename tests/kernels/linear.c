@@ -222,10 +222,11 @@ static void rows_keep_their_bits(enum dtype want, bool gated) {
             else
                 w = pack(o, source, N, K, want);
             if (threads == 1) row_alone(o, &w, gated, x, ROWS, alone);
-            for (uint32_t i = 0; i < 12; i++) {
-                uint32_t rows = i == 0  ? ROWS
-                                : i < 9 ? i
-                                        : 9 + lab_below(ROWS - 9),
+            /* Every height that a tile can have, then more rows than one holds. */
+            for (uint32_t i = 0; i < 33; i++) {
+                uint32_t rows = i == 0   ? ROWS
+                                : i < 30 ? i
+                                         : 30 + lab_below(ROWS - 30),
                          from = lab_below(ROWS - rows + 1);
                 struct linear_args a = {
                     .rows = rows, .x = x + from * K, .w = &w, .act = OPS_ACT_GELU, .y = y};
