@@ -115,7 +115,10 @@ static void close_all(struct broker *b) {
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "store") == 0) return verb_store(argc - 1, argv + 1);
     struct broker *b = calloc(1, sizeof *b);
-    if (!b) return 1;
+    if (!b) {
+        fprintf(stderr, "penstock-broker: no memory to start\n");
+        return 1;
+    }
     config_parse(&b->config, argc, argv);
     log_init("penstock-broker", b->config.log_level);
     log_write_as(b->config.log_format);
