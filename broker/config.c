@@ -1,9 +1,9 @@
 #include "broker/config.h"
 
-#include <argp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/args.h"
 #include "base/limits.h"
 #include "base/version.h"
 #include "pipelines/pipeline.h"
@@ -161,8 +161,7 @@ void config_parse(struct config *c, int argc, char **argv) {
                          .upload_ttl_ms = 600000,
                          .scrub_bytes = 4u << 20,
                          .log_level = LOG_INFO};
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, c);
+    args_parse(&argp, argc, argv, c);
     bool own_dir = c->dir[0] != 0;
     if (!own_dir) endpoint_state_dir(c->dir, sizeof c->dir);
     if (c->curve && !c->keys[0]) snprintf(c->keys, sizeof c->keys, "%s/keys", c->dir);

@@ -1,6 +1,5 @@
 #include "broker/verb_store.h"
 
-#include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -11,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/args.h"
 #include "base/json.h"
 #include "schemas/endpoint.h"
 #include "store/dir.h"
@@ -178,8 +178,7 @@ int verb_store(int argc, char **argv) {
     struct verb in = {0};
     char dir[PATH_MAX];
     argv[0] = name;
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &in);
+    args_parse(&argp, argc, argv, &in);
     endpoint_state_dir(dir, sizeof dir);
     int status = run(&in, in.dir ? in.dir : dir);
     json_free(in.lines);

@@ -1,5 +1,4 @@
 /* penstock-worker - leases jobs from a broker and runs their stages; `penstock-worker --help`. */
-#include <argp.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -9,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/args.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -21,7 +21,6 @@
 
 #define GRACE_MS 5000u
 #define LARGE_BYTES (4 << 20) /* blocks from here on go back to the system when they are freed */
-#define EXIT_USAGE 2
 
 const char *argp_program_version = "penstock-worker " PENSTOCK_VERSION;
 
@@ -197,8 +196,7 @@ static int work(int argc, char **argv) {
     bool encrypted;
     a.config = (struct worker_config){
         .backend = "auto", .credit_jobs = LIMIT_SPAN_JOBS, .grace_ms = GRACE_MS};
-    argp_err_exit_status = EXIT_USAGE;
-    argp_parse(&argp, argc, argv, 0, NULL, &a);
+    args_parse(&argp, argc, argv, &a);
     if (!a.config.endpoint) {
         endpoint_default(ENDPOINT_WORKERS, a.endpoint);
         a.config.endpoint = a.endpoint;
@@ -211,7 +209,7 @@ static int work(int argc, char **argv) {
     }
     log_init("penstock-worker", a.level);
     log_write_as(a.format);
-    int status = EXIT_USAGE;
+    int status = ARGS_USAGE;
     if (endpoint_check(a.config.endpoint, err, sizeof err) != 0 ||
         cert_pair_load(&a.pair, a.key, a.server_key, &encrypted, err, sizeof err) != 0) {
         fprintf(stderr, "penstock-worker: %s\n", err);

@@ -28,7 +28,7 @@ struct cli {
 };
 /* A verb's struct begins with a struct cli, which it passes on at ARGP_KEY_INIT. */
 extern const struct argp_child cli_common[];
-/* argp_parse with the rules above; a usage error exits with CLI_USAGE. */
+/* args_parse with the rules above. */
 void cli_parse(const struct argp *argp, int argc, char **argv, struct cli *in);
 /* Seconds with fraction ("1.5") to milliseconds; negative and others are a usage error. */
 int64_t cli_seconds_ms(const struct argp_state *state, const char *option, const char *text);

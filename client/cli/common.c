@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/args.h"
 #include "base/json.h"
 #include "base/term.h"
 #include "schemas/job.h"
@@ -49,8 +50,7 @@ const struct argp_child cli_common[] = {{.argp = &common_argp}, {0}};
 
 void cli_parse(const struct argp *argp, int argc, char **argv, struct cli *in) {
     in->timeout_ms = -1;
-    argp_err_exit_status = CLI_USAGE;
-    argp_parse(argp, argc, argv, 0, NULL, in);
+    args_parse(argp, argc, argv, in);
 }
 
 int64_t cli_seconds_ms(const struct argp_state *state, const char *option, const char *text) {

@@ -1,10 +1,10 @@
 /* verb_tokenize.c - `penstock-worker tokenize`: lines of stdin to token ids. */
-#include <argp.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "base/args.h"
 #include "schemas/model_dir.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/verbs.h"
@@ -82,8 +82,7 @@ int verb_tokenize(int argc, char **argv) {
     size_t room = 0;
     ssize_t n;
     int status = 0;
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    args_parse(&argp, argc, argv, &o);
     if (model_dir_need(o.dir, err, sizeof err) != 0 ||
         tokenizer_open(&t, o.dir, err, sizeof err) != 0) {
         fprintf(stderr, "%s: %s\n", argv[0], err);

@@ -1,10 +1,10 @@
 /* verb_model.c - `penstock-worker model`: the models of this user, imported and looked after. */
-#include <argp.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/args.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -456,8 +456,7 @@ int verb_model(int argc, char **argv) {
         NULL};
     struct options o = {.stall_s = STALL_S};
     char err[1024] = "";
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    args_parse(&argp, argc, argv, &o);
     model_dir_root(o.root);
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
         if (strcmp(o.action, actions[i].name) != 0) continue;

@@ -1,5 +1,4 @@
 /* verb_run.c - `penstock-worker run`: texts by one decoder, in this process. */
-#include <argp.h>
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -8,6 +7,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/args.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
@@ -428,8 +428,7 @@ int verb_run(int argc, char **argv) {
     struct options o = {.device = "auto", .max_tokens = 128, .top_p = 1, .repetition = 1, .n = 1};
     struct session s = {0};
     char err[512] = "";
-    argp_err_exit_status = 2;
-    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    args_parse(&argp, argc, argv, &o);
     arena_init(&s.arena, PROMPT_ARENA_BYTES);
     int rc = run(&s, &o, err, sizeof err);
     if (rc != 0) fprintf(stderr, "%s: %s\n", argv[0], *err ? err : err_text(rc));
