@@ -152,6 +152,7 @@ static bool lease(struct broker *b, struct job *j, struct worker *w) {
                           .attempt = event.attempt,
                           .seed = j->seed,
                           .left_ms = j->expires_ms ? (uint64_t)(left_ms > 1 ? left_ms : 1) : 0,
+                          .priority = j->priority,
                           .body_parts = n_body,
                           .alone = is_suspect(j),
                           .plan = plan_of(b, j, span)};

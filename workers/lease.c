@@ -107,6 +107,7 @@ int lease_new(struct lease **out, struct sock_msg *m, const struct msg_lease *he
     l->job = header->job;
     l->attempt = header->attempt;
     l->seed = header->seed;
+    l->priority = (uint32_t)header->priority;
     l->first = (uint32_t)header->stage;
     l->alone = header->alone;
     l->kind = header->kind;

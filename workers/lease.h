@@ -27,6 +27,7 @@ struct lease_stage {
 struct lease {
     struct worker *worker;
     uint64_t job, attempt, seed;
+    uint32_t priority;        /* 0 is served first */
     uint32_t first, n_stages; /* indexes first .. first + n_stages - 1 of the pipeline */
     struct lease_stage stages[LIMIT_STAGES];
     struct bytes kind, body, input; /* in the message's frames or the arena */

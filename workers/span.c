@@ -1,6 +1,7 @@
 #include "workers/span.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +13,12 @@
 
 /* One lease on its way through the stages. */
 struct rider {
-    struct lease *lease;  /* NULL once it has left */
-    struct bytes carried; /* the next stage's input */
-    int64_t since_ns;     /* waits since */
+    struct lease *lease;              /* NULL once it has left */
+    struct bytes carried;             /* the next stage's input */
+    int64_t since_ns;                 /* waits since */
+    const struct worker_stage *stage; /* that it has joined; NULL: none */
+    int64_t start_ns;                 /* when that began it; 0: not yet */
+    bool given_back;                  /* it was told to let go of it */
     struct stage_item item;
 };
 
@@ -53,6 +57,10 @@ static void say_cancelled(const struct lease *l, uint32_t s, const char *how) {
 }
 
 static void fail(struct worker *w, struct rider *r, enum job_error error, const char *reason) {
+    if (error == JOB_ERROR_CANCELLED && r->given_back) {
+        leave(w, r, must_outcome(OUTCOME_RETURNED, r->lease, r->item.stage));
+        return;
+    }
     if (error == JOB_ERROR_CANCELLED && atomic_load(&r->lease->cancelled)) {
         say_cancelled(r->lease, r->item.stage - r->lease->first, reason);
         leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->item.stage));
@@ -113,49 +121,71 @@ static void emit(void *arg, const struct stage_item *i, const char *type, struct
         note_free(n);
 }
 
+/* The item of a rider for stage s of its span; from now on it is to blame if the process dies. */
+static void board(struct worker *w, struct rider *r, uint32_t s) {
+    struct lease *l = r->lease;
+    r->item = (struct stage_item){.job = l->job,
+                                  .attempt = l->attempt,
+                                  .seed = l->seed,
+                                  .stage = l->first + s,
+                                  .priority = l->priority,
+                                  .kind = l->kind,
+                                  .body = l->body,
+                                  .model = bytes_str(l->stages[s].model),
+                                  .adapter = bytes_str(l->stages[s].adapter),
+                                  .input = r->carried,
+                                  .arena = &l->arena,
+                                  .cancelled = &l->cancelled,
+                                  .emit_to = &w->emitter};
+    atomic_store(&l->running_stage, s);
+    flight_run(l->slot, r->item.stage, l->stages[s].run);
+}
+
+static void alight(struct worker *w, struct rider *r, uint32_t s, int64_t start_ns,
+                   int64_t end_ns) {
+    atomic_store(&r->lease->running_ms, 0);
+    flight_rest(r->lease->slot, r->lease->first + s + 1);
+    deliver(w, r, s, start_ns, end_ns);
+}
+
 static void run_chunk(struct worker *w, struct rider **riders, uint32_t n, uint32_t s) {
     struct stage_item *items[LIMIT_SPAN_JOBS];
-    const char *run = riders[0]->lease->stages[s].run;
-    const struct worker_stage *stage = worker_stage_find(w, run);
+    const struct worker_stage *stage = worker_stage_find(w, riders[0]->lease->stages[s].run);
     int64_t start_ns = clock_mono_ns();
     for (uint32_t k = 0; k < n; k++) {
-        struct lease *l = riders[k]->lease;
-        struct stage_item *i = items[k] = &riders[k]->item;
-        *i = (struct stage_item){.job = l->job,
-                                 .attempt = l->attempt,
-                                 .seed = l->seed,
-                                 .stage = l->first + s,
-                                 .kind = l->kind,
-                                 .body = l->body,
-                                 .model = bytes_str(l->stages[s].model),
-                                 .adapter = bytes_str(l->stages[s].adapter),
-                                 .input = riders[k]->carried,
-                                 .arena = &l->arena,
-                                 .cancelled = &l->cancelled,
-                                 .emit_to = &w->emitter};
-        atomic_store(&l->running_stage, s);
-        atomic_store(&l->running_ms, start_ns / 1000000);
-        flight_run(l->slot, i->stage, run);
+        board(w, riders[k], s);
+        items[k] = &riders[k]->item;
+        atomic_store(&riders[k]->lease->running_ms, start_ns / 1000000);
     }
     stage->program->run_batch(stage->self, items, n);
     int64_t end_ns = clock_mono_ns();
-    for (uint32_t k = 0; k < n; k++) {
-        struct lease *l = riders[k]->lease;
-        atomic_store(&l->running_ms, 0);
-        flight_rest(l->slot, l->first + s + 1);
-        deliver(w, riders[k], s, start_ns, end_ns);
+    for (uint32_t k = 0; k < n; k++) alight(w, riders[k], s, start_ns, end_ns);
+}
+
+static void join_stage(struct worker *w, struct rider *r, uint32_t s,
+                       const struct worker_stage *stage) {
+    board(w, r, s);
+    r->start_ns = 0;
+    r->item.waits = true;
+    if (stage->program->join(stage->self, &r->item) != 0) {
+        item_fail(&r->item, JOB_ERROR_TRANSIENT, "the worker has no memory for another item");
+        alight(w, r, s, r->since_ns, r->since_ns);
+        return;
     }
+    r->stage = stage;
+    w->stepped[w->n_stepped++] = r;
 }
 
 /* Those who have not left, for one stage, in chunks. */
-static void run_stage(struct worker *w, struct rider *riders, uint32_t n, uint32_t s,
-                      uint32_t batch_max) {
+static void run_stage(struct worker *w, struct rider **riders, uint32_t n, uint32_t s) {
+    const struct lease_stage *plan = NULL;
     for (uint32_t k = 0; k < n;) {
         struct rider *chunk[LIMIT_SPAN_JOBS];
         uint32_t m = 0;
-        for (; k < n && m < batch_max; k++) {
-            struct rider *r = &riders[k];
+        for (; k < n && (!plan || m < plan->batch_max); k++) {
+            struct rider *r = riders[k];
             if (!r->lease) continue;
+            plan = &r->lease->stages[s];
             if (!atomic_load(&r->lease->cancelled)) {
                 chunk[m++] = r;
                 continue;
@@ -163,24 +193,82 @@ static void run_stage(struct worker *w, struct rider *riders, uint32_t n, uint32
             say_cancelled(r->lease, s, "before it began");
             leave(w, r, must_outcome(OUTCOME_DROPPED, r->lease, r->lease->first + s));
         }
-        if (m > 0) run_chunk(w, chunk, m, s);
+        const struct worker_stage *stage = m > 0 ? worker_stage_find(w, plan->run) : NULL;
+        if (stage && !stage->program->step) run_chunk(w, chunk, m, s);
+        for (uint32_t i = 0; stage && stage->program->step && i < m; i++)
+            join_stage(w, chunk[i], s, stage);
     }
+}
+
+/* From stage s to the end, or to a stage that is stepped; frees who has left. */
+static void ride(struct worker *w, struct rider **riders, uint32_t n, uint32_t s,
+                 uint32_t n_stages) {
+    bool joined = false;
+    for (; s < n_stages && !joined; s++) {
+        run_stage(w, riders, n, s);
+        for (uint32_t k = 0; k < n; k++) joined |= riders[k]->lease && riders[k]->stage;
+    }
+    for (uint32_t k = 0; k < n; k++)
+        if (!riders[k]->lease) free(riders[k]);
 }
 
 void span_run(struct worker *w, struct lease **batch, uint32_t n) {
     assert(n > 0 && n <= LIMIT_SPAN_JOBS);
+    struct rider *riders[LIMIT_SPAN_JOBS];
+    uint32_t taken = 0, n_stages = batch[0]->n_stages;
     w->emitter = (struct stage_emitter){emit, w};
-    uint32_t n_stages = batch[0]->n_stages;
-    uint32_t batch_max[LIMIT_STAGES];
-    for (uint32_t s = 0; s < n_stages; s++) batch_max[s] = batch[0]->stages[s].batch_max;
-    struct rider *riders = calloc(n, sizeof *riders);
-    for (uint32_t k = 0; !riders && k < n; k++) span_return(w, batch[k], OUTCOME_RETURNED);
-    if (!riders) return;
     for (uint32_t k = 0; k < n; k++) {
-        riders[k].lease = batch[k];
-        riders[k].carried = batch[k]->input;
-        riders[k].since_ns = batch[k]->arrived_ms * 1000000;
+        struct rider *r = calloc(1, sizeof *r);
+        if (!r) {
+            span_return(w, batch[k], OUTCOME_RETURNED);
+            continue;
+        }
+        r->lease = batch[k];
+        r->carried = batch[k]->input;
+        r->since_ns = batch[k]->arrived_ms * 1000000;
+        riders[taken++] = r;
     }
-    for (uint32_t s = 0; s < n_stages; s++) run_stage(w, riders, n, s, batch_max[s]);
-    free(riders);
+    if (taken > 0) ride(w, riders, taken, 0, n_stages);
+}
+
+/* What has begun is timed from now on; what has not is given back when the worker drains. */
+static void look_after(struct worker *w, struct rider *r, int64_t now_ns) {
+    if (r->start_ns == 0 && !r->item.waits) {
+        r->start_ns = now_ns;
+        atomic_store(&r->lease->running_ms, now_ns / 1000000);
+    }
+    if (r->start_ns != 0 || r->given_back || !atomic_load(&w->draining)) return;
+    if (atomic_exchange(&r->lease->cancelled, true)) return;
+    r->given_back = true;
+}
+
+static void step_ended(struct worker *w, struct rider *r, int64_t now_ns) {
+    uint32_t s = r->item.stage - r->lease->first, n_stages = r->lease->n_stages;
+    uint32_t i = 0;
+    while (w->stepped[i] != r) i++;
+    w->stepped[i] = w->stepped[--w->n_stepped];
+    r->stage = NULL;
+    alight(w, r, s, r->start_ns ? r->start_ns : now_ns, now_ns);
+    ride(w, &r, 1, s + 1, n_stages);
+}
+
+void span_step(struct worker *w) {
+    const struct worker_stage *stepped[WORKER_STAGES_MAX];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->n_stepped; i++) {
+        uint32_t k = 0;
+        while (k < n && stepped[k] != w->stepped[i]->stage) k++;
+        if (k == n) stepped[n++] = w->stepped[i]->stage;
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        struct stage_item *ended[FLIGHT_SLOTS];
+        int64_t began_ns = clock_mono_ns();
+        uint32_t n_ended = stepped[k]->program->step(stepped[k]->self, ended, FLIGHT_SLOTS);
+        int64_t now_ns = clock_mono_ns();
+        for (uint32_t i = 0; i < w->n_stepped; i++)
+            if (w->stepped[i]->stage == stepped[k]) look_after(w, w->stepped[i], began_ns);
+        for (uint32_t i = 0; i < n_ended; i++)
+            step_ended(w, (struct rider *)((char *)ended[i] - offsetof(struct rider, item)),
+                       now_ns);
+    }
 }

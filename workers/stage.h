@@ -56,6 +56,7 @@ struct stage_emitter {
 struct stage_item {
     uint64_t job, attempt, seed;
     uint32_t stage;          /* index in the pipeline */
+    uint32_t priority;       /* of the job: 0 is served first */
     struct bytes kind, body; /* the job's kind and its checked body */
     struct bytes model;      /* named by the plan; empty without */
     struct bytes adapter;    /* of the model, for jobs that name none; empty without */
@@ -70,6 +71,8 @@ struct stage_item {
     char reason[LIMIT_REASON_BYTES];
     /* of what computed it; NULL: no arithmetic that matters; static or the ops' own */
     const char *numerics_id;
+
+    bool waits; /* joined a stage that has not begun it yet: its time does not count */
 };
 void item_done(struct stage_item *i, struct bytes output);
 /* Copies a finished buf into the arena and takes that as output; a buf error fails the item. */
@@ -90,12 +93,19 @@ struct stage_context {
     const char *recipes;   /* the folder that --recipes names; NULL: none was */
 };
 
+/* A stage runs a batch to its end (run_batch), or lets items join while others run (join and step).
+ * A stage of the second kind owns an item from join until it stands in `ended`, outcome and all;
+ * the worker calls step again and again as long as any is there, with other stages' batches in
+ * between. */
 struct stage_program {
     const char *run;  /* "infer.embed" */
     bool needs_model; /* its plan must name a model that the worker has */
     /* may be NULL */
     int (*open)(void **self, const struct stage_context *c, char *err, size_t err_bytes);
     void (*run_batch)(void *self, struct stage_item **items, uint32_t n);
+    int (*join)(void *self, struct stage_item *item); /* -ENOMEM: it was not taken */
+    /* About 100 ms of work for all that have joined; returns how many ended, at most max. */
+    uint32_t (*step)(void *self, struct stage_item **ended, uint32_t max);
     void (*close)(void *self); /* may be NULL */
 };
 /* Every program in this binary; NULL past the end. */

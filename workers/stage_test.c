@@ -1,5 +1,6 @@
 #include "workers/stage_test.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,10 +120,87 @@ static void fail_batch(void *self, struct stage_item **items, uint32_t n) {
     for (uint32_t k = 0; k < n; k++) fail_one(items[k]);
 }
 
+/* ---- a stage that is stepped ---- */
+
+#define STEPS_RUN 2u
+
+struct steps_item {
+    struct stage_item *item;
+    uint64_t left, ms;
+    struct steps_item *next;
+};
+struct steps {
+    struct steps_item *first; /* the lower priority first, then the older */
+    uint64_t ended;
+};
+
+static int steps_open(void **self, const struct stage_context *c, char *err, size_t err_bytes) {
+    (void)c;
+    (void)err;
+    (void)err_bytes;
+    return (*self = calloc(1, sizeof(struct steps))) ? 0 : -ENOMEM;
+}
+
+static int steps_join(void *self, struct stage_item *item) {
+    struct steps *s = self;
+    struct steps_item **at = &s->first, *i = calloc(1, sizeof *i);
+    if (!i) return -ENOMEM;
+    *i = (struct steps_item){
+        .item = item, .left = wish(item, "steps", 1), .ms = wish(item, "ms", 1)};
+    while (*at && (!(*at)->item->waits || (*at)->item->priority <= item->priority))
+        at = &(*at)->next;
+    i->next = *at;
+    *at = i;
+    return 0;
+}
+
+static void steps_end(struct steps *s, struct stage_item *item) {
+    struct buf out = {0};
+    struct packer p = packer_of(&out);
+    pack_map(&p, 1);
+    pack_kv_u64(&p, "order", s->ended++);
+    item_done_buf(item, &out);
+    buf_fini(&out);
+}
+
+static uint32_t steps_step(void *self, struct stage_item **ended, uint32_t max) {
+    struct steps *s = self;
+    uint32_t n = 0, running = 0;
+    uint64_t ms = 0;
+    for (struct steps_item *i = s->first; i && running < STEPS_RUN; i = i->next, running++) {
+        i->item->waits = false;
+        if (i->ms > ms) ms = i->ms;
+        if (i->left > 0) i->left--;
+    }
+    usleep((useconds_t)ms * 1000);
+    for (struct steps_item **at = &s->first; *at && n < max;) {
+        struct steps_item *i = *at;
+        bool cancelled = item_cancelled(i->item);
+        if (!cancelled && i->left > 0) {
+            at = &i->next;
+            continue;
+        }
+        if (cancelled)
+            item_fail(i->item, JOB_ERROR_CANCELLED, "cancelled with %llu steps left",
+                      (unsigned long long)i->left);
+        else
+            steps_end(s, i->item);
+        ended[n++] = i->item;
+        *at = i->next;
+        free(i);
+    }
+    return n;
+}
+
 static const struct stage_program programs[] = {{.run = "test.echo", .run_batch = echo_batch},
                                                 {.run = "test.sleep", .run_batch = sleep_batch},
                                                 {.run = "test.crash", .run_batch = crash_batch},
-                                                {.run = "test.fail", .run_batch = fail_batch}};
+                                                {.run = "test.fail", .run_batch = fail_batch},
+                                                {.run = "test.steps",
+                                                 .open = steps_open,
+                                                 .join = steps_join,
+                                                 .step = steps_step,
+                                                 .close = free}};
 
 const struct stage_program *stage_test_find(struct bytes run) {
     for (uint32_t i = 0; i < sizeof programs / sizeof *programs; i++)

@@ -4,6 +4,8 @@
  *   test.sleep  body { ms, deaf }: sleeps, then echoes; emits progress every 50 ms; deaf: ignores
  *               that it was cancelled
  *   test.crash  body { signal, exit }: raises the signal, or exits; without either it echoes
+ *   test.steps  body { steps, ms }: takes so many steps of ms each; two run, the others that have
+ *               joined wait; gives { order }: how many had ended before it
  *   test.fail   body { class, reason }: fails so
  *
  * Only `--stages` with their names offers them; "all" does not.

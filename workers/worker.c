@@ -18,6 +18,7 @@
 /* Every stage of every lease may have an outcome on its way, and two say how the opening went. */
 #define OUTCOMES_MAX (FLIGHT_SLOTS * LIMIT_STAGES + 2u)
 #define NOTES_MAX 1024u
+#define TURN_MS 20
 
 /* ---- opening ---- */
 
@@ -100,7 +101,7 @@ const struct worker_stage *worker_stage_find(const struct worker *w, const char 
 
 /* ---- batching ---- */
 
-/* Leases that have arrived and not begun, the oldest first. */
+/* Leases that have arrived and not begun, the lower priority first, then the older. */
 struct waiting {
     struct lease *lease[FLIGHT_SLOTS];
     uint32_t n;
@@ -110,7 +111,10 @@ static void take_new(struct worker *w, struct waiting *q) {
     while (q->n < FLIGHT_SLOTS) {
         struct lease *l = ring_pop(&w->leases);
         if (!l) break;
-        q->lease[q->n++] = l;
+        uint32_t at = q->n++;
+        for (; at > 0 && q->lease[at - 1]->priority > l->priority; at--)
+            q->lease[at] = q->lease[at - 1];
+        q->lease[at] = l;
     }
 }
 
@@ -130,11 +134,16 @@ static void hand_back(struct worker *w, struct waiting *q) {
     q->n = kept;
 }
 
-/* How large a batch of l's stages may be, and how long it may wait to become so. */
-static uint32_t batch_max(const struct lease *l, uint32_t *delay_ms) {
+/* How large a batch of l's stages may be, and how long it may wait to become so: those before one
+ * that is stepped, which can be joined at any time. */
+static uint32_t batch_max(const struct worker *w, const struct lease *l, uint32_t *delay_ms) {
     uint32_t most = 1;
     *delay_ms = 0;
     for (uint32_t i = 0; i < l->n_stages; i++) {
+        if (worker_stage_find(w, l->stages[i].run)->program->step) {
+            if (i == 0) most = LIMIT_SPAN_JOBS;
+            break;
+        }
         if (l->stages[i].batch_max > most) most = l->stages[i].batch_max;
         if (l->stages[i].batch_delay_ms > *delay_ms) *delay_ms = l->stages[i].batch_delay_ms;
     }
@@ -145,12 +154,12 @@ static uint32_t batch_max(const struct lease *l, uint32_t *delay_ms) {
 
 /* Takes the batch that the oldest lease leads, when it is full or has waited long enough; else 0
  * and *wait_ms says how much longer. */
-static uint32_t take_batch(struct waiting *q, int64_t now_ms, struct lease **batch,
-                           int64_t *wait_ms) {
+static uint32_t take_batch(const struct worker *w, struct waiting *q, int64_t now_ms,
+                           struct lease **batch, int64_t *wait_ms) {
     *wait_ms = -1;
     if (q->n == 0) return 0;
     const struct lease *lead = q->lease[0];
-    uint32_t delay_ms, most = batch_max(lead, &delay_ms), n = 1;
+    uint32_t delay_ms, most = batch_max(w, lead, &delay_ms), n = 1;
     for (uint32_t i = 1; i < q->n && n < most; i++) n += lease_matches(lead, q->lease[i]);
     int64_t due_ms = lead->arrived_ms + delay_ms;
     if (n < most && now_ms < due_ms) {
@@ -169,21 +178,34 @@ static uint32_t take_batch(struct waiting *q, int64_t now_ms, struct lease **bat
     return taken;
 }
 
+/* Runs the batches that are ready, for about TURN_MS: long enough that many short ones reach a
+ * stage that is stepped before its next step, short enough that it is not kept waiting. */
+static void run_batches(struct worker *w, struct waiting *q, int64_t *wait_ms) {
+    struct lease *batch[LIMIT_SPAN_JOBS];
+    int64_t until_ms = clock_mono_ms() + TURN_MS;
+    for (int64_t now_ms = 0; now_ms < until_ms;) {
+        take_new(w, q);
+        hand_back(w, q);
+        now_ms = clock_mono_ms();
+        uint32_t n = take_batch(w, q, now_ms, batch, wait_ms);
+        if (n == 0) return;
+        span_run(w, batch, n);
+    }
+    *wait_ms = 0;
+}
+
 static void *compute_thread_main(void *arg) {
     struct worker *w = arg;
     struct waiting q = {.n = 0};
+    int64_t wait_ms;
     open_all(w);
     for (;;) {
-        struct lease *batch[LIMIT_SPAN_JOBS];
-        int64_t wait_ms;
-        take_new(w, &q);
-        hand_back(w, &q);
-        uint32_t n = take_batch(&q, clock_mono_ms(), batch, &wait_ms);
-        if (n > 0)
-            span_run(w, batch, n);
+        run_batches(w, &q, &wait_ms);
+        if (w->n_stepped > 0)
+            span_step(w);
         else if (q.n == 0 && ring_done(&w->leases))
             break;
-        else
+        else if (wait_ms != 0)
             ring_wait(&w->leases, (int)wait_ms);
     }
     close_all(w);

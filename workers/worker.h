@@ -1,8 +1,8 @@
 /* worker.h - the process that computes: its configuration, its two threads and what is between.
  *
  *   broker <--> link thread (link.c, main thread)  -- leases -->   compute thread (worker.c)
- *               never computes, never blocks       <-- outcomes --  opens stages, batches, runs
- *                                                  <-- notes ----
+ *               never computes, never blocks       <-- outcomes --  opens stages, batches, runs,
+ *                                                  <-- notes ----  steps what can be joined
  *
  * Units: milliseconds.  Owner: the keeper's child runs worker_run once.  Memory: rings of fixed
  * size; arenas and outputs as lease.h says.  Errors: the exit status.  Threads: as drawn. */
@@ -56,6 +56,8 @@ struct worker {
     struct ops *ops;
     struct models *set;
     struct stage_emitter emitter;
+    struct rider *stepped[FLIGHT_SLOTS]; /* in stages that are stepped (span.c) */
+    uint32_t n_stepped;
 };
 
 /* Runs until it was drained. Returns the exit status: 0 drained, 1 could not start or failed. */

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "workers/stage.h"
 
 void backends_open(struct help_backends *b) {
     static const struct ops_config configs[HELP_BACKENDS_MAX] = {
@@ -254,4 +255,19 @@ void scratch_truncate(const struct scratch *s, const char *file, size_t bytes_le
     struct stat st;
     path_in(s, file, path);
     cr_assert(stat(path, &st) == 0 && truncate(path, st.st_size - (off_t)bytes_less) == 0);
+}
+
+void help_run_stage(const struct stage_program *p, void *self, struct stage_item **items,
+                    uint32_t n) {
+    struct stage_item *ended[64];
+    if (p->run_batch) {
+        p->run_batch(self, items, n);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) cr_assert_eq(p->join(self, items[i]), 0);
+    while (n > 0) {
+        uint32_t some = p->step(self, ended, 64);
+        cr_assert_leq(some, n);
+        n -= some;
+    }
 }

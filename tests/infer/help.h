@@ -46,6 +46,11 @@ struct goldens {
 void goldens_load(struct goldens *g, const char *ids_path, const char *floats_path);
 void goldens_free(struct goldens *g);
 
+/* Runs all n items to their ends, whatever kind of stage it is. */
+struct stage_program;
+struct stage_item;
+void help_run_stage(const struct stage_program *p, void *self, struct stage_item **items,
+                    uint32_t n);
 struct model *model_must_open(const char *dir, struct ops *ops, const struct model_config *c);
 /* Where all-MiniLM-L6-v2 lies in the user's cache; skips the test when it is not there. */
 const char *minilm_dir(void);

@@ -105,7 +105,7 @@ static void ask(struct asked *a, uint32_t n) {
                                       .error = JOB_ERRORS};
         items[i] = &q->item;
     }
-    stage_infer_generate.run_batch(self, items, n);
+    help_run_stage(&stage_infer_generate, self, items, n);
     for (uint32_t i = 0; i < n; i++)
         if (a[i].item.error == JOB_ERROR_NONE)
             cr_assert_eq(pack_parse(&a[i].doc, a[i].item.output, err, sizeof err), 0, "%s", err);

@@ -110,7 +110,7 @@ static void run(void) {
         fx.item[i].body = buf_bytes(&fx.body[i]);
         items[i] = &fx.item[i];
     }
-    fx.program->run_batch(fx.self, items, fx.n);
+    help_run_stage(fx.program, fx.self, items, fx.n);
 }
 
 static void failed(uint32_t i, enum job_error error, const char *word) {

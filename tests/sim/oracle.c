@@ -308,6 +308,7 @@ static void sent_lease(const struct msg_lease *m, const struct sock_msg *raw) {
     CHECK(m->attempt > c->leased_attempt, "an attempt is used twice");
     check_plan(m, &r);
     CHECK(m->seed == c->seed, "another seed");
+    CHECK(m->priority == r.priority, "another priority");
     CHECK(W->mono_ms >= c->not_before_ms, "%s is leased before its time", sim_name(m->job));
     CHECK(raw->frame[2].len == r.body.bytes &&
               crc32c(0, raw->frame[2].data, raw->frame[2].len) == c->body_crc,

@@ -135,7 +135,7 @@ class FakeBroker:
         return self.registered(self.expect("REGISTER", timeout_s=timeout_s))
 
     def lease(self, runs, body, number=None, first=0, inputs=(), alone=False, in_parts=False,
-              kind="test", **stage):
+              kind="test", priority=4, **stage):
         """Leases a job whose span is these stages; a run may be a dict with more fields. The body is
         a document, or a list of the parts of one."""
         self.attempt += 1
@@ -146,7 +146,7 @@ class FakeBroker:
             plan.append({"name": more["run"].split(".")[1], "timeout_ms": 60000, "batch_max": 1,
                          "batch_delay_ms": 0, "checkpoint": False, **stage, **more})
         header = {"job": job_id(number), "kind": kind, "stage": first, "attempt": self.attempt,
-                  "seed": 7, "plan": plan}
+                  "seed": 7, "priority": priority, "plan": plan}
         if alone:
             header["alone"] = True
         if in_parts:

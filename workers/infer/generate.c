@@ -59,6 +59,7 @@ static void check(struct gen_loop *l, struct gen *g) {
     char why[200];
     g->finish = GEN_RUNNING;
     g->tokens = g->shared_tokens = 0;
+    g->begun = false;
     if (g->prompt_tokens == 0) {
         gen_text_fail(g, ERR_FIELD, "the prompt has no tokens");
     } else if (g->prompt_tokens > l->info->context) {
@@ -193,6 +194,7 @@ static void admit(struct gen_loop *l) {
         t->seq = seq_new(l->model);
         if (t->seq) {
             seq_adapt(t->seq, t->gen->adapter);
+            t->gen->begun = true;
             let_in(l, t);
         } else {
             gen_text_fail(t->gen, -ENOMEM, "no memory for a sequence");

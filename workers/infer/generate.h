@@ -91,6 +91,7 @@ struct gen {
     float *logprob; /* [tokens_max] of each token before penalties and mask; NULL: unwanted */
     struct sample_top *top; /* [tokens_max][top_n], or NULL */
     uint32_t shared_tokens; /* of the prompt, taken from same_prompt's cache */
+    bool begun;             /* it was let in */
     struct buf text;        /* detokenized, without special tokens, cut before the stop string */
     enum gen_finish finish;
     int error;

@@ -1,4 +1,7 @@
-/* stage_generate.c - infer.generate: prompts to texts, all jobs of a batch together.
+/* stage_generate.c - infer.generate: prompts to texts; jobs join while others are written.
+ *
+ * Each model has a loop (generate.h), and a step of the stage is a step of each. A job ends with
+ * its last text.
  *
  * A job of n texts runs them side by side; the first is its text. Settings come from the job's
  * body, the prompt's ids from the stage before. Pieces of text are streamed as `token` events
@@ -35,16 +38,33 @@ static const struct field prompt_fields[] = {
      .offset = offsetof(struct prompt_in, ids)},
 };
 
+/* The loop of a model; opened with its first job. */
+struct writer {
+    struct model *model;
+    struct gen_loop *loop;
+    struct writer *next;
+};
+struct stage {
+    struct models *models;
+    struct writer *writers;
+    struct job *jobs; /* that have joined and not been handed back */
+};
 struct job {
+    struct job *next;
     struct stage_item *item;
-    struct model *model; /* NULL: done or failed */
+    struct model *model; /* NULL: it has failed */
     struct tokenizer *tokenizer;
     struct prompt_in in;
     struct kind_text_generate body;
     struct gen *gen;      /* [n], in the item's arena */
     struct guide **guide; /* [n], or NULL; in the item's arena too */
-    uint32_t n;
+    uint32_t n, left;     /* texts, and those that are not at their ends */
 };
+
+static void on_end(struct gen *g) {
+    struct job *j = g->user;
+    j->left--;
+}
 
 static void on_text(struct gen *g, struct bytes piece) {
     struct job *j = g->user;
@@ -95,7 +115,9 @@ static bool make_texts(struct job *j, const struct gen *prompt) {
         g->stream = i;
         g->same_prompt = i > 0 ? gens : NULL;
         g->cancelled = j->item->cancelled;
+        g->priority = j->item->priority;
         g->on_text = b->stream ? on_text : NULL;
+        g->on_end = on_end;
         g->user = j;
         struct field_strs_it it = field_strs_begin(b->stop);
         while (g->n_stop < GEN_STOPS_MAX && field_strs_next(&it, &g->stop[g->n_stop])) g->n_stop++;
@@ -256,46 +278,89 @@ static void job_finish(struct job *j) {
     buf_fini(&out);
 }
 
-/* Runs every job of the batch that uses the model of the first, whatever its adapter. */
-static void run_model(struct job *jobs, uint32_t n, struct gen **gens) {
-    struct model *m = jobs[0].model;
-    uint32_t k = 0;
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t t = 0; jobs[i].model == m && t < jobs[i].n; t++) gens[k++] = &jobs[i].gen[t];
-    generate(m, jobs[0].tokenizer, gens, k);
-    for (uint32_t i = 0; i < n; i++) {
-        if (jobs[i].model != m) continue;
-        job_finish(&jobs[i]);
-        jobs[i].model = NULL;
+static struct gen_loop *loop_of(struct stage *s, struct model *m, const struct tokenizer *t) {
+    for (struct writer *w = s->writers; w; w = w->next)
+        if (w->model == m) return w->loop;
+    struct writer *w = calloc(1, sizeof *w);
+    if (!w || gen_loop_open(&w->loop, m, t, NULL) != 0) {
+        free(w);
+        return NULL;
     }
+    w->model = m;
+    w->next = s->writers;
+    s->writers = w;
+    return w->loop;
 }
 
-static void run_batch(void *self, struct stage_item **items, uint32_t n) {
-    struct job *jobs = calloc(n, sizeof *jobs);
-    struct gen **gens = NULL;
-    bool memory = jobs != NULL;
-    size_t texts = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!memory) {
-            item_fail(items[i], JOB_ERROR_TRANSIENT, "no memory for a batch of %u", n);
+static int join(void *self, struct stage_item *item) {
+    struct stage *s = self;
+    struct job *j = calloc(1, sizeof *j);
+    if (!j) return -ENOMEM;
+    j->item = item;
+    j->next = s->jobs;
+    s->jobs = j;
+    job_prepare(j, s->models);
+    struct gen_loop *l = j->model ? loop_of(s, j->model, j->tokenizer) : NULL;
+    for (uint32_t i = 0; l && i < j->n; i++) {
+        j->left++;
+        if (gen_loop_add(l, &j->gen[i]) == 0) continue;
+        j->left--; /* those before it are written; the job fails with it */
+        j->gen[i].finish = GEN_FAILED;
+        j->gen[i].error = -ENOMEM;
+    }
+    if (j->model && !l) {
+        item_fail(item, JOB_ERROR_TRANSIENT, "no memory for a loop of texts");
+        j->model = NULL;
+    }
+    return 0;
+}
+
+static uint32_t step(void *self, struct stage_item **ended, uint32_t max) {
+    struct stage *s = self;
+    uint32_t n = 0;
+    for (struct writer *w = s->writers; w; w = w->next) gen_loop_step(w->loop);
+    for (struct job **at = &s->jobs; *at && n < max;) {
+        struct job *j = *at;
+        for (uint32_t i = 0; i < j->n && j->item->waits; i++) j->item->waits = !j->gen[i].begun;
+        if (j->left > 0) {
+            at = &j->next;
             continue;
         }
-        jobs[i].item = items[i];
-        job_prepare(&jobs[i], self);
-        texts += jobs[i].n;
+        *at = j->next;
+        if (j->model) job_finish(j);
+        job_fini(j);
+        ended[n++] = j->item;
+        free(j);
     }
-    if (memory && texts > 0 && !(gens = calloc(texts, sizeof(struct gen *)))) {
-        for (uint32_t i = 0; i < n; i++)
-            if (jobs[i].model)
-                item_fail(items[i], JOB_ERROR_TRANSIENT, "no memory for %zu texts", texts);
-        memory = false;
-    }
-    for (uint32_t i = 0; memory && i < n; i++)
-        if (jobs[i].model) run_model(jobs + i, n - i, gens);
-    for (uint32_t i = 0; memory && i < n; i++) job_fini(&jobs[i]);
-    free(gens);
-    free(jobs);
+    return n;
 }
 
-const struct stage_program stage_infer_generate = {
-    .run = "infer.generate", .needs_model = true, .open = infer_open, .run_batch = run_batch};
+static int stage_open(void **self, const struct stage_context *c, char *err, size_t err_bytes) {
+    struct stage *s = calloc(1, sizeof *s);
+    void *models = NULL;
+    int rc = s ? infer_open(&models, c, err, err_bytes) : -ENOMEM;
+    if (rc != 0) {
+        free(s);
+        return rc;
+    }
+    s->models = models;
+    *self = s;
+    return 0;
+}
+
+static void stage_close(void *self) {
+    struct stage *s = self;
+    for (struct writer *w; (w = s->writers);) {
+        s->writers = w->next;
+        gen_loop_close(w->loop);
+        free(w);
+    }
+    free(s);
+}
+
+const struct stage_program stage_infer_generate = {.run = "infer.generate",
+                                                   .needs_model = true,
+                                                   .open = stage_open,
+                                                   .join = join,
+                                                   .step = step,
+                                                   .close = stage_close};
