@@ -13,13 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/rng.h"
 #include "kernels/ops.h"
 #include "tests/bench/embed/peak.h"
+#include "tests/bench/report/python.h"
 #include "tests/bench/report/report.h"
 #include "workers/infer/model.h"
 
@@ -28,7 +27,7 @@ enum { RUNS = 7, TOKENS = 128, BATCH_MAX = 32, RUN_NS = 400000000 };
 struct bench {
     struct ops *ops;
     struct model *model;
-    FILE *ask, *answer; /* the peer's stdin and stdout; NULL: there is none */
+    struct python peer; /* a line with a batch size in, sentences a second out */
     uint32_t begin[BATCH_MAX + 1], ids[BATCH_MAX * TOKENS];
     float *out;
     struct report *report;
@@ -59,43 +58,12 @@ static double ours(struct bench *b, uint32_t batch) {
     return sentences * 1e9 / (double)(now - began);
 }
 
-/* Starts PEERS/bin/python tests/bench/embed/peer.py: a line with a batch size in, sentences a
- * second out. */
-static void peer_start(struct bench *b, const char *dir, uint32_t threads) {
-    const char *peers = getenv("PEERS");
-    char python[512], number[16], line[128];
-    int to[2], from[2];
-    if (!peers || !*peers) return;
-    snprintf(python, sizeof python, "%s/bin/python", peers);
-    snprintf(number, sizeof number, "%u", threads);
-    if (access(python, X_OK) != 0 || pipe(to) != 0 || pipe(from) != 0) return;
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(to[0], 0);
-        dup2(from[1], 1);
-        close(to[1]);
-        close(from[0]);
-        execl(python, python, "tests/bench/embed/peer.py", dir, number, (char *)NULL);
-        _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    b->ask = fdopen(to[1], "w");
-    b->answer = fdopen(from[0], "r");
-    if (pid < 0 || !b->ask || !b->answer || !fgets(line, sizeof line, b->answer) ||
-        strcmp(line, "ready\n") != 0) {
-        fprintf(stderr, "embed: %s cannot run the peer\n", python);
-        b->ask = NULL;
-    }
-}
-
 static double theirs(struct bench *b, uint32_t batch) {
-    char line[128];
-    if (!b->ask) return 0;
-    fprintf(b->ask, "%u\n", batch);
-    fflush(b->ask);
-    if (!fgets(line, sizeof line, b->answer)) die("the peer has ended");
-    return strtod(line, NULL);
+    char question[16], answer[128];
+    if (!b->peer.ask) return 0;
+    snprintf(question, sizeof question, "%u", batch);
+    if (!python_ask(&b->peer, question, answer, sizeof answer)) die("the peer has ended");
+    return strtod(answer, NULL);
 }
 
 static void run_case(struct bench *b, uint32_t batch) {
@@ -113,7 +81,7 @@ static void run_case(struct bench *b, uint32_t batch) {
     report_add(b->report, &(struct report_row){.name = name,
                                                .unit = "sentences/s",
                                                .value = report_median(value, RUNS),
-                                               .peer = b->ask ? "transformers, float32" : NULL,
+                                               .peer = b->peer.ask ? "transformers, float32" : NULL,
                                                .peer_value = report_median(peer, RUNS),
                                                .limit_of = "peak multiply-adds of float32",
                                                .limit = report_median(limit, RUNS)});
@@ -146,7 +114,7 @@ int main(int argc, char **argv) {
     struct ops_config c = {"auto", level ? level : "auto",
                            threads ? (uint32_t)strtoul(threads, NULL, 10) : 0};
     struct bench b = {0};
-    char err[512] = "";
+    char err[512] = "", number[16];
     uint64_t state = 1;
     if (ops_open(&b.ops, &c, err, sizeof err) != 0) die(err);
     if (model_open(&b.model, dir, b.ops, NULL, err, sizeof err) != 0) die(err);
@@ -158,14 +126,16 @@ int main(int argc, char **argv) {
     for (uint32_t s = 0; s < BATCH_MAX; s++) b.begin[s + 1] = b.begin[s] + TOKENS;
     for (uint32_t i = 0; i < BATCH_MAX * TOKENS; i++)
         b.ids[i] = (uint32_t)(rng_next(&state) % info->vocab);
-    peer_start(&b, dir, b.ops->threads);
+    snprintf(number, sizeof number, "%u", b.ops->threads);
+    python_start(&b.peer, "tests/bench/embed/peer.py", (const char *const[]){dir, number, NULL});
     printf("%u threads, %s\n", b.ops->threads, model_numerics_id(b.model));
-    if (!b.ask) printf("no peer: set PEERS to a virtual environment with torch and transformers\n");
+    if (!b.peer.ask)
+        printf("no peer: set PEERS to a virtual environment with torch and transformers\n");
     b.report = report_open("embed", RUNS);
     run_case(&b, 1);
     run_case(&b, BATCH_MAX);
     report_close(b.report);
-    if (b.ask) fclose(b.ask);
+    python_stop(&b.peer);
     free(b.out);
     model_close(b.model);
     ops_close(b.ops);

@@ -7,15 +7,17 @@
  *   prefill512.TYPE     512 tokens of one prompt, to the logits of the last
  *   decode1.TYPE        one text of 64 tokens, greedily, from a prompt of one
  *   decode16.TYPE       16 texts of 32 tokens at once, from prompts of 16
+ *   minilm.b32.TYPE     MiniLM, 32 sentences of 128 tokens at a time
+ *   memory.SHAPE        the most memory of a process that reads 512 tokens and writes 64
+ *   start.SHAPE         from its start to the first token after 16
  *
  * TYPE is that of the weights. ROWS are patterns with commas between: 'prefill512.*,decode1.*'.
  * --make-model writes what --model reads: a directory of a known shape with random weights
  * (random_model.h); without --model there is one in build/bench, made at the first run.
  *
- * The peers are llama.cpp and ik_llama.cpp (llama.h): PEERS=DIR names a folder with them and with
- * their files of the same model. The limit, ours and every peer are measured in turn, RUNS times;
- * the ratio is that to the best of the peers and, like the fraction, the median over the runs,
- * because a shared machine is never the same for long. Prints a table and writes
+ * The peers are llama.cpp and ik_llama.cpp (llama.h), and PyTorch, ONNX Runtime and transformers:
+ * PEERS=DIR names a folder with them, and with the former's files of the same model. The limit,
+ * ours and every peer are measured in turn (contest.h). Prints a table and writes
  * build/bench/engine.json.
  *
  * Units: tokens a second, GB/s, Gop/s.  Owner, errors: a program; it exits 1 with a message. */
@@ -26,40 +28,38 @@
 #include <unistd.h>
 
 #include "kernels/cpu/team.h"
+#include "tests/bench/engine/contest.h"
+#include "tests/bench/engine/footprint.h"
 #include "tests/bench/engine/llama.h"
 #include "tests/bench/engine/ours.h"
 #include "tests/bench/engine/random_model.h"
+#include "tests/bench/engine/sentences.h"
 #include "tests/bench/report/machine.h"
 #include "tests/bench/report/report.h"
 
-enum { RUNS = 5, RUNS_MAX = 50 }; /* --runs */
+enum { RUNS = 5, RUNS_MAX = CONTEST_RUNS_MAX }; /* --runs */
 enum { PREFILL = 512, DECODE = 64, BATCH = 16, BATCH_PROMPT = 16, BATCH_DECODE = 32 };
-enum { KV_TOKENS = 4096, READ_BYTES = 1 << 30 };
+enum { JOB_PROMPT = 512, JOB_TOKENS = 64, KV_TOKENS = 4096, READ_BYTES = 1 << 30 };
 
-enum work { READS, MULTIPLIES, PREFILLS, DECODES, DECODES_BATCH };
 struct kind { /* of weights */
     const char *name;
     enum dtype dtype;
     double bytes; /* of one weight, its scales included */
     enum machine_unit unit;
-    const char *formats; /* of the peers, of the same size */
+    const char *formats;    /* of the peers, of the same size */
+    const char *encoder[2]; /* peers of encoders.py */
 };
-static const struct kind bf16 = {"bf16", DTYPE_BF16, 2, MACHINE_BF16, "BF16"};
+static const struct kind bf16 = {
+    "bf16", DTYPE_BF16, 2, MACHINE_BF16, "BF16", {"PyTorch bf16", "ONNX Runtime float32"}};
+static const struct kind *const kinds[] = {&bf16};
 
+struct bench;
 struct row {
-    const char *name;
-    enum work work;
+    const char *name; /* %s: the shape's */
+    void (*run)(struct bench *b, const struct row *r);
     const struct kind *kind;
-    enum machine_unit unit; /* MULTIPLIES */
-};
-static const struct row rows[] = {
-    {"machine.read", READS, NULL, MACHINE_F32},
-    {"machine.fma.f32", MULTIPLIES, NULL, MACHINE_F32},
-    {"machine.dot.bf16", MULTIPLIES, NULL, MACHINE_BF16},
-    {"machine.dot.i8", MULTIPLIES, NULL, MACHINE_I8},
-    {"prefill512.bf16", PREFILLS, &bf16, MACHINE_F32},
-    {"decode1.bf16", DECODES, &bf16, MACHINE_F32},
-    {"decode16.bf16", DECODES_BATCH, &bf16, MACHINE_F32},
+    enum machine_unit unit; /* of run_machine, */
+    bool reads;             /* which else multiplies */
 };
 
 struct bench {
@@ -72,6 +72,11 @@ struct bench {
     const struct kind *open;
     struct ours ours; /* when open */
     struct report *report;
+    /* Of the row at work: */
+    const struct kind *kind;
+    enum machine_unit unit;
+    struct llama llama[LLAMAS_MAX];
+    struct sentences sentences;
 };
 
 static void die(const char *what) {
@@ -102,22 +107,81 @@ static double peak(struct bench *b, enum machine_unit unit) {
 #endif
 }
 
-/* Tokens a second that the machine allows: the multiply-adds, and the weights read once a step, of
- * which the slower counts. */
-static double limit(struct bench *b, const struct row *r) {
-    const struct random_shape *s = b->shape;
-    double layers = 2e-9 * (double)random_shape_layers_macs(s),
-           head = 2e-9 * (double)random_shape_head_macs(s);
-    double texts = r->work == DECODES_BATCH ? BATCH : 1;
-    double multiply = peak(b, r->kind->unit);
-    if (r->work == PREFILLS) { /* queries by keys, and by values: half of the square each */
-        double attend = 2e-9 * (double)PREFILL * PREFILL * s->dim * s->layers;
-        return PREFILL * multiply / (layers * PREFILL + head + attend);
-    }
-    double read = machine_read(b->team, b->cold, READ_BYTES);
-    double bytes = (layers + head) / 2 * r->kind->bytes;
-    double step_s = bytes / read, compute_s = texts * (layers + head) / multiply;
-    return texts / (step_s > compute_s ? step_s : compute_s);
+static double read_rate(struct bench *b) {
+    return machine_read(b->team, b->cold, READ_BYTES);
+}
+
+/* 10^9 operations of one token in all layers; and in the head. */
+static double layers_gop(const struct bench *b) {
+    return 2e-9 * (double)random_shape_layers_macs(b->shape);
+}
+static double head_gop(const struct bench *b) {
+    return 2e-9 * (double)random_shape_head_macs(b->shape);
+}
+
+/* ---- the machine ---- */
+
+static double machine_reads(void *arg) {
+    return read_rate(arg);
+}
+
+static double machine_multiplies(void *arg) {
+    struct bench *b = arg;
+    return peak(b, b->unit);
+}
+
+static void run_machine(struct bench *b, const struct row *r) {
+    b->unit = r->unit;
+    contest_run(&(struct contest){.name = r->name,
+                                  .unit = r->reads ? "GB/s" : "Gop/s",
+                                  .arg = b,
+                                  .ours = r->reads ? machine_reads : machine_multiplies},
+                b->report, b->runs);
+}
+
+/* ---- prefill and decode ---- */
+
+static double prefill_ours(void *arg) {
+    struct bench *b = arg;
+    return PREFILL / ours_prefill(&b->ours, PREFILL);
+}
+static double prefill_theirs(void *arg, uint32_t peer) {
+    struct bench *b = arg;
+    return llama_prefill(&b->llama[peer], b->threads, PREFILL);
+}
+static double prefill_limit(void *arg) {
+    struct bench *b = arg; /* queries by keys, and by values: half of the square each */
+    double attend = 2e-9 * (double)PREFILL * PREFILL * b->shape->dim * b->shape->layers;
+    return PREFILL * peak(b, b->kind->unit) / (layers_gop(b) * PREFILL + head_gop(b) + attend);
+}
+
+static double decode_ours(void *arg) {
+    struct bench *b = arg;
+    return DECODE / ours_decode(&b->ours, 1, 1, DECODE);
+}
+static double decode_theirs(void *arg, uint32_t peer) {
+    struct bench *b = arg;
+    return llama_decode(&b->llama[peer], b->threads, DECODE);
+}
+static double decode_limit(void *arg) {
+    struct bench *b = arg;
+    return read_rate(b) / ((layers_gop(b) + head_gop(b)) / 2 * b->kind->bytes);
+}
+
+static double batch_ours(void *arg) {
+    struct bench *b = arg;
+    return BATCH * BATCH_DECODE / ours_decode(&b->ours, BATCH, BATCH_PROMPT, BATCH_DECODE);
+}
+static double batch_theirs(void *arg, uint32_t peer) {
+    struct bench *b = arg;
+    return llama_decode_batch(&b->llama[peer], b->threads, BATCH, BATCH_PROMPT, BATCH_DECODE);
+}
+/* The weights are read once a step: the slower of that and the multiply-adds. */
+static double batch_limit(void *arg) {
+    struct bench *b = arg;
+    double read = BATCH * decode_limit(b);
+    double multiply = peak(b, b->kind->unit) / (layers_gop(b) + head_gop(b));
+    return read < multiply ? read : multiply;
 }
 
 static void use_kind(struct bench *b, const struct kind *kind) {
@@ -127,71 +191,148 @@ static void use_kind(struct bench *b, const struct kind *kind) {
     if (kind) ours_open(&b->ours, b->dir, kind->dtype, b->threads, KV_TOKENS);
 }
 
-static double ours(struct bench *b, const struct row *r) {
-    switch (r->work) {
-    case PREFILLS: return PREFILL / ours_prefill(&b->ours, PREFILL);
-    case DECODES: return DECODE / ours_decode(&b->ours, 1, 1, DECODE);
-    case DECODES_BATCH:
-        return BATCH * BATCH_DECODE / ours_decode(&b->ours, BATCH, BATCH_PROMPT, BATCH_DECODE);
-    case READS: return machine_read(b->team, b->cold, READ_BYTES);
-    case MULTIPLIES: return peak(b, r->unit);
-    }
-    return 0;
-}
-
-static double theirs(struct bench *b, const struct row *r, const struct llama *l) {
-    if (r->work == PREFILLS) return llama_prefill(l, b->threads, PREFILL);
-    if (r->work == DECODES) return llama_decode(l, b->threads, DECODE);
-    return llama_decode_batch(l, b->threads, BATCH, BATCH_PROMPT, BATCH_DECODE);
-}
-
-static void run_machine(struct bench *b, const struct row *r) {
-    double value[RUNS_MAX];
-    for (int i = 0; i < b->runs; i++) value[i] = ours(b, r);
-    report_add(b->report, &(struct report_row){.name = r->name,
-                                               .unit = r->work == READS ? "GB/s" : "Gop/s",
-                                               .value = report_median(value, b->runs)});
-}
-
-static const char *limit_name(const struct row *r) {
-    return r->work == PREFILLS  ? "multiply-adds of this type"
-           : r->work == DECODES ? "reading the weights"
-                                : "reading the weights, or multiply-adds";
-}
-
-/* Everything once a run, one after the other. */
-static void run_row(struct bench *b, const struct row *r) {
-    struct llama llama[LLAMAS_MAX];
-    double value[RUNS_MAX], bound[RUNS_MAX], fraction[RUNS_MAX], ratio[RUNS_MAX];
-    double peer[LLAMAS_MAX][RUNS_MAX], best = 0;
-    uint32_t n = llamas_find(llama, b->dir, r->kind->formats), of = 0;
+static void run_texts(struct bench *b, const struct row *r, struct contest *c) {
+    c->unit = "tokens/s";
+    c->n_peers = llamas_find(b->llama, b->dir, r->kind->formats);
+    for (uint32_t i = 0; i < c->n_peers; i++) c->peer[i] = b->llama[i].name;
+    c->warm = true;
     use_kind(b, r->kind);
-    ours(b, r);
-    for (int i = 0; i < b->runs; i++) {
-        bound[i] = limit(b, r) / 2;
-        value[i] = ours(b, r);
-        bound[i] += limit(b, r) / 2;
-        fraction[i] = value[i] / bound[i];
-        for (uint32_t p = 0; p < n; p++) peer[p][i] = theirs(b, r, &llama[p]);
-    }
-    for (uint32_t p = 0; p < n; p++) {
-        double median = report_median(peer[p], b->runs);
-        if (n > 1) printf("    %-36s %12.1f\n", llama[p].name, median);
-        if (median <= best) continue;
-        best = median;
-        of = p;
-    }
-    for (int i = 0; i < b->runs; i++) ratio[i] = n ? value[i] / peer[of][i] : 0;
-    report_add(b->report, &(struct report_row){.name = r->name,
-                                               .unit = "tokens/s",
-                                               .value = report_median(value, b->runs),
-                                               .peer = n ? llama[of].name : NULL,
-                                               .peer_value = best,
-                                               .ratio = report_median(ratio, b->runs),
-                                               .limit_of = limit_name(r),
-                                               .limit = report_median(bound, b->runs),
-                                               .fraction = report_median(fraction, b->runs)});
+    contest_run(c, b->report, b->runs);
 }
+
+static void run_prefill(struct bench *b, const struct row *r) {
+    run_texts(b, r,
+              &(struct contest){.name = r->name,
+                                .arg = b,
+                                .ours = prefill_ours,
+                                .theirs = prefill_theirs,
+                                .limit_of = "multiply-adds of this type",
+                                .limit = prefill_limit});
+}
+
+static void run_decode(struct bench *b, const struct row *r) {
+    run_texts(b, r,
+              &(struct contest){.name = r->name,
+                                .arg = b,
+                                .ours = decode_ours,
+                                .theirs = decode_theirs,
+                                .limit_of = "reading the weights",
+                                .limit = decode_limit});
+}
+
+static void run_batch(struct bench *b, const struct row *r) {
+    run_texts(b, r,
+              &(struct contest){.name = r->name,
+                                .arg = b,
+                                .ours = batch_ours,
+                                .theirs = batch_theirs,
+                                .limit_of = "reading the weights, or multiply-adds",
+                                .limit = batch_limit});
+}
+
+/* ---- sentences ---- */
+
+static double embed_ours(void *arg) {
+    struct bench *b = arg;
+    return sentences_rate(&b->sentences);
+}
+static double embed_theirs(void *arg, uint32_t peer) {
+    struct bench *b = arg;
+    return sentences_peer_rate(&b->sentences, b->kind->encoder[peer]);
+}
+static double embed_limit(void *arg) {
+    struct bench *b = arg;
+    return peak(b, b->kind->unit) / sentences_gop(&b->sentences);
+}
+
+static void run_embed(struct bench *b, const struct row *r) {
+    struct contest c = {.name = r->name,
+                        .unit = "sentences/s",
+                        .arg = b,
+                        .ours = embed_ours,
+                        .theirs = embed_theirs,
+                        .limit_of = "multiply-adds of this type",
+                        .limit = embed_limit,
+                        .warm = true};
+    use_kind(b, NULL);
+    if (!sentences_open(&b->sentences, r->kind->dtype, b->threads)) {
+        printf("%s: skipped, all-MiniLM-L6-v2 is not in the cache: ops/models fetches it\n",
+               r->name);
+        return;
+    }
+    for (; b->sentences.peer.ask && c.n_peers < 2 && r->kind->encoder[c.n_peers]; c.n_peers++)
+        c.peer[c.n_peers] = r->kind->encoder[c.n_peers];
+    for (uint32_t i = 0; i < c.n_peers; i++) embed_theirs(b, i);
+    contest_run(&c, b->report, b->runs);
+    sentences_close(&b->sentences);
+}
+
+/* ---- memory and start ---- */
+
+static struct job job_of(const struct bench *b, bool starts) {
+    return (struct job){.dir = b->dir,
+                        .threads = b->threads,
+                        .prompt_tokens = starts ? 16 : JOB_PROMPT,
+                        .tokens = starts ? 1 : JOB_TOKENS,
+                        .weights = b->kind->name};
+}
+
+static double memory_ours(void *arg) {
+    struct job j = job_of(arg, false);
+    return footprint_ours(&j).peak_mib;
+}
+static double memory_theirs(void *arg, uint32_t peer) {
+    struct job j = job_of(arg, false);
+    (void)peer;
+    return footprint_theirs(&j).peak_mib;
+}
+/* Weights, and keys and values of all tokens in float32. */
+static double memory_limit(void *arg) {
+    struct bench *b = arg;
+    const struct random_shape *s = b->shape;
+    double kv = 2.0 * 4 * (JOB_PROMPT + JOB_TOKENS) * s->layers * s->kv_heads * s->dim / s->heads;
+    return ((layers_gop(b) + head_gop(b)) / 2 * 1e9 * b->kind->bytes + kv) / (1 << 20);
+}
+
+static double start_ours(void *arg) {
+    struct job j = job_of(arg, true);
+    return footprint_ours(&j).first_token_s;
+}
+static double start_theirs(void *arg, uint32_t peer) {
+    struct job j = job_of(arg, true);
+    (void)peer;
+    return footprint_theirs(&j).first_token_s;
+}
+
+static void run_footprint(struct bench *b, const struct row *r) {
+    bool memory = strncmp(r->name, "memory", 6) == 0;
+    use_kind(b, NULL);
+    contest_run(&(struct contest){.name = r->name,
+                                  .unit = memory ? "MiB" : "s",
+                                  .arg = b,
+                                  .ours = memory ? memory_ours : start_ours,
+                                  .peer = {"transformers, bf16"},
+                                  .n_peers = 1,
+                                  .theirs = memory ? memory_theirs : start_theirs,
+                                  .limit_of = memory ? "weights and KV" : NULL,
+                                  .limit = memory ? memory_limit : NULL,
+                                  .less_is_better = true,
+                                  .warm = !memory},
+                b->report, b->runs);
+}
+
+static const struct row rows[] = {
+    {"machine.read", run_machine, .reads = true},
+    {"machine.fma.f32", run_machine, .unit = MACHINE_F32},
+    {"machine.dot.bf16", run_machine, .unit = MACHINE_BF16},
+    {"machine.dot.i8", run_machine, .unit = MACHINE_I8},
+    {"prefill512.bf16", run_prefill, .kind = &bf16},
+    {"decode1.bf16", run_decode, .kind = &bf16},
+    {"decode16.bf16", run_batch, .kind = &bf16},
+    {"minilm.b32.bf16", run_embed, .kind = &bf16},
+    {"memory.%s", run_footprint, .kind = &bf16},
+    {"start.%s", run_footprint, .kind = &bf16},
+};
 
 static const char *option(int argc, char **argv, const char *name) {
     for (int i = 1; i + 1 < argc; i++)
@@ -216,9 +357,35 @@ static const char *model_dir(const struct random_shape *s, const char *given) {
     return dir;
 }
 
+static void run_row(struct bench *b, const struct row *r) {
+    struct row named = *r;
+    char name[64];
+    size_t stem = strcspn(r->name, "%");
+    snprintf(name, sizeof name, "%.*s%s", (int)stem, r->name, r->name[stem] ? b->shape->name : "");
+    if (!wanted(b, name)) return;
+    named.name = name;
+    b->kind = r->kind;
+    r->run(b, &named);
+}
+
+/* --job: the process that footprint.c measures. */
+static int work(int argc, char **argv, const struct bench *b, const char *weights) {
+    const char *prompt = option(argc, argv, "--prompt"), *tokens = option(argc, argv, "--tokens");
+    struct job j = {b->dir, b->threads, prompt ? (uint32_t)strtoul(prompt, NULL, 10) : JOB_PROMPT,
+                    tokens ? (uint32_t)strtoul(tokens, NULL, 10) : JOB_TOKENS, weights};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(kinds[i]->name, weights) == 0) {
+            footprint_work(&j, kinds[i]->dtype);
+            return 0;
+        }
+    die("--job is a type of weights: bf16");
+    return 1;
+}
+
 int main(int argc, char **argv) {
     const char *shape = option(argc, argv, "--shape"), *make = option(argc, argv, "--make-model");
     const char *threads = option(argc, argv, "--threads"), *runs = option(argc, argv, "--runs");
+    const char *job = option(argc, argv, "--job");
     struct bench b = {.only = option(argc, argv, "--only"),
                       .shape = random_shape_find(shape ? shape : "0.5B"),
                       .threads = threads ? (uint32_t)strtoul(threads, NULL, 10) : team_processors(),
@@ -231,19 +398,14 @@ int main(int argc, char **argv) {
         return 0;
     }
     b.dir = model_dir(b.shape, option(argc, argv, "--model"));
+    if (job) return work(argc, argv, &b, job);
     b.cold = aligned_alloc(4096, READ_BYTES);
     if (!b.cold || team_new(&b.team, b.threads) != 0) die("no memory");
     memset(b.cold, 1, READ_BYTES);
     printf("%s, %u threads\n", b.dir, b.threads);
     if (!getenv("PEERS")) printf("no peers: PEERS=DIR names a folder with built ones\n");
     b.report = report_open("engine", b.runs);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (!wanted(&b, rows[i].name))
-            continue;
-        else if (rows[i].kind)
-            run_row(&b, &rows[i]);
-        else
-            run_machine(&b, &rows[i]);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) run_row(&b, &rows[i]);
     report_close(b.report);
     use_kind(&b, NULL);
     team_free(b.team);

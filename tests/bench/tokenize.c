@@ -22,6 +22,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "schemas/model_dir.h"
+#include "tests/bench/report/python.h"
 #include "tests/bench/report/report.h"
 #include "workers/encode/tokenizer.h"
 
@@ -31,9 +32,6 @@ struct texts {
     const char *language;
     char path[64]; /* for the peer: a NUL behind each document */
     struct buf all;
-};
-struct peer {
-    FILE *ask, *answer; /* NULL: there is none */
 };
 
 static void die(const char *what) {
@@ -97,47 +95,17 @@ static double ours(const struct tokenizer *t, const struct texts *texts, size_t 
     return bytes * 1e3 / (now - began);
 }
 
-static void peer_start(struct peer *p, const char *texts) {
-    const char *peers = getenv("PEERS");
-    char python[512], line[128];
-    int to[2], from[2];
-    *p = (struct peer){0};
-    if (!peers || !*peers) return;
-    snprintf(python, sizeof python, "%s/bin/python", peers);
-    if (access(python, X_OK) != 0 || pipe(to) != 0 || pipe(from) != 0) return;
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(to[0], 0);
-        dup2(from[1], 1);
-        close(to[1]);
-        close(from[0]);
-        execl(python, python, "tests/bench/tokenize/peer.py", texts, (char *)NULL);
-        _exit(127);
-    }
-    close(to[0]);
-    close(from[1]);
-    p->ask = fdopen(to[1], "w");
-    p->answer = fdopen(from[0], "r");
-    if (pid > 0 && p->ask && p->answer && fgets(line, sizeof line, p->answer) &&
-        strcmp(line, "ready\n") == 0)
-        return;
-    fprintf(stderr, "tokenize: %s cannot run the peer\n", python);
-    p->ask = NULL;
-}
-
-static double theirs(struct peer *p, const char *dir, size_t *tokens) {
+static double theirs(struct python *p, const char *dir, size_t *tokens) {
     char line[128], *rest;
     if (!p->ask) return 0;
-    fprintf(p->ask, "%s\n", dir);
-    fflush(p->ask);
-    if (!fgets(line, sizeof line, p->answer)) die("the peer has ended");
+    if (!python_ask(p, dir, line, sizeof line)) die("the peer has ended");
     double bytes_per_s = strtod(line, &rest);
     *tokens = strtoul(rest, NULL, 10);
     return bytes_per_s / 1e6;
 }
 
 static void run_case(struct report *report, const char *family, const char *dir,
-                     const struct texts *texts, struct peer *peer) {
+                     const struct texts *texts, struct python *peer) {
     double value[RUNS], peer_value[RUNS], ratio[RUNS];
     size_t tokens, their_tokens = 0;
     struct tokenizer *t;
@@ -181,11 +149,13 @@ int main(void) {
     const char *data = getenv("PENSTOCK_DATA");
     char path[600], room[MODEL_DIR_BYTES];
     struct texts texts[2];
-    struct peer peers[2];
+    struct python peers[2];
     snprintf(path, sizeof path, "%s/text/tinyshakespeare.txt", data ? data : "");
     texts_load(&texts[0], "en", access(path, R_OK) == 0 ? path : "examples/contract-en.txt");
     texts_load(&texts[1], "zh", "examples/contract-zh.txt");
-    for (int i = 0; i < 2; i++) peer_start(&peers[i], texts[i].path);
+    for (int i = 0; i < 2; i++)
+        python_start(&peers[i], "tests/bench/tokenize/peer.py",
+                     (const char *const[]){texts[i].path, NULL});
     if (!peers[0].ask) printf("no peer: set PEERS to a virtual environment with tokenizers\n");
     for (size_t f = 0; f < sizeof families / sizeof *families; f++)
         printf("%s: %s\n", families[f], family_dir(families[f], room));
@@ -195,7 +165,7 @@ int main(void) {
             run_case(report, families[f], family_dir(families[f], room), &texts[i], &peers[i]);
     report_close(report);
     for (int i = 0; i < 2; i++) {
-        if (peers[i].ask) fclose(peers[i].ask);
+        python_stop(&peers[i]);
         buf_fini(&texts[i].all);
     }
     return 0;
