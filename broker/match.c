@@ -49,7 +49,7 @@ static struct bytes plan_of(struct broker *b, const struct job *j, uint32_t span
     pack_array(&p, span);
     for (uint32_t i = 0; i < span; i++) {
         const struct pipeline_stage *s = &j->pipeline->stages[j->stage + i];
-        pack_map(&p, 6u + (s->model != NULL) + (s->adapter != NULL));
+        pack_map(&p, 6u + (s->batch_slo_ms != 0) + (s->model != NULL) + (s->adapter != NULL));
         pack_kv_str(&p, "name", s->name);
         pack_kv_str(&p, "run", s->run);
         if (s->model) pack_kv_str(&p, "model", s->model);
@@ -57,6 +57,7 @@ static struct bytes plan_of(struct broker *b, const struct job *j, uint32_t span
         pack_kv_u64(&p, "timeout_ms", s->timeout_ms);
         pack_kv_u64(&p, "batch_max", s->batch_max);
         pack_kv_u64(&p, "batch_delay_ms", s->batch_delay_ms);
+        if (s->batch_slo_ms) pack_kv_u64(&p, "batch_slo_ms", s->batch_slo_ms);
         pack_kv_bool(&p, "checkpoint", s->checkpoint);
     }
     return buf_bytes(&was->packed);

@@ -93,6 +93,13 @@ static int check_stage(const struct place *p, const struct file_stage *in, uint3
     if (code == 0)
         code = number(p, "batch: delay_ms", in->batch ? in->batch->delay_ms : NULL, 0,
                       PIPELINE_BATCH_DELAY_MAX_MS, 0, &out->batch_delay_ms);
+    if (code == 0)
+        code = number(p, "batch: slo_ms", in->batch ? in->batch->slo_ms : NULL, 0,
+                      PIPELINE_SLO_MAX_MS, 0, &out->batch_slo_ms);
+    if (code == 0 && out->batch_slo_ms && in->batch->delay_ms)
+        code = refuse(p, ERR_FIELD,
+                      "batch: delay_ms beside slo_ms, which says by itself how long to wait; leave "
+                      "one");
     return code;
 }
 

@@ -4,7 +4,7 @@
  *   kind: text.embed
  *   stages:
  *     - {name: encode, run: encode.texts, model: all-MiniLM-L6-v2}
- *     - {name: infer,  run: infer.embed,  model: all-MiniLM-L6-v2, batch: {max: 32, delay_ms: 2}}
+ *     - {name: infer,  run: infer.embed,  model: all-MiniLM-L6-v2, batch: {max: 32, slo_ms: 500}}
  *     - {name: post,   run: post.embed}
  *   retry: {max: 3, timeouts_max: 3, deaths_max: 3, backoff_ms: 200, backoff_max_ms: 10000}
  *   timeout_ms: 60000
@@ -33,7 +33,10 @@ struct pipeline_stage {
     uint32_t timeout_ms;     /* of one attempt; 0 in the file takes the pipeline's */
     uint32_t batch_max;      /* jobs run together, 1 when absent */
     uint32_t batch_delay_ms; /* wait at most this long for more */
-    bool checkpoint;         /* commit its output; a lost worker restarts behind it */
+    /* Batches and waits are chosen so that a job ends so soon after it has reached a worker; 0: by
+     * the two above. */
+    uint32_t batch_slo_ms;
+    bool checkpoint; /* commit its output; a lost worker restarts behind it */
     /* The pipeline of the jobs that its output asks for; the stage behind it joins their results.
      * NULL: its output is the next stage's input. */
     const char *fan_out;

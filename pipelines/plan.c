@@ -16,7 +16,8 @@ struct owned {
 };
 
 static void encode_stage(struct packer *p, const struct pipeline_stage *s) {
-    pack_map(p, 6u + (s->model ? 1u : 0u) + (s->adapter ? 1u : 0u) + (s->fan_out ? 2u : 0u));
+    pack_map(p, 6u + (s->batch_slo_ms ? 1u : 0u) + (s->model ? 1u : 0u) + (s->adapter ? 1u : 0u) +
+                    (s->fan_out ? 2u : 0u));
     pack_kv_str(p, "name", s->name);
     pack_kv_str(p, "run", s->run);
     if (s->model) pack_kv_str(p, "model", s->model);
@@ -24,6 +25,7 @@ static void encode_stage(struct packer *p, const struct pipeline_stage *s) {
     pack_kv_u64(p, "timeout_ms", s->timeout_ms);
     pack_kv_u64(p, "batch_max", s->batch_max);
     pack_kv_u64(p, "batch_delay_ms", s->batch_delay_ms);
+    if (s->batch_slo_ms) pack_kv_u64(p, "batch_slo_ms", s->batch_slo_ms);
     pack_kv_bool(p, "checkpoint", s->checkpoint);
     if (s->fan_out) pack_kv_str(p, "fan_out", s->fan_out);
     if (s->fan_out) pack_kv_bool(p, "partial", s->partial);
@@ -136,6 +138,8 @@ static struct pipeline_stage stage(struct plan_reader *r, const struct pack_val 
         .timeout_ms = number(r, v, "timeout_ms", 1, PIPELINE_TIMEOUT_MAX_MS),
         .batch_max = number(r, v, "batch_max", 1, LIMIT_SPAN_JOBS),
         .batch_delay_ms = number(r, v, "batch_delay_ms", 0, PIPELINE_BATCH_DELAY_MAX_MS),
+        .batch_slo_ms =
+            pack_get(v, "batch_slo_ms") ? number(r, v, "batch_slo_ms", 1, PIPELINE_SLO_MAX_MS) : 0,
         .checkpoint = pack_as_bool(pack_get(v, "checkpoint"), false),
         .fan_out = text(r, v, "fan_out", false),
         .partial = pack_as_bool(pack_get(v, "partial"), false)};

@@ -2,7 +2,8 @@
  *
  *   { name, kind, tries_max, timeouts_max?, deaths_max, backoff_ms, backoff_max_ms, queue_max,
  *     stages: [
- *     { name, run, model?, adapter?, timeout_ms, batch_max, batch_delay_ms, checkpoint,
+ *     { name, run, model?, adapter?, timeout_ms, batch_max, batch_delay_ms, batch_slo_ms?,
+ *       checkpoint,
  *       fan_out?, partial? }] }
  *
  * Always written in this order, so that equal pipelines have equal bytes and one version.
@@ -16,6 +17,7 @@
 
 #define PIPELINE_TIMEOUT_MAX_MS (24u * 3600u * 1000u)
 #define PIPELINE_BATCH_DELAY_MAX_MS 10000u
+#define PIPELINE_SLO_MAX_MS 60000u
 #define PIPELINE_BACKOFF_MAX_MS (3600u * 1000u)
 
 /* Copies with everything inside and makes plan and version. */

@@ -18,7 +18,8 @@
 #define OPTIONAL CYAML_FLAG_OPTIONAL
 
 static const cyaml_schema_field_t batch_fields[] = {
-    NUMBER("max", file_batch, max), NUMBER("delay_ms", file_batch, delay_ms), CYAML_FIELD_END};
+    NUMBER("max", file_batch, max), NUMBER("delay_ms", file_batch, delay_ms),
+    NUMBER("slo_ms", file_batch, slo_ms), CYAML_FIELD_END};
 
 static const cyaml_schema_field_t fan_out_fields[] = {
     TEXT("pipeline", file_fan_out, pipeline, REQUIRED),

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct file_batch {
-    const int64_t *max, *delay_ms; /* NULL: absent, as everywhere below */
+    const int64_t *max, *delay_ms, *slo_ms; /* NULL: absent, as everywhere below */
 };
 struct file_fan_out {
     const char *pipeline, *partial;

@@ -31,6 +31,7 @@ static int take_stage(const struct pack_val *v, struct lease_stage *s) {
     if (code == 0) code = take_number(v, "timeout_ms", 0, &s->timeout_ms);
     if (code == 0) code = take_number(v, "batch_max", 1, &s->batch_max);
     if (code == 0) code = take_number(v, "batch_delay_ms", 0, &s->batch_delay_ms);
+    if (code == 0) code = take_number(v, "batch_slo_ms", 0, &s->batch_slo_ms);
     if (s->batch_max == 0) s->batch_max = 1;
     if (s->batch_max > LIMIT_SPAN_JOBS) s->batch_max = LIMIT_SPAN_JOBS;
     s->checkpoint = pack_as_bool(pack_get(v, "checkpoint"), false);

@@ -20,7 +20,7 @@ struct worker;
 struct lease_stage {
     char name[LIMIT_NAME_BYTES + 1], run[LIMIT_NAME_BYTES + 1];
     char model[LIMIT_NAME_BYTES + 1], adapter[LIMIT_NAME_BYTES + 1];
-    uint32_t timeout_ms, batch_max, batch_delay_ms;
+    uint32_t timeout_ms, batch_max, batch_delay_ms, batch_slo_ms;
     bool checkpoint;
 };
 

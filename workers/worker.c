@@ -107,10 +107,39 @@ struct waiting {
     uint32_t n;
 };
 
+/* The stage with the tightest objective of those that l can be batched for; NULL: none has one. */
+static const struct lease_stage *objective(const struct worker *w, const struct lease *l) {
+    const struct lease_stage *found = NULL;
+    for (uint32_t i = 0; i < l->n_stages; i++) {
+        const struct lease_stage *s = &l->stages[i];
+        if (worker_stage_find(w, s->run)->program->step) break;
+        if (s->batch_slo_ms && (!found || s->batch_slo_ms < found->batch_slo_ms)) found = s;
+    }
+    return found;
+}
+
+static struct pace *pace_of(struct worker *w, const struct lease_stage *s) {
+    for (uint32_t i = 0; i < w->n_paces; i++)
+        if (strcmp(w->paces[i].run, s->run) == 0 && strcmp(w->paces[i].model, s->model) == 0)
+            return &w->paces[i].pace;
+    if (w->n_paces == WORKER_PACES_MAX) w->n_paces--; /* the newest makes room */
+    struct worker_pace *new = &w->paces[w->n_paces++];
+    *new = (struct worker_pace){0};
+    memcpy(new->run, s->run, sizeof new->run);
+    memcpy(new->model, s->model, sizeof new->model);
+    return &new->pace;
+}
+
+static size_t size_of(const struct lease *l) {
+    return l->body.len + l->input.len + 1;
+}
+
 static void take_new(struct worker *w, struct waiting *q) {
     while (q->n < FLIGHT_SLOTS) {
         struct lease *l = ring_pop(&w->leases);
         if (!l) break;
+        const struct lease_stage *s = objective(w, l);
+        if (s) pace_arrived(pace_of(w, s), l->arrived_ms);
         uint32_t at = q->n++;
         for (; at > 0 && q->lease[at - 1]->priority > l->priority; at--)
             q->lease[at] = q->lease[at - 1];
@@ -152,19 +181,47 @@ static uint32_t batch_max(const struct worker *w, const struct lease *l, uint32_
     return 1;
 }
 
-/* Takes the batch that the oldest lease leads, when it is full or has waited long enough; else 0
- * and *wait_ms says how much longer. */
-static uint32_t take_batch(const struct worker *w, struct waiting *q, int64_t now_ms,
+/* How many of those that match the first lease to run now, by its objective; else 0 and *wait_ms.
+ */
+static uint32_t batch_by_pace(struct worker *w, const struct waiting *q, uint32_t most,
+                              const struct lease_stage *s, int64_t now_ms, int64_t *wait_ms) {
+    const struct lease *lead = q->lease[0];
+    int64_t oldest_ms = lead->arrived_ms;
+    size_t bytes[FLIGHT_SLOTS];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < q->n; i++) {
+        const struct lease *l = q->lease[i];
+        if (i > 0 && !lease_matches(lead, l)) continue;
+        bytes[n++] = size_of(l);
+        if (l->arrived_ms < oldest_ms) oldest_ms = l->arrived_ms;
+    }
+    struct pace_wish wish = {.bytes = bytes,
+                             .n = n,
+                             .most = most,
+                             .age_ms = now_ms - oldest_ms,
+                             .slo_ms = s->batch_slo_ms};
+    return pace_take(pace_of(w, s), &wish, now_ms, wait_ms);
+}
+
+/* Takes the batch that the first lease leads, when it is full or has waited long enough; else 0 and
+ * *wait_ms says how much longer. */
+static uint32_t take_batch(struct worker *w, struct waiting *q, int64_t now_ms,
                            struct lease **batch, int64_t *wait_ms) {
     *wait_ms = -1;
     if (q->n == 0) return 0;
     const struct lease *lead = q->lease[0];
+    const struct lease_stage *s = lead->alone ? NULL : objective(w, lead);
     uint32_t delay_ms, most = batch_max(w, lead, &delay_ms), n = 1;
-    for (uint32_t i = 1; i < q->n && n < most; i++) n += lease_matches(lead, q->lease[i]);
-    int64_t due_ms = lead->arrived_ms + delay_ms;
-    if (n < most && now_ms < due_ms) {
-        *wait_ms = due_ms - now_ms;
-        return 0;
+    if (s) {
+        n = batch_by_pace(w, q, most, s, now_ms, wait_ms);
+        if (n == 0) return 0;
+    } else {
+        for (uint32_t i = 1; i < q->n && n < most; i++) n += lease_matches(lead, q->lease[i]);
+        int64_t due_ms = lead->arrived_ms + delay_ms;
+        if (n < most && now_ms < due_ms) {
+            *wait_ms = due_ms - now_ms;
+            return 0;
+        }
     }
     uint32_t taken = 0, kept = 0;
     for (uint32_t i = 0; i < q->n; i++) {
@@ -178,6 +235,16 @@ static uint32_t take_batch(const struct worker *w, struct waiting *q, int64_t no
     return taken;
 }
 
+static void run_batch(struct worker *w, struct lease **batch, uint32_t n) {
+    const struct lease_stage *s = objective(w, batch[0]);
+    struct pace *pace = s ? pace_of(w, s) : NULL;
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < n; i++) bytes += size_of(batch[i]);
+    int64_t began_ns = clock_mono_ns();
+    span_run(w, batch, n); /* the leases are gone */
+    if (pace) pace_ran(pace, bytes, (double)(clock_mono_ns() - began_ns) / 1e6);
+}
+
 /* Runs the batches that are ready, for about TURN_MS: long enough that many short ones reach a
  * stage that is stepped before its next step, short enough that it is not kept waiting. */
 static void run_batches(struct worker *w, struct waiting *q, int64_t *wait_ms) {
@@ -189,7 +256,7 @@ static void run_batches(struct worker *w, struct waiting *q, int64_t *wait_ms) {
         now_ms = clock_mono_ms();
         uint32_t n = take_batch(w, q, now_ms, batch, wait_ms);
         if (n == 0) return;
-        span_run(w, batch, n);
+        run_batch(w, batch, n);
     }
     *wait_ms = 0;
 }

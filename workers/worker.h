@@ -12,6 +12,7 @@
 #include "base/ring.h"
 #include "base/sock.h"
 #include "workers/lease.h"
+#include "workers/pace.h"
 
 #define WORKER_STAGES_MAX 64u
 #define WORKER_MODELS_MAX 64u
@@ -33,6 +34,12 @@ struct worker_config {
     uint32_t grace_ms; /* a stage that goes on so long after its timeout ends the process */
 };
 
+/* What was learnt of a stage with an objective, with a model. */
+#define WORKER_PACES_MAX 32u
+struct worker_pace {
+    char run[LIMIT_NAME_BYTES + 1], model[LIMIT_NAME_BYTES + 1];
+    struct pace pace;
+};
 struct worker_stage {
     const struct stage_program *program;
     void *self;
@@ -58,6 +65,8 @@ struct worker {
     struct stage_emitter emitter;
     struct rider *stepped[FLIGHT_SLOTS]; /* in stages that are stepped (span.c) */
     uint32_t n_stepped;
+    struct worker_pace paces[WORKER_PACES_MAX];
+    uint32_t n_paces;
 };
 
 /* Runs until it was drained. Returns the exit status: 0 drained, 1 could not start or failed. */

@@ -97,7 +97,7 @@ Test(pipeline, what_a_file_says_is_taken) {
                               "stages:\n"
                               "  - {name: a, run: x.y, model: m-1, adapter: l, timeout_ms: 9,\n"
                               "     batch: {max: 8, delay_ms: 3}, checkpoint: true}\n"
-                              "  - {name: b, run: z, timeout_ms: 0}\n");
+                              "  - {name: b, run: z, timeout_ms: 0, batch: {slo_ms: 80}}\n");
     cr_assert_eq(code, 0, "%s", err);
     const struct pipeline *p = set.items[0];
     cr_assert(p->tries_max == 2 && p->deaths_max == 1 && p->queue_max == 5);
@@ -107,6 +107,7 @@ Test(pipeline, what_a_file_says_is_taken) {
     cr_assert(p->stages[0].timeout_ms == 9 && p->stages[0].batch_max == 8);
     cr_assert(p->stages[0].batch_delay_ms == 3 && p->stages[0].checkpoint);
     cr_assert_eq(p->stages[1].timeout_ms, 7000, "0 takes the pipeline's");
+    cr_assert(p->stages[0].batch_slo_ms == 0 && p->stages[1].batch_slo_ms == 80);
 }
 
 Test(pipeline, a_key_that_nobody_knows_is_refused_with_its_name_and_line) {
@@ -134,6 +135,9 @@ Test(pipeline, a_number_out_of_its_bounds_is_refused_with_the_bounds) {
             "batch: max is 65", "1 to 64");
     REFUSED(HEAD "stages:\n  - {name: infer, run: r, batch: {delay_ms: 99999}}\n", ERR_LIMIT,
             "delay_ms");
+    REFUSED(HEAD "stages:\n  - {name: infer, run: r, batch: {slo_ms: -1}}\n", ERR_LIMIT, "slo_ms");
+    REFUSED(HEAD "stages:\n  - {name: infer, run: r, batch: {slo_ms: 50, delay_ms: 2}}\n",
+            ERR_FIELD, "leave one");
     REFUSED(HEAD STAGES "timeout_ms: -5\n", ERR_LIMIT, "timeout_ms is -5", "1 to");
     REFUSED(HEAD STAGES "timeout_ms: soon\n", ERR_FIELD, "soon", "line: 5");
     REFUSED(HEAD STAGES "timeout_ms: 99999999999999999999999\n", ERR_FIELD, "line: 5");
@@ -215,7 +219,8 @@ Test(pipeline, a_plan_rebuilds_its_pipeline_and_knows_it_again) {
             cr_assert((a->model == NULL) == (b->model == NULL));
             if (a->model) cr_assert_str_eq(a->model, b->model);
             cr_assert(a->timeout_ms == b->timeout_ms && a->batch_max == b->batch_max &&
-                      a->batch_delay_ms == b->batch_delay_ms && a->checkpoint == b->checkpoint);
+                      a->batch_delay_ms == b->batch_delay_ms &&
+                      a->batch_slo_ms == b->batch_slo_ms && a->checkpoint == b->checkpoint);
         }
         cr_assert(found->retired && !p->retired);
         cr_assert_null(pipeline_find(&other, bytes_str(p->name)), "it takes no new jobs");
