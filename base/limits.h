@@ -62,6 +62,8 @@
 #define LIMIT_TEXT_BYTES (768u * 1024u) /* one text field of a job */
 #define LIMIT_TEXTS 256u                /* texts in one text.embed job */
 
+#define LIMIT_PAGES_QUEUED 1024u /* saves of KV pages that wait for the disk */
+
 /* Part images and device logs. */
 #define LIMIT_IMAGE_PIXELS (25u * 1024u * 1024u) /* stored in one image file, before any scaling */
 #define LIMIT_IMAGE_SIDE 16384u

@@ -26,7 +26,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_F8E4M3 };
+/* W8 and W4 are weights in groups of 8- or 4-bit numbers (struct quant). */
+enum dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I8, DTYPE_F8E4M3, DTYPE_W8, DTYPE_W4 };
+static inline bool dtype_quantized(enum dtype t) {
+    return t == DTYPE_W8 || t == DTYPE_W4;
+}
+/* Of one element; of W8 and W4, which have no such size, of a byte of theirs. */
 static inline size_t dtype_bytes(enum dtype t) {
     return t == DTYPE_F32 ? 4 : t == DTYPE_F16 || t == DTYPE_BF16 ? 2 : 1;
 }
@@ -69,11 +74,36 @@ struct ops_kv {
     enum dtype dtype; /* F32 or BF16: as stored, so as read */
 };
 
+/* A quantized matrix [n][k], row-major: the source of a weight of DTYPE_W8 or DTYPE_W4. Each row
+ * has a scale and a zero point for every `group` of k (the last group may be shorter):
+ *   value = scale[n][k / group] * (Q - zero[n][k / group])
+ * where Q is the byte of W8, and 16 times the nibble of W4: a zero point of W4 counts in sixteenths
+ * of its step. Scales are bf16 and taken as they are, so whoever chose q must have done so with the
+ * rounded scale; bf16 has the range of float32, so that no weight is too small for it (f16 would be
+ * subnormal below 6e-5, the steps of weights of 0.008).
+ *
+ * Activations meet such weights as signed bytes X, each row of x quantized by these same groups:
+ *   scale_x = max |x| / 127,  X = round to even(x * (127 / max |x|)),
+ * or both zero where max |x| is at most 2^-100. The sum of an output runs over the groups in order:
+ *   y = fma(float(sum X * (Q - zero)), scale * scale_x, y), from y = 0, in float32.
+ * The sum inside is an exact integer below 2^22, so y has the same bits at every level of every
+ * backend. A row with a NaN or an infinity in it gives no finite y where that group is. */
+struct quant {
+    uint32_t group;        /* 32, 64 or 128 */
+    const uint8_t *q;      /* W8: [n][k]; W4: [n][(k + 1) / 2], even k in the low nibble */
+    const uint16_t *scale; /* [n][groups], groups = (k + group - 1) / group; bf16 */
+    const uint8_t *zero;   /* [n][groups], or NULL: all 128 */
+};
+
 /* A matrix [n][k] packed for the backend's GEMM, with y[n] = sum_k x[k] * w[n][k]. */
 struct weight {
-    uint32_t n, k;
+    uint32_t n, k; /* of a pair: n rows of gate and n of up */
     enum dtype dtype;
-    const void *data; /* the backend's own layout */
+    bool pair;
+    bool zeros;       /* W8, W4: it has zero points */
+    uint32_t group;   /* W8, W4; else 0 */
+    size_t bytes;     /* of data */
+    const void *data; /* in the layout that ops->layout names, 64-byte aligned on cpu */
     void *owned;      /* what weight_free releases; NULL: borrows the source */
 };
 
@@ -204,6 +234,7 @@ struct sample_args {
 struct ops {
     const char *backend;     /* "ref", "cpu" */
     const char *numerics_id; /* "cpu-avx512-f32-1": what must be equal for bits to be equal */
+    const char *layout;      /* of packed weights: equal names, equal bytes */
     enum dtype act;
     size_t act_bytes;
     uint32_t threads;
@@ -216,7 +247,9 @@ struct ops {
     void (*sync)(struct ops *o);
 
     /* source: row-major [n][k] of dtype, which ref and cpu may borrow until weight_free. Packing
-     * decides the stored type: `want` is DTYPE_F32 or DTYPE_BF16 (others: -ENOTSUP). */
+     * decides the stored type: `want` is DTYPE_F32 or DTYPE_BF16 (others: -ENOTSUP). With a dtype
+     * of DTYPE_W8 or DTYPE_W4 each source is a struct quant, read here only, `want` is the dtype
+     * itself, and all sources have the same group. */
     int (*weight_pack)(struct ops *o, struct weight *w, uint32_t n, uint32_t k, const void *source,
                        enum dtype dtype, enum dtype want, char *err, size_t err_bytes);
     /* Several sources stacked along n: q, k and v as one. */
@@ -228,6 +261,11 @@ struct ops {
                             const void *gate, const void *up, enum dtype dtype, enum dtype want,
                             char *err, size_t err_bytes);
     void (*weight_free)(struct ops *o, struct weight *w);
+    /* A weight that was packed before, from its bytes as they were at w->data. The caller fills in
+     * n, k, dtype, pair, zeros, group; image, aligned to 64 bytes, stays until weight_free.
+     * -EINVAL unless `bytes` is what such a weight has; the layout is the caller's to compare. */
+    int (*weight_borrow)(struct ops *o, struct weight *w, const void *image, size_t bytes,
+                         char *err, size_t err_bytes);
 
     void (*embed)(struct ops *o, const struct embed_args *a);
     void (*norm)(struct ops *o, const struct norm_args *a);

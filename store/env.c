@@ -15,7 +15,9 @@
 #define EXTEND_BYTES (4u << 20) /* the file grows in such steps, ahead of LMDB's writes */
 #define FULL_BYTES (256u << 10) /* a file system with less has no room for a write */
 #define READERS 126u
-#define DEPTH_MAX 16u /* pages on the way to a leaf, generously; each may split once */
+#define RUN_HEAD_BYTES 16u /* page number u64, pad u16, flags u16, pages u32 */
+#define RUN_FLAG 4u        /* the flag of such pages */
+#define DEPTH_MAX 16u      /* pages on the way to a leaf, generously; each may split once */
 
 struct env {
     MDB_env *mdb;
@@ -42,7 +44,7 @@ static int code_of(int rc) {
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID: return ERR_CORRUPT;
     case MDB_BAD_VALSIZE: return -EINVAL;
-    case MDB_MAP_RESIZED:
+    case MDB_MAP_RESIZED: return ERR_STALE;
     case MDB_PANIC:
     case MDB_BAD_TXN: return -EIO;
     case EDQUOT:
@@ -57,6 +59,11 @@ static MDB_val val_of(struct bytes b) {
 
 static struct bytes bytes_from(MDB_val v) {
     return bytes_of(v.mv_data, v.mv_size);
+}
+
+static void take_cap(struct env *e, uint64_t map_bytes) {
+    e->cap_bytes = map_bytes;
+    e->reserve_pages = 64 + map_bytes / e->page_bytes / 32;
 }
 
 /* LMDB maps the file and trusts its own page numbers, so the file must hold every page that the
@@ -78,9 +85,7 @@ static int check_size(struct env *e, const char *dir, char *err, size_t err_byte
                        "%s/data.mdb was cut off: it has %llu bytes and its last commit needs %llu; "
                        "restore the store from a backup",
                        dir, (unsigned long long)st.st_size, (unsigned long long)need);
-    e->cap_bytes = info.me_mapsize;
-    uint64_t cap_pages = e->cap_bytes / e->page_bytes;
-    e->reserve_pages = 64 + cap_pages / 32;
+    take_cap(e, info.me_mapsize);
     return 0;
 }
 
@@ -129,7 +134,8 @@ int env_open(struct env **out, const struct env_config *c, char *err, size_t err
     if (rc == 0) rc = mdb_env_set_maxdbs(e->mdb, ENV_TABLES_MAX);
     if (rc == 0) rc = mdb_env_set_maxreaders(e->mdb, READERS);
     if (rc == 0) rc = mdb_env_set_mapsize(e->mdb, (c->cap_bytes + page - 1) / page * page);
-    if (rc == 0) rc = mdb_env_open(e->mdb, c->dir, MDB_NOTLS, 0600);
+    if (rc == 0)
+        rc = mdb_env_open(e->mdb, c->dir, MDB_NOTLS | (c->lazy ? MDB_NOMETASYNC : 0), 0600);
     if (rc == 0 && !c->must_exist) rc = mdb_env_sync(e->mdb, 1); /* the first meta pages */
     if (rc != 0) goto fail;
     code = check_size(e, c->dir, err, err_bytes);
@@ -182,6 +188,14 @@ int env_begin(struct env *e, bool write, struct env_txn *out) {
     if (write) e->counted_pages = 0;
     *out = (struct env_txn){.env = e, .txn = txn, .write = write};
     return 0;
+}
+
+int env_remap(struct env *e) {
+    MDB_envinfo info;
+    int rc = mdb_env_set_mapsize(e->mdb, 0);
+    if (rc == 0) rc = mdb_env_info(e->mdb, &info);
+    if (rc == 0) take_cap(e, info.me_mapsize);
+    return code_of(rc);
 }
 
 /* Makes the file longer than this transaction can need, before LMDB writes to it: afterwards a file
@@ -324,6 +338,21 @@ int env_del(struct env_txn *t, uint32_t table, struct bytes key) {
     MDB_val k = val_of(key);
     t->ahead_pages += 2 * DEPTH_MAX;
     return done(t, mdb_del(t->txn, t->env->table[table], &k, NULL));
+}
+
+bool env_run_is_sound(const struct env_txn *t, struct bytes value) {
+    MDB_envinfo info;
+    uint64_t number;
+    uint32_t pages, page_bytes = t->env->page_bytes;
+    const uint8_t *head = (const uint8_t *)value.data - RUN_HEAD_BYTES;
+    if (mdb_env_info(t->env->mdb, &info) != 0) return false;
+    memcpy(&number, head, sizeof number);
+    memcpy(&pages, head + 12, sizeof pages);
+    const uint8_t *map = info.me_mapaddr;
+    bool in_map = head >= map && head < map + info.me_mapsize; /* else this transaction wrote it */
+    return (head[10] & RUN_FLAG) != 0 &&
+           pages == (RUN_HEAD_BYTES - 1 + value.len) / page_bytes + 1 &&
+           (!in_map || number == (uint64_t)(head - map) / page_bytes);
 }
 
 int env_cursor_open(struct env_txn *t, uint32_t table, struct env_cursor *out) {

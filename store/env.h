@@ -26,8 +26,11 @@ struct env_config {
     const char *dir;           /* holds data.mdb and lock.mdb; must exist */
     const char *const *tables; /* [n_tables], addressed by their index */
     uint32_t n_tables;
-    uint64_t cap_bytes; /* rounded up to whole pages, and to what is stored already */
+    uint64_t cap_bytes; /* rounded up to whole pages, and to what is stored already; 0: as made */
     bool must_exist;    /* an absent or empty data file is ERR_CORRUPT, not a new store */
+    /* A commit flushes what it wrote but not the meta page that makes it so, which goes with the
+     * next one: a loss of power may undo the last commit, and tears none. */
+    bool lazy;
 };
 int env_open(struct env **out, const struct env_config *c, char *err, size_t err_bytes);
 void env_close(struct env *e); /* NULL is fine; no transaction may be open */
@@ -42,7 +45,9 @@ struct env_txn { /* zeroed: none */
     int error;            /* the first write that failed */
     bool write;
 };
+/* ERR_STALE: another process has made the map larger; env_remap takes that over. */
 int env_begin(struct env *e, bool write, struct env_txn *out);
+int env_remap(struct env *e);      /* while this process has no transaction of it */
 int env_commit(struct env_txn *t); /* ends t, whatever it returns */
 void env_abort(struct env_txn *t); /* zeroed is fine */
 uint64_t env_txn_id(const struct env_txn *t);
@@ -60,7 +65,10 @@ int env_put(struct env_txn *t, uint32_t table, struct bytes key, struct bytes va
 int env_reserve(struct env_txn *t, uint32_t table, struct bytes key, size_t value_bytes,
                 void **out);
 int env_del(struct env_txn *t, uint32_t table, struct bytes key); /* -ENOENT */
-int env_clear(struct env_txn *t, uint32_t table);                 /* deletes every entry */
+/* Whether a value that has pages of its own still lies behind the head that LMDB gave it: which
+ * pages are freed with the value stands there, and nothing else checks it. */
+bool env_run_is_sound(const struct env_txn *t, struct bytes value);
+int env_clear(struct env_txn *t, uint32_t table); /* deletes every entry */
 
 struct env_cursor {
     struct env_txn *txn;

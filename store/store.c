@@ -23,11 +23,17 @@ static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks"};
 
 int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes) {
     char path[STORE_PATH_BYTES];
-    struct env_config c = {path, meta_tables, META_TABLES, s->meta_cap_bytes, must_exist};
+    struct env_config c = {.dir = path,
+                           .tables = meta_tables,
+                           .n_tables = META_TABLES,
+                           .cap_bytes = s->meta_cap_bytes,
+                           .must_exist = must_exist};
     int code = store_path(s->dir, "meta", path, err, err_bytes);
     if (code == 0) code = env_open(&s->meta, &c, err, err_bytes);
     if (code == 0) code = store_path(s->dir, "blob", path, err, err_bytes);
-    c = (struct env_config){path, blob_tables, BLOB_TABLES, s->blob_cap_bytes, must_exist};
+    c.tables = blob_tables;
+    c.n_tables = BLOB_TABLES;
+    c.cap_bytes = s->blob_cap_bytes;
     if (code == 0) code = env_open(&s->blob, &c, err, err_bytes);
     return code;
 }

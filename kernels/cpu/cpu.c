@@ -41,6 +41,7 @@ static void cpu_close(struct ops *o) {
 
 static const struct ops CPU_OPS = {
     .backend = "cpu",
+    .layout = "cpu-panel16-1",
     .act = DTYPE_F32,
     .act_bytes = sizeof(float),
     .alloc = cpu_alloc,
@@ -52,6 +53,7 @@ static const struct ops CPU_OPS = {
     .weight_pack_stack = cpu_weight_pack_stack,
     .weight_pack_pair = cpu_weight_pack_pair,
     .weight_free = cpu_weight_free,
+    .weight_borrow = cpu_weight_borrow,
     .embed = cpu_embed,
     .norm = cpu_norm,
     .linear = cpu_linear,

@@ -47,6 +47,8 @@ int cpu_weight_pack_pair(struct ops *o, struct weight *w, uint32_t n, uint32_t k
                          const void *up, enum dtype dtype, enum dtype want, char *err,
                          size_t err_bytes);
 void cpu_weight_free(struct ops *o, struct weight *w);
+int cpu_weight_borrow(struct ops *o, struct weight *w, const void *image, size_t bytes, char *err,
+                      size_t err_bytes);
 
 /* linear.c, rows.c, attend.c, sample.c: as in ops.h. */
 void cpu_linear(struct ops *o, const struct linear_args *a);

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/cpu/quant.h"
 #include "kernels/ops.h"
 
 enum {
@@ -27,6 +28,7 @@ enum {
     GEMM_K = 256,                 /* inputs of one cache block; partial sums wait as float32 */
     GEMM_K_MAX = 1 << 19,         /* inputs of a weight */
     GEMM_OPERAND = GEMM_K_MAX,    /* activations laid out for the tiles, of as many rows as fit */
+    QUANT_OPERAND = 1 << 21,      /* bytes of quantized activations */
     ATTEND_KEYS = 64,             /* keys of a block, at absolute positions */
     ATTEND_QUERIES = 112,         /* queries (rows x heads of one kv head) that share a block */
     ATTEND_DIM = OPS_HEAD_DIM_MAX /* largest head */
@@ -40,6 +42,15 @@ static inline size_t panel_bytes(uint32_t k, enum dtype dtype) {
     return dtype == DTYPE_F32 ? (size_t)k * PANEL * 4 : ((size_t)k + 1) / 2 * PANEL * 4;
 }
 
+/* Rows of activations quantized for the tiles, in blocks of QUANT_K inputs: [block][row][..]. */
+struct quant_operand {
+    uint8_t x[QUANT_OPERAND];
+    float scale[QUANT_OPERAND / 32 + GEMM_ROWS];
+    int32_t start[QUANT_OPERAND / 32 +
+                  GEMM_ROWS]; /* minus the sum of a group, times 128 without zero points */
+    uint8_t wide[GROUP_PANELS * QUANT_K * PANEL]; /* a block of W4 panels, as bytes */
+};
+
 struct scratch {
     float sums[GEMM_ROWS * SPAN_PANELS * PANEL];
     uint32_t operand[GEMM_OPERAND];
@@ -52,6 +63,7 @@ struct scratch {
         float most[ATTEND_QUERIES], total[ATTEND_QUERIES];
         uint32_t begin[ATTEND_QUERIES], end[ATTEND_QUERIES]; /* keys that each query sees */
     } attend;
+    struct quant_operand quant;
 } __attribute__((aligned(64)));
 
 /* y = act(x w^T + bias + add) + residual, or act(x gate^T + add) * (x up^T + add) when gated. */
@@ -60,6 +72,8 @@ struct gemm {
     const float *x;
     const void *w;
     enum dtype dtype;
+    uint32_t group; /* W8, W4 */
+    bool zeros;
     bool gated;
     enum ops_act act;
     const float *bias, *residual, *add; /* add: [rows - add_from][n], gated: [..][2 n] */
@@ -74,6 +88,9 @@ struct level {
     /* Rows row_begin .. row_end-1 and the columns of y in panels panel_begin .. panel_end-1. */
     void (*gemm)(const struct gemm *g, uint32_t row_begin, uint32_t row_end, uint32_t panel_begin,
                  uint32_t panel_end, struct scratch *scratch);
+    /* The same for weights of W8 and W4. */
+    void (*gemm_quant)(const struct gemm *g, uint32_t row_begin, uint32_t row_end,
+                       uint32_t panel_begin, uint32_t panel_end, struct scratch *scratch);
     /* Queries of sequence seq and one kv head, counted row by row: query = row * group + head. */
     void (*attend)(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
                    uint32_t query_begin, uint32_t query_end, struct scratch *scratch);

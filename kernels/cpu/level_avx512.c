@@ -1,6 +1,7 @@
 #include "kernels/cpu/attend_body.h"
 #include "kernels/cpu/gemm_body.h"
 #include "kernels/cpu/level.h"
+#include "kernels/cpu/qgemm_body.h"
 #include "kernels/cpu/rows_body.h"
 
 static bool supported(void) {
@@ -24,6 +25,7 @@ const struct level LEVEL_AVX512 = {
     .numerics_id = "cpu-avx512-f32-1",
     .supported = supported,
     .gemm = gemm,
+    .gemm_quant = gemm_quant,
     .attend = attend,
     .qkv = qkv,
     .norm = norm,
@@ -40,6 +42,7 @@ const struct level LEVEL_AVX512BF16 = {
     .supported = supported_bf16,
     .preferred = preferred_bf16,
     .gemm = gemm_dots,
+    .gemm_quant = gemm_quant,
     .attend = attend,
     .qkv = qkv,
     .norm = norm,

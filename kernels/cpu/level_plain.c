@@ -1,6 +1,7 @@
 #include "kernels/cpu/attend_body.h"
 #include "kernels/cpu/gemm_body.h"
 #include "kernels/cpu/level.h"
+#include "kernels/cpu/qgemm_body.h"
 #include "kernels/cpu/rows_body.h"
 
 static bool supported(void) {
@@ -12,6 +13,7 @@ const struct level LEVEL_PLAIN = {
     .numerics_id = "cpu-plain-f32-1",
     .supported = supported,
     .gemm = gemm,
+    .gemm_quant = gemm_quant,
     .attend = attend,
     .qkv = qkv,
     .norm = norm,

@@ -14,8 +14,9 @@ static void gemm_part(void *arg, uint32_t part, uint32_t parts) {
     uint32_t row_begin, row_end, panel_begin, panel_end;
     team_share(j->gemm->rows, part / panel_parts, row_parts, &row_begin, &row_end);
     team_share(panels_of(j->gemm->n), part % panel_parts, panel_parts, &panel_begin, &panel_end);
-    j->cpu->level->gemm(j->gemm, row_begin, row_end, panel_begin, panel_end,
-                        &j->cpu->scratch[part]);
+    const struct level *level = j->cpu->level;
+    (dtype_quantized(j->gemm->dtype) ? level->gemm_quant : level->gemm)(
+        j->gemm, row_begin, row_end, panel_begin, panel_end, &j->cpu->scratch[part]);
 }
 
 /* Threads split the panels of N, and rows too only when each would get too few panels. */
@@ -41,6 +42,8 @@ void cpu_linear(struct ops *o, const struct linear_args *a) {
         .x = a->x,
         .w = a->w->data,
         .dtype = a->w->dtype,
+        .group = a->w->group,
+        .zeros = a->w->zeros,
         .act = a->act,
         .bias = a->bias,
         .add = a->add,
@@ -60,6 +63,8 @@ void cpu_gated(struct ops *o, const struct gated_args *a) {
         .x = a->x,
         .w = a->gate_up->data,
         .dtype = a->gate_up->dtype,
+        .group = a->gate_up->group,
+        .zeros = a->gate_up->zeros,
         .gated = true,
         .add = a->add,
         .add_from = a->add_from,

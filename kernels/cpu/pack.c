@@ -3,25 +3,14 @@
 
 #include "base/err.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/packing.h"
 #include "kernels/half.h"
 #include "kernels/source.h"
 
 enum { STRETCH = 64 }; /* steps of k that are read row by row and written panel by panel */
 
-/* Parts stacked along n, or two parts whose panels alternate. */
-struct packing {
-    const struct weight *w;
-    uint32_t parts, panels;
-    bool pair;
-    const uint32_t *n;
-    const void *const *source;
-    enum dtype dtype;
-    char *to;
-};
-
-/* Where output row `lane` of a panel comes from; false beyond n. */
-static bool source_of(const struct packing *p, uint32_t panel, uint32_t lane, uint32_t *part,
-                      uint32_t *row) {
+bool packing_source(const struct packing *p, uint32_t panel, uint32_t lane, uint32_t *part,
+                    uint32_t *row) {
     *part = p->pair ? panel % 2 : 0;
     *row = (p->pair ? panel / 2 : panel) * PANEL + lane;
     if (p->pair) return *row < p->n[*part];
@@ -48,7 +37,8 @@ static void pack_panel(const struct packing *p, uint32_t panel) {
         uint32_t count = k - from < STRETCH ? k - from : STRETCH;
         memset(lane, 0, sizeof lane);
         for (uint32_t j = 0; j < PANEL; j++)
-            if (source_of(p, panel, j, &part, &row)) read_f32(lane[j], p, part, row, from, count);
+            if (packing_source(p, panel, j, &part, &row))
+                read_f32(lane[j], p, part, row, from, count);
         if (p->w->dtype == DTYPE_F32) {
             float *f = (float *)(void *)to + (size_t)from * PANEL;
             for (uint32_t i = 0; i < count; i++)
@@ -68,7 +58,21 @@ static void pack_part(void *arg, uint32_t part, uint32_t parts) {
     const struct packing *p = arg;
     uint32_t begin, end;
     team_share(p->panels, part, parts, &begin, &end);
-    for (uint32_t panel = begin; panel < end; panel++) pack_panel(p, panel);
+    for (uint32_t panel = begin; panel < end; panel++)
+        if (dtype_quantized(p->dtype))
+            pack_panel_quant(p, panel);
+        else
+            pack_panel(p, panel);
+}
+
+static uint32_t packed_panels(const struct weight *w) {
+    return panels_of(w->n) * (w->pair ? 2 : 1);
+}
+
+static size_t packed_bytes(const struct weight *w) {
+    size_t each = dtype_quantized(w->dtype) ? quant_panel(w->k, w->dtype, w->group, w->zeros).bytes
+                                            : panel_bytes(w->k, w->dtype);
+    return packed_panels(w) * each;
 }
 
 static int pack(struct ops *o, struct weight *w, uint32_t parts, const uint32_t *n, uint32_t k,
@@ -81,16 +85,30 @@ static int pack(struct ops *o, struct weight *w, uint32_t parts, const uint32_t 
                        k, GEMM_K_MAX);
     uint32_t rows = 0;
     for (uint32_t i = 0; i < parts; i++) rows += n[i];
-    uint32_t panels = pair ? 2 * panels_of(n[0]) : panels_of(rows);
-    size_t bytes = panels * panel_bytes(k, want);
-    void *data = cpu_alloc(o, bytes);
+    *w = (struct weight){.n = pair ? n[0] : rows, .k = k, .dtype = want, .pair = pair};
+    if (dtype_quantized(dtype)) {
+        rc = source_check_quant(parts, source, &w->group, &w->zeros, err, err_bytes);
+        if (rc) return rc;
+    }
+    w->bytes = packed_bytes(w);
+    void *data = cpu_alloc(o, w->bytes);
     if (!data)
         return err_set(err, err_bytes, -ENOMEM, "no memory to pack a weight of %u x %u (%zu bytes)",
-                       rows, k, bytes);
-    *w = (struct weight){
-        .n = pair ? n[0] : rows, .k = k, .dtype = want, .data = data, .owned = data};
-    struct packing p = {w, parts, panels, pair, n, source, dtype, data};
+                       rows, k, w->bytes);
+    w->data = w->owned = data;
+    struct packing p = {w, parts, packed_panels(w), pair, n, source, dtype, data};
     cpu_run(cpu_of(o), (uint64_t)rows * k, pack_part, &p);
+    return 0;
+}
+
+int cpu_weight_borrow(struct ops *o, struct weight *w, const void *image, size_t bytes, char *err,
+                      size_t err_bytes) {
+    (void)o;
+    int rc = source_check_image(w, image, bytes, packed_bytes(w), err, err_bytes);
+    if (rc) return rc;
+    w->bytes = bytes;
+    w->data = image;
+    w->owned = NULL;
     return 0;
 }
 

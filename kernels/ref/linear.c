@@ -25,6 +25,10 @@ static double activate(enum ops_act act, double x) {
 
 /* sum[r] = x[r] . w[n] for up to four rows of x [rows][k]. */
 static void dots(double *sum, const float *x, uint32_t rows, const struct weight *w, size_t n) {
+    if (dtype_quantized(w->dtype)) {
+        ref_quant_dots(sum, x, rows, w, n);
+        return;
+    }
     const float *row[ROWS_AT_ONCE];
     for (uint32_t r = 0; r < ROWS_AT_ONCE; r++) {
         row[r] = x + (size_t)(r < rows ? r : 0) * w->k;

@@ -35,6 +35,7 @@ static void ref_close(struct ops *o) {
 static const struct ops REF_OPS = {
     .backend = "ref",
     .numerics_id = "ref-f32-1",
+    .layout = "ref-1",
     .act = DTYPE_F32,
     .act_bytes = sizeof(float),
     .threads = 1,
@@ -47,6 +48,7 @@ static const struct ops REF_OPS = {
     .weight_pack_stack = ref_weight_pack_stack,
     .weight_pack_pair = ref_weight_pack_pair,
     .weight_free = ref_weight_free,
+    .weight_borrow = ref_weight_borrow,
     .embed = ref_embed,
     .norm = ref_norm,
     .linear = ref_linear,

@@ -26,6 +26,16 @@ int ref_weight_pack_pair(struct ops *o, struct weight *w, uint32_t n, uint32_t k
                          const void *up, enum dtype dtype, enum dtype want, char *err,
                          size_t err_bytes);
 void ref_weight_free(struct ops *o, struct weight *w);
+int ref_weight_borrow(struct ops *o, struct weight *w, const void *image, size_t bytes, char *err,
+                      size_t err_bytes);
+
+/* quant.c: W8 and W4, as ops.h defines them. Data is the scales [n][groups], the zero points
+ * [n][groups] where there are any, and Q [n][k], a byte each; a pair has the rows of both. */
+int ref_quant_pack(struct weight *w, uint32_t parts, const uint32_t *n, uint32_t k,
+                   const void *const *source, enum dtype dtype, char *err, size_t err_bytes);
+size_t ref_quant_bytes(const struct weight *w, size_t rows);
+/* sum[r] = x[r] . row n of w, for rows of x [rows][w->k]. */
+void ref_quant_dots(double *sum, const float *x, uint32_t rows, const struct weight *w, size_t n);
 
 /* linear.c, rows.c, attend.c, sample.c: as in ops.h. */
 void ref_linear(struct ops *o, const struct linear_args *a);

@@ -1,0 +1,223 @@
+/* q16.h - sixteen sums of bytes times bytes, as the level that includes it can hold them.
+ *
+ * A quad is four inputs: of 16 weights (unsigned) 64 bytes, of a row of activations (signed)
+ * QUAD_BYTES. With VNNI those are multiplied as they lie. AVX2 has no such instruction that is
+ * exact (vpmaddubsw saturates at 32767, two products reach 64770), so there activations lie as 16
+ * bits, inputs 0 and 2 beside each other and then 1 and 3, and weights are split into even and odd
+ * bytes. All sums are exact, so every level has the same.
+ *
+ * Units: bytes.  Owner, memory, errors: none.  Threads: any. */
+#ifndef PENSTOCK_KERNELS_CPU_Q16_H
+#define PENSTOCK_KERNELS_CPU_Q16_H
+
+#include "kernels/cpu/v16.h"
+
+#if defined(__AVX512VNNI__)
+
+enum { QUAD_BYTES = 4 };
+typedef __m512i q16, q16_weights, q16_row;
+
+V_INLINE q16_weights q_load(const uint8_t *p) {
+    return _mm512_loadu_si512(p);
+}
+/* The 16 weights of two quads from their nibbles, times 16. */
+V_INLINE void q_load_nibbles(const uint8_t *p, q16_weights *even, q16_weights *odd) {
+    __m512i both = _mm512_loadu_si512(p), high = _mm512_set1_epi8((char)0xf0);
+    *even = _mm512_and_si512(_mm512_slli_epi16(both, 4), high);
+    *odd = _mm512_and_si512(both, high);
+}
+V_INLINE void q_store(uint8_t *p, q16_weights a) {
+    _mm512_storeu_si512(p, a);
+}
+V_INLINE q16_row q_row(const uint8_t *p) {
+    int32_t quad;
+    memcpy(&quad, p, sizeof quad);
+    return _mm512_set1_epi32(quad);
+}
+V_INLINE q16 q_dot(q16 sum, q16_weights w, q16_row x) {
+    return _mm512_dpbusd_epi32(sum, w, x);
+}
+V_INLINE q16 q_all(int32_t a) {
+    return _mm512_set1_epi32(a);
+}
+/* Each of 16 zero points times a; |a| is below 2^15. */
+V_INLINE q16 q_zeros(const uint8_t *zero, int32_t a) {
+    return _mm512_madd_epi16(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)zero)),
+                             _mm512_set1_epi32(a & 0xffff));
+}
+V_INLINE v16 q_float(q16 a) {
+    return _mm512_cvtepi32_ps(a);
+}
+/* a * b + c in one rounding. */
+V_INLINE v16 q_fma(v16 a, v16 b, v16 c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* Bits of the largest |x| of the first n (1..16) and `most`; a NaN is the largest. */
+V_INLINE uint32_t q_most(const float *x, uint32_t n, uint32_t most) {
+    __m512i bits = _mm512_castps_si512(v_load_part(x, n));
+    uint32_t here = _mm512_reduce_max_epu32(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
+    return here > most ? here : most;
+}
+/* x * unit to the nearest, 16 bytes, zero beyond n; returns their sum. */
+V_INLINE int32_t q_round(int8_t *to, const float *x, uint32_t n, float unit) {
+    __m512i whole = _mm512_cvtps_epi32(v_mul(v_load_part(x, n), v_all(unit)));
+    _mm_storeu_si128((void *)to, _mm512_cvtepi32_epi8(whole));
+    return _mm512_reduce_add_epi32(whole);
+}
+
+#elif defined(__AVX2__)
+
+enum { QUAD_BYTES = 8 };
+typedef struct {
+    __m256i lo, hi;
+} q16;
+typedef struct {
+    __m256i even[2], odd[2];
+} q16_weights;
+typedef struct {
+    __m256i even, odd;
+} q16_row;
+
+V_INLINE q16_weights q_split(__m256i lo, __m256i hi) {
+    const __m256i low = _mm256_set1_epi16(255);
+    return (q16_weights){{_mm256_and_si256(lo, low), _mm256_and_si256(hi, low)},
+                         {_mm256_srli_epi16(lo, 8), _mm256_srli_epi16(hi, 8)}};
+}
+V_INLINE q16_weights q_load(const uint8_t *p) {
+    return q_split(_mm256_loadu_si256((const void *)p), _mm256_loadu_si256((const void *)(p + 32)));
+}
+V_INLINE void q_load_nibbles(const uint8_t *p, q16_weights *even, q16_weights *odd) {
+    const __m256i high = _mm256_set1_epi8((char)0xf0);
+    __m256i lo = _mm256_loadu_si256((const void *)p),
+            hi = _mm256_loadu_si256((const void *)(p + 32));
+    *even = q_split(_mm256_and_si256(_mm256_slli_epi16(lo, 4), high),
+                    _mm256_and_si256(_mm256_slli_epi16(hi, 4), high));
+    *odd = q_split(_mm256_and_si256(lo, high), _mm256_and_si256(hi, high));
+}
+V_INLINE void q_store(uint8_t *p, q16_weights a) {
+    for (int i = 0; i < 2; i++)
+        _mm256_storeu_si256((void *)(p + 32 * i),
+                            _mm256_or_si256(a.even[i], _mm256_slli_epi16(a.odd[i], 8)));
+}
+V_INLINE q16_row q_row(const uint8_t *p) {
+    int32_t pair[2];
+    memcpy(pair, p, sizeof pair);
+    return (q16_row){_mm256_set1_epi32(pair[0]), _mm256_set1_epi32(pair[1])};
+}
+V_INLINE __m256i q_dot_half(__m256i sum, __m256i even, __m256i odd, q16_row x) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, x.even));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(odd, x.odd));
+}
+V_INLINE q16 q_dot(q16 sum, q16_weights w, q16_row x) {
+    return (q16){q_dot_half(sum.lo, w.even[0], w.odd[0], x),
+                 q_dot_half(sum.hi, w.even[1], w.odd[1], x)};
+}
+V_INLINE q16 q_all(int32_t a) {
+    return (q16){_mm256_set1_epi32(a), _mm256_set1_epi32(a)};
+}
+V_INLINE q16 q_zeros(const uint8_t *zero, int32_t a) {
+    __m128i z = _mm_loadu_si128((const void *)zero);
+    __m256i all = _mm256_set1_epi32(a);
+    return (q16){_mm256_mullo_epi32(_mm256_cvtepu8_epi32(z), all),
+                 _mm256_mullo_epi32(_mm256_cvtepu8_epi32(_mm_srli_si128(z, 8)), all)};
+}
+V_INLINE v16 q_float(q16 a) {
+    return (v16){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)};
+}
+V_INLINE v16 q_fma(v16 a, v16 b, v16 c) {
+    return v_fma(a, b, c);
+}
+V_INLINE uint32_t q_most(const float *x, uint32_t n, uint32_t most) {
+    v16 a = v_load_part(x, n);
+    __m256i both = _mm256_max_epu32(_mm256_slli_epi32(_mm256_castps_si256(a.lo), 1),
+                                    _mm256_slli_epi32(_mm256_castps_si256(a.hi), 1));
+    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+    __m128i two = _mm_max_epu32(four, _mm_unpackhi_epi64(four, four));
+    uint32_t here = (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_srli_epi64(two, 32))) >> 1;
+    return here > most ? here : most;
+}
+V_INLINE int32_t q_round(int8_t *to, const float *x, uint32_t n, float unit) {
+    v16 a = v_mul(v_load_part(x, n), v_all(unit));
+    int32_t whole[16], sum = 0;
+    _mm256_storeu_si256((void *)whole, _mm256_cvtps_epi32(a.lo));
+    _mm256_storeu_si256((void *)(whole + 8), _mm256_cvtps_epi32(a.hi));
+    for (int i = 0; i < 16; i++) to[i] = (int8_t)whole[i], sum += to[i];
+    return sum;
+}
+
+#else
+
+enum { QUAD_BYTES = 4 };
+typedef struct {
+    int32_t lane[16];
+} q16;
+typedef struct {
+    uint8_t byte[64];
+} q16_weights;
+typedef struct {
+    int8_t byte[4];
+} q16_row;
+
+V_INLINE q16_weights q_load(const uint8_t *p) {
+    q16_weights w;
+    memcpy(&w, p, sizeof w);
+    return w;
+}
+V_INLINE void q_load_nibbles(const uint8_t *p, q16_weights *even, q16_weights *odd) {
+    for (int i = 0; i < 64; i++) {
+        even->byte[i] = (uint8_t)(p[i] << 4);
+        odd->byte[i] = p[i] & 0xf0u;
+    }
+}
+V_INLINE void q_store(uint8_t *p, q16_weights a) {
+    memcpy(p, &a, sizeof a);
+}
+V_INLINE q16_row q_row(const uint8_t *p) {
+    q16_row x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+V_INLINE q16 q_dot(q16 sum, q16_weights w, q16_row x) {
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 4; j++) sum.lane[i] += w.byte[4 * i + j] * x.byte[j];
+    return sum;
+}
+V_INLINE q16 q_all(int32_t a) {
+    q16 all;
+    for (int i = 0; i < 16; i++) all.lane[i] = a;
+    return all;
+}
+V_INLINE q16 q_zeros(const uint8_t *zero, int32_t a) {
+    q16 all;
+    for (int i = 0; i < 16; i++) all.lane[i] = zero[i] * a;
+    return all;
+}
+V_INLINE v16 q_float(q16 a) {
+    V_LANES((float)a.lane[i]);
+}
+V_INLINE v16 q_fma(v16 a, v16 b, v16 c) {
+    float x[16], y[16], z[16];
+    v_store(x, a);
+    v_store(y, b);
+    v_store(z, c);
+    V_LANES(fmaf(x[i], y[i], z[i]));
+}
+V_INLINE uint32_t q_most(const float *x, uint32_t n, uint32_t most) {
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t bits = bits_of_float(x[i]) & 0x7fffffffu;
+        if (bits > most) most = bits;
+    }
+    return most;
+}
+V_INLINE int32_t q_round(int8_t *to, const float *x, uint32_t n, float unit) {
+    int32_t sum = 0; /* 1.5 * 2^23 has no bits for fractions: adding it rounds, ties to even */
+    for (uint32_t i = 0; i < 16; i++) {
+        to[i] = i < n ? (int8_t)(uint8_t)bits_of_float(x[i] * unit + 0x1.8p23f) : 0;
+        sum += to[i];
+    }
+    return sum;
+}
+
+#endif
+
+#endif
