@@ -2,11 +2,13 @@
 
 #include <assert.h>
 
-#define ROW_COST 0.1           /* of a row to the first one's, before it was measured */
-#define PACE_SHARE 0.25f       /* of a new time in what is remembered */
+#define ROW_COST 0.1      /* of a row to the first one's, before it was measured */
+#define PACE_SLOWER 0.25f /* of a new time in what is remembered */
+#define PACE_FASTER 0.5f
 #define PACE_SLOWEST 1.5f      /* a step that was disturbed counts as so much slower at most */
 #define PACE_FORGOTTEN 512u    /* steps, after which a number of rows may be tried again */
 #define ODDS_SHARE_LEAST 0.06f /* of one more guess in the odds of many */
+#define PLAIN_EVERY 48u        /* steps with guesses, then one without */
 #define GAIN_LEAST 1.03        /* what a plan must promise */
 
 uint32_t draft_class(uint32_t match) {
@@ -61,7 +63,7 @@ void draft_pace_note(struct draft_pace *p, uint32_t rows, int64_t ns) {
         *was = factor;
     } else {
         if (factor > *was * PACE_SLOWEST) factor = *was * PACE_SLOWEST;
-        *was += PACE_SHARE * (factor - *was);
+        *was += (factor < *was ? PACE_FASTER : PACE_SLOWER) * (factor - *was);
     }
     p->rows[at].step = p->steps;
     double time =
@@ -95,7 +97,7 @@ static uint32_t rows_to_try(const struct draft_pace *p, uint32_t rows) {
     return 2 * known + 1;
 }
 
-void draft_plan(const struct draft_pace *p, uint32_t rows, uint32_t room, double extra_ns,
+void draft_plan(struct draft_pace *p, uint32_t rows, uint32_t room, double extra_ns,
                 struct draft_text *text, uint32_t n) {
     uint32_t taken[DRAFT_ROWS_MAX], longest = 0;
     double chance[DRAFT_ROWS_MAX]; /* that all guesses taken so far are right */
@@ -109,9 +111,13 @@ void draft_plan(const struct draft_pace *p, uint32_t rows, uint32_t room, double
     double plain = draft_pace_of(p, n > 0 ? n : 1), base = draft_pace_of(p, rows);
     double tokens = n, best = GAIN_LEAST * n / plain;
     uint32_t to = rows_to_try(p, rows);
+    if (p->guessed == PLAIN_EVERY) { /* what it costs without is seen again */
+        p->guessed = 0;
+        return;
+    }
     for (uint32_t k = 1; k <= room && rows + k <= to; k++) {
         uint32_t i = likeliest(text, n, taken, chance);
-        if (i == n) return;
+        if (i == n) break;
         chance[i] *= (double)text[i].odds[taken[i]++];
         tokens += chance[i];
         if (taken[i] > longest) longest = taken[i];
@@ -120,4 +126,5 @@ void draft_plan(const struct draft_pace *p, uint32_t rows, uint32_t room, double
         best = tokens / time;
         for (uint32_t j = 0; j < n; j++) text[j].n = taken[j];
     }
+    p->guessed += best > GAIN_LEAST * n / plain;
 }

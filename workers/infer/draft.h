@@ -1,9 +1,9 @@
 /* draft.h - how many guessed tokens pay: odds that a guess is right, what rows cost, and the plan.
  *
  * A step over more rows takes longer, and gives more tokens if its guesses are right. Odds are
- * learnt from every token that is drawn, whether or not its guess stood in a step; what rows cost is
- * learnt from every step. A plan adds the likeliest rows as long as tokens a second grow, and none
- * when that gains too little to be sure of. None of this changes what a text says.
+ * learnt from every token that is drawn, whether or not its guess stood in a step; what rows cost
+ * is learnt from every step. A plan adds the likeliest rows as long as tokens a second grow, and
+ * none when that gains too little to be sure of. None of this changes what a text says.
  *
  * Units: token rows, nanoseconds.  Owner: the caller's structs, zeroed before first use.  Memory:
  * none.  Errors: none.  Threads: one; pure functions of what they were told. */
@@ -34,6 +34,7 @@ struct draft_pace {
         uint64_t step; /* when it was last seen */
     } rows[DRAFT_ROWS_MAX + 1];
     uint64_t steps;
+    uint32_t guessed; /* plans with guesses since one without was made to see its time */
 };
 void draft_pace_note(struct draft_pace *p, uint32_t rows, int64_t ns);
 /* What a step of so many rows takes: in proportion only, before one was seen. */
@@ -47,7 +48,7 @@ struct draft_text {
 };
 /* Shares `room` further rows of a step that has `rows` among its n texts. extra_ns: what guessing
  * costs for each row of the longest guess. */
-void draft_plan(const struct draft_pace *p, uint32_t rows, uint32_t room, double extra_ns,
+void draft_plan(struct draft_pace *p, uint32_t rows, uint32_t room, double extra_ns,
                 struct draft_text *text, uint32_t n);
 
 #endif

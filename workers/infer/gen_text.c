@@ -129,26 +129,32 @@ struct gen_text *gen_text_new(struct gen *g, const struct tokenizer *t) {
 void gen_text_free(struct gen_text *s) {
     if (!s) return;
     seq_free(s->seq);
+    guesses_fini(&s->guess);
     if (s->stream) token_stream_free(s->stream);
     free(s->seen);
     free(s);
 }
 
+struct sample_row gen_text_settings(const struct gen_text *s, uint32_t position) {
+    const struct gen *g = s->gen;
+    return (struct sample_row){.position = position,
+                               .temperature = g->temperature,
+                               .top_k = g->top_k,
+                               .top_p = g->top_p,
+                               .min_p = g->min_p,
+                               .seed = g->seed,
+                               .stream = g->stream,
+                               .seen = s->seen,
+                               .n_seen = s->n_seen,
+                               .repetition = g->repetition,
+                               .presence = g->presence,
+                               .frequency = g->frequency,
+                               .top_n = g->top ? g->top_n : 0};
+}
+
 struct sample_row gen_text_row(const struct gen_text *s, uint32_t position) {
     const struct gen *g = s->gen;
-    struct sample_row row = {.position = position,
-                             .temperature = g->temperature,
-                             .top_k = g->top_k,
-                             .top_p = g->top_p,
-                             .min_p = g->min_p,
-                             .seed = g->seed,
-                             .stream = g->stream,
-                             .seen = s->seen,
-                             .n_seen = s->n_seen,
-                             .repetition = g->repetition,
-                             .presence = g->presence,
-                             .frequency = g->frequency,
-                             .top_n = g->top ? g->top_n : 0};
+    struct sample_row row = gen_text_settings(s, position);
     if (g->guide) row.mask = g->guide->mask(g->guide->self, g->tokens_max - g->tokens);
     return row;
 }

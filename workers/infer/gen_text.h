@@ -12,6 +12,7 @@
 
 #include "kernels/ops.h"
 #include "workers/infer/generate.h"
+#include "workers/infer/speculate.h"
 
 struct model_info;
 struct token_stream;
@@ -28,6 +29,7 @@ struct gen_text {
     uint64_t order;        /* its age: the lower is the older */
     uint32_t rows;         /* of the step that is being made */
     bool begun;            /* it waits no more for the cache of the text with the same prompt */
+    struct guesses guess;  /* that stand behind the rows */
     struct gen_text *next; /* that waits */
 };
 struct gen_text *gen_text_new(struct gen *g, const struct tokenizer *t); /* NULL: no memory */
@@ -42,8 +44,9 @@ static inline uint32_t gen_text_id(const struct gen_text *s, uint32_t at) {
     const struct gen *g = s->gen;
     return at < g->prompt_tokens ? g->prompt[at] : g->ids[at - g->prompt_tokens];
 }
-/* The one place where a token is drawn: what the text asks for, and its mask, for the token that
- * follows `position` tokens of history. */
+/* What the text asks for of the token that follows `position` tokens of history. */
+struct sample_row gen_text_settings(const struct gen_text *s, uint32_t position);
+/* The one place where a token is drawn: the same with the guide's mask, which is of the next. */
 struct sample_row gen_text_row(const struct gen_text *s, uint32_t position);
 /* That token was drawn: it is written, or ends the text; top [gen->top_n], read where the gen has
  * room for it. */

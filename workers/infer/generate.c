@@ -26,7 +26,8 @@ struct gen_loop {
     uint64_t added;
     int64_t row_ns; /* what a row takes in a step of many, smoothed; 0: not known */
     struct gen_loop_stats stats;
-    uint32_t *ids; /* of a step: [rows_most + MODEL_SEQS_MAX] */
+    struct speculate speculate;
+    uint32_t *ids; /* of a step: [rows_most + 2 MODEL_SEQS_MAX], guesses among them */
 };
 
 const char *gen_finish_name(enum gen_finish f) {
@@ -94,6 +95,7 @@ static void pause_text(struct gen_loop *l, struct gen_text *t) {
     take_out(l, t);
     seq_free(t->seq);
     t->seq = NULL;
+    guesses_pause(&t->guess);
     t->begun = false;
     l->stats.pauses++;
     wait_in_line(l, t);
@@ -277,53 +279,84 @@ static uint32_t pages_wanted(const struct gen_loop *l) {
     return pages;
 }
 
-/* Draws a token for each of the n texts of the step; those whose history is in take theirs. */
-static void draw(struct gen_loop *l, uint32_t n, struct gen_text *const *of) {
+/* A text of the step: its rows, and those of its logits. */
+struct drawn {
+    struct gen_text *text;
+    uint32_t known, first, taken;
+    bool draws; /* a token more, from logits first + taken */
+};
+
+/* Draws one token for each text that can have another; a guess that it confirms lets the text draw
+ * from the row behind it too. */
+static void draw_one_each(struct gen_loop *l, struct drawn *d, uint32_t n) {
     struct sample_row rows[MODEL_SEQS_MAX];
     struct sample_top top[MODEL_SEQS_MAX * MODEL_TOP_MAX];
     float logprob[MODEL_SEQS_MAX];
-    uint32_t tokens[MODEL_SEQS_MAX];
+    uint32_t tokens[MODEL_SEQS_MAX], at[MODEL_SEQS_MAX];
     bool logprobs = false, tops = false;
-    assert(n > 0);
     for (uint32_t k = 0; k < n; k++) {
-        rows[k] = (struct sample_row){.top_p = 1}; /* drawn and not used */
-        if (missing(of[k]) == 0) rows[k] = gen_text_row(of[k], seq_len(of[k]->seq));
-        logprobs |= of[k]->gen->logprob != NULL;
+        rows[k] = gen_text_row(d[k].text, d[k].known + d[k].taken);
+        at[k] = d[k].first + d[k].taken;
+        logprobs |= d[k].text->gen->logprob != NULL;
         tops |= rows[k].top_n > 0;
     }
-    model_sample(l->model, n, rows, tokens, logprobs ? logprob : NULL, tops ? top : NULL);
+    model_sample_at(l->model, n, at, rows, tokens, logprobs ? logprob : NULL, tops ? top : NULL);
     for (uint32_t k = 0; k < n; k++) {
-        if (missing(of[k]) > 0) continue;
-        gen_text_take(of[k], l->info, tokens[k], logprobs ? logprob[k] : 0,
+        struct gen_text *t = d[k].text;
+        uint32_t i = d[k].taken++;
+        gen_text_take(t, l->info, tokens[k], logprobs ? logprob[k] : 0,
                       top + (size_t)k * MODEL_TOP_MAX);
         l->stats.tokens++;
+        bool right = i < t->guess.n && tokens[k] == t->guess.ids[i];
+        l->speculate.accepted += right;
+        d[k].draws = right && !has_ended(t);
+    }
+}
+
+/* Draws for each of the n texts of the step whose history is in. */
+static void draw(struct gen_loop *l, struct drawn *d, uint32_t n) {
+    struct drawn some[MODEL_SEQS_MAX];
+    for (;;) {
+        uint32_t m = 0;
+        for (uint32_t k = 0; k < n; k++)
+            if (d[k].draws) some[m++] = d[k];
+        if (m == 0) return;
+        draw_one_each(l, some, m);
+        for (uint32_t k = 0, i = 0; k < n; k++)
+            if (d[k].draws) d[k] = some[i++];
     }
 }
 
 /* Computes the rows of every text, and draws. A text's rows are the ids of its history from seq_len
- * on; more rows of a text than that (a draft's) would stand behind them. */
+ * on, and its guesses behind them; of these the cache keeps what was right. */
 static void compute(struct gen_loop *l) {
     struct seq *seqs[MODEL_SEQS_MAX];
-    struct gen_text *of[MODEL_SEQS_MAX];
-    uint32_t begin[MODEL_SEQS_MAX + 1] = {0}, n = 0;
+    struct drawn d[MODEL_SEQS_MAX];
+    uint32_t begin[MODEL_SEQS_MAX + 1] = {0}, tail[MODEL_SEQS_MAX] = {0}, n = 0, logits = 0;
     for (uint32_t i = 0; i < l->n; i++) {
         struct gen_text *t = l->text[i];
         if (t->rows == 0) continue;
-        uint32_t from = seq_len(t->seq);
-        for (uint32_t k = 0; k < t->rows; k++) l->ids[begin[n] + k] = gen_text_id(t, from + k);
-        begin[n + 1] = begin[n] + t->rows;
-        seqs[n] = t->seq;
-        of[n++] = t;
+        uint32_t from = seq_len(t->seq), known = gen_text_known(t), *ids = l->ids + begin[n];
+        for (uint32_t k = 0; k < t->rows; k++) ids[k] = gen_text_id(t, from + k);
+        memcpy(ids + t->rows, t->guess.ids, t->guess.n * sizeof *ids);
+        begin[n + 1] = begin[n] + t->rows + t->guess.n;
+        tail[n] = 1 + t->guess.n;
+        d[n] = (struct drawn){t, known, logits, 0, from + t->rows == known};
+        logits += tail[n];
+        seqs[n++] = t->seq;
     }
     char err[256];
-    int rc = model_step(l->model, n, seqs, begin, l->ids, NULL, err, sizeof err);
-    for (uint32_t k = 0; rc != 0 && k < n; k++) gen_text_fail(of[k]->gen, rc, err);
-    if (rc == 0) draw(l, n, of);
+    int rc = model_step_tails(l->model, n, seqs, begin, l->ids, tail, NULL, err, sizeof err);
+    for (uint32_t k = 0; rc != 0 && k < n; k++) gen_text_fail(d[k].text->gen, rc, err);
+    if (rc == 0) draw(l, d, n);
+    for (uint32_t k = 0; rc == 0 && k < n; k++)
+        if (d[k].taken > 0) seq_cut(seqs[k], d[k].known + d[k].taken - 1);
     l->stats.rows += begin[n];
 }
 
 /* A step of few rows reads the weights for them alone: it does not tell what one more costs. */
-static void learn(struct gen_loop *l, uint64_t rows, int64_t ns) {
+static void learn(struct gen_loop *l, uint32_t rows, int64_t ns) {
+    draft_pace_note(&l->speculate.pace, rows, ns);
     l->stats.steps++;
     l->stats.step_ns += (uint64_t)ns;
     if (rows < ROWS_MIN) return;
@@ -335,14 +368,17 @@ bool gen_loop_step(struct gen_loop *l) {
     sweep(l);
     admit(l);
     if (l->n == 0) return false;
-    int64_t began = clock_mono_ns();
     uint64_t rows = l->stats.rows;
     plan_rows(l);
     while (l->n > 1 &&
            pages_wanted(l) > pages_for(l, model_kv_free(l->model))) /* by the history's growth */
         pause_text(l, served_last(l));
+    speculate_plan(&l->speculate, l->info,
+                   model_kv_free(l->model) - pages_wanted(l) * l->info->kv_page_tokens, l->text,
+                   l->n);
+    int64_t began = clock_mono_ns();
     compute(l);
-    learn(l, l->stats.rows - rows, clock_mono_ns() - began);
+    learn(l, (uint32_t)(l->stats.rows - rows), clock_mono_ns() - began);
     sweep(l);
     return l->n > 0 || l->waiting;
 }
@@ -357,7 +393,7 @@ int gen_loop_open(struct gen_loop **out, struct model *m, const struct tokenizer
     if (c) l->config = *c;
     if (l->config.step_ms == 0) l->config.step_ms = GEN_STEP_MS;
     uint32_t rows = l->config.step_rows ? l->config.step_rows : ROWS_MAX;
-    l->ids = malloc((rows + MODEL_SEQS_MAX) * sizeof *l->ids);
+    l->ids = malloc((rows + 2 * MODEL_SEQS_MAX) * sizeof *l->ids);
     if (!l->ids) {
         free(l);
         return -ENOMEM;
@@ -365,6 +401,8 @@ int gen_loop_open(struct gen_loop **out, struct model *m, const struct tokenizer
     l->model = m;
     l->tokenizer = t;
     l->info = model_info(m);
+    l->speculate = (struct speculate){
+        .mode = l->config.speculate, .draft = l->config.draft, .fixed = l->config.guesses};
     *out = l;
     return 0;
 }
@@ -383,6 +421,8 @@ void gen_loop_close(struct gen_loop *l) {
 struct gen_loop_stats gen_loop_stats(const struct gen_loop *l) {
     struct gen_loop_stats s = l->stats;
     s.running = l->n;
+    s.guesses = l->speculate.proposed;
+    s.guesses_right = l->speculate.accepted;
     s.kv_pages_max = pages_for(l, l->info->kv_tokens);
     s.kv_pages = s.kv_pages_max - pages_for(l, model_kv_free(l->model));
     return s;

@@ -22,6 +22,9 @@
  * Texts of one prompt that differ in `stream` alone name the first as `same_prompt`: its prompt is
  * computed once, and the others begin with the whole pages of its cache.
  *
+ * Guesses at the tokens that come next are computed in the same step, behind a text's own rows: a
+ * step then gives a text all tokens up to the first that was guessed wrong (speculate.h).
+ *
  * A text ends at an id of the model's eos list, before a stop string, after tokens_max tokens, or
  * at the end of the context. Pieces are handed out as soon as they can no longer become part of a
  * stop string.
@@ -37,6 +40,7 @@
 #include <stdbool.h>
 
 #include "base/bytes.h"
+#include "workers/infer/speculate.h"
 
 #define GEN_STOPS_MAX 8u
 
@@ -103,6 +107,10 @@ struct gen_loop;
 struct gen_loop_config {
     uint32_t step_rows; /* token rows of a step beside one a text; 0: as step_ms allows */
     uint32_t step_ms;   /* what a step may take; 0: GEN_STEP_MS */
+    enum speculate_mode speculate; /* 0: by lookup */
+    uint32_t guesses;              /* of a text in a step, at most DRAFT_MAX; 0: as many as pay */
+    struct model
+        *draft; /* SPECULATE_DRAFT: of the same vocabulary; borrowed, and the loop's alone */
 };
 #define GEN_STEP_MS 80u /* a cancelled text must be noticed within 100 ms of work */
 
@@ -119,6 +127,7 @@ struct gen_loop_stats {
     uint32_t kv_pages, kv_pages_max; /* in use now, and of the pool */
     uint64_t steps, step_ns;         /* and the time that they took */
     uint64_t rows, tokens;           /* computed, and written */
+    uint64_t guesses, guesses_right; /* computed, and confirmed: speculate.h */
     uint64_t pauses;                 /* of texts that gave their pages back */
 };
 struct gen_loop_stats gen_loop_stats(const struct gen_loop *l);
