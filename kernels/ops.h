@@ -65,13 +65,14 @@ struct ops_batch {
     uint32_t pages_max;
 };
 
-/* One layer of a paged KV pool. A page is [K|V][kv_head][token][head_dim] for each layer; page p of
- * this layer starts at pool + p * page_bytes + layer_bytes. */
+/* One layer of a paged KV pool. A page is [K|V][kv_head][token][head_dim] for each layer, with a
+ * scale a row behind it where it is int8 (kv.h); page p of this layer starts at
+ * pool + p * page_bytes + layer_bytes. */
 struct ops_kv {
     void *pool;
     size_t page_bytes, layer_bytes;
     uint32_t page_tokens, kv_heads, head_dim;
-    enum dtype dtype; /* F32 or BF16: as stored, so as read */
+    enum dtype dtype; /* F32, BF16 or I8 (kv.h): as stored, so as read */
 };
 
 /* A quantized matrix [n][k], row-major: the source of a weight of DTYPE_W8 or DTYPE_W4. Each row

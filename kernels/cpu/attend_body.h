@@ -2,9 +2,11 @@
  *
  * A query walks its keys in blocks of 64 at absolute positions and keeps a running maximum, total
  * and weighted sum. Inside a block the score of a key is one chain over the head's components, and
- * the sum one chain over the keys that the query may see. Both are the same whichever queries share
- * the work, so how a prompt was cut into chunks, and what else is in the batch, changes no bit.
- * Keys and values are read as stored, those of the current rows too.
+ * the sum one chain over the keys that the query may see. Every ATTEND_SPLIT keys, at absolute
+ * positions too, it starts anew, and the splits are merged in order: several threads may share
+ * one long cache. All of it is the same whichever queries share the work, so how a prompt was cut
+ * into chunks, and what else is in the batch, changes no bit. Keys and values are read as stored,
+ * those of the current rows too.
  *
  * Units: elements.  Owner: level_*.c include this once, after gemm_body.h.  Memory: struct scratch.
  * Errors: none.  Threads: any, each with its scratch. */
@@ -16,6 +18,7 @@
 #include "kernels/cpu/gemm_body.h"
 #include "kernels/cpu/level.h"
 #include "kernels/cpu/v16.h"
+#include "kernels/kv.h"
 
 /* The queries of one call: up to ATTEND_QUERIES, sharing one sequence and one kv head. */
 struct queries {
@@ -28,76 +31,92 @@ V_INLINE uint32_t group_of(const struct attend_args *a) {
     return a->heads / a->kv_heads;
 }
 
-/* The keys begin .. end-1 that a row of the sequence may see. */
-static void visible(const struct attend_args *a, uint32_t seq, uint32_t row, uint32_t *begin,
-                    uint32_t *end) {
-    const struct ops_batch *b = a->batch;
-    uint32_t first = b->begin[seq], at = a->kv.pool ? b->pos[first + row] : row;
-    *begin = a->window && at + 1 > a->window ? at + 1 - a->window : 0;
-    *end = a->causal ? at + 1 : a->kv.pool ? b->kv_len[seq] : b->begin[seq + 1] - first;
-}
+/* Where keys of this sequence and head are stored, and their values. */
+struct places {
+    const void *key[ATTEND_KEYS], *value[ATTEND_KEYS];
+    float key_scale[ATTEND_KEYS], value_scale[ATTEND_KEYS]; /* of int8 only */
+    uint32_t count;
+};
 
-/* Where the keys begin .. begin+count-1 of this sequence and head are stored, and their values. */
-static void find_keys(const struct queries *s, uint32_t begin, uint32_t count, const void **keys,
-                      const void **values) {
+/* The keys begin .. begin+count-1, none beyond the last one. */
+static void find_keys(const struct queries *s, uint32_t begin, uint32_t count, struct places *to) {
     const struct attend_args *a = s->a;
     const struct ops_kv *kv = &a->kv;
-    const struct ops_batch *b = a->batch;
+    to->count = count;
     if (!kv->pool) {
         size_t row = (size_t)(a->heads + 2 * a->kv_heads) * a->head_dim;
-        const float *key = (const float *)a->qkv + (b->begin[s->seq] + (size_t)begin) * row +
+        const float *key = (const float *)a->qkv + (a->batch->begin[s->seq] + (size_t)begin) * row +
                            (size_t)(a->heads + s->kv_head) * a->head_dim;
         for (uint32_t j = 0; j < count; j++, key += row) {
-            keys[j] = key;
-            values[j] = key + (size_t)a->kv_heads * a->head_dim;
+            to->key[j] = key;
+            to->value[j] = key + (size_t)a->kv_heads * a->head_dim;
         }
         return;
     }
-    size_t token_bytes = kv->head_dim * dtype_bytes(kv->dtype),
-           head_bytes = kv->page_tokens * token_bytes;
-    const uint32_t *page = b->pages + (size_t)s->seq * b->pages_max + begin / kv->page_tokens;
-    uint32_t token = begin % kv->page_tokens;
+    size_t token_bytes = kv->head_dim * dtype_bytes(kv->dtype);
     for (uint32_t j = 0; j < count; j++) {
-        const char *key = (const char *)kv->pool + *page * kv->page_bytes + kv->layer_bytes +
-                          s->kv_head * head_bytes + token * token_bytes;
-        keys[j] = key;
-        values[j] = key + kv->kv_heads * head_bytes;
-        if (++token == kv->page_tokens) token = 0, page++;
+        char *page = kv_page(kv, a->batch, s->seq, begin + j);
+        size_t key = kv_row(kv, begin + j, false, s->kv_head),
+               value = kv_row(kv, begin + j, true, s->kv_head);
+        to->key[j] = page + key * token_bytes;
+        to->value[j] = page + value * token_bytes;
+        if (kv->dtype != DTYPE_I8) continue;
+        to->key_scale[j] = kv_scale(kv, page, key);
+        to->value_scale[j] = kv_scale(kv, page, value);
     }
 }
 
-V_INLINE v16 load_stored(const void *from, enum dtype dtype, uint32_t at, uint32_t n) {
+V_INLINE v16 load_stored(const void *from, enum dtype dtype, float scale, uint32_t at, uint32_t n) {
     if (dtype == DTYPE_F32) return v_load_part((const float *)from + at, n);
+    if (dtype == DTYPE_I8) return v_mul(v_load_i8_part((const int8_t *)from + at, n), v_all(scale));
     if (n == 16) return v_load_bf16((const uint16_t *)from + at);
     return v_load_bf16_part((const uint16_t *)from + at, n);
 }
 
-/* Keys begin .. begin+count-1 as panels of 16 keys, their values as panels of 16 components. What
- * is beyond count is zero. */
-static void load_block(const struct queries *s, uint32_t begin, uint32_t count) {
-    uint32_t dim = s->a->head_dim;
-    enum dtype dtype = s->a->kv.pool ? s->a->kv.dtype : DTYPE_F32;
-    float *to_keys = s->scratch->attend.keys, *to_values = s->scratch->attend.values;
-    const void *key[ATTEND_KEYS], *value[ATTEND_KEYS];
-    find_keys(s, begin, count, key, value);
+/* Row j of the places after these, a line of each at a time: it is on its way while we compute. */
+V_INLINE void fetch_row(const void *const *row, uint32_t j, uint32_t count, size_t bytes) {
+    if (j < count)
+        for (size_t at = 0; at < bytes; at += LINE) __builtin_prefetch((const char *)row[j] + at);
+}
+
+/* Keys as panels of 16 of them; bf16 stays so, in pairs of components, as tile_wide reads it. What
+ * is beyond the last key is zero. */
+static void load_keys(const struct queries *s, const struct places *from, const struct places *next,
+                      enum dtype dtype) {
+    uint32_t dim = s->a->head_dim, each = dtype == DTYPE_BF16 ? 2 : 1;
+    size_t steps = (dim + each - 1) / each;
     for (uint32_t panel = 0; panel < ATTEND_KEYS / PANEL; panel++)
-        for (uint32_t i = 0; i < dim; i += PANEL) {
-            uint32_t n = dim - i < PANEL ? dim - i : PANEL;
-            v16 block[16];
+        for (uint32_t i = 0; i < dim; i += PANEL * each) {
+            uint32_t n = dim - i < PANEL * each ? dim - i : PANEL * each;
+            v16 block[PANEL];
             for (uint32_t j = 0; j < PANEL; j++) {
                 uint32_t k = panel * PANEL + j;
-                block[j] = k < count ? load_stored(key[k], dtype, i, n) : v_zero();
+                if (i == 0) fetch_row(next->key, k, next->count, dim * dtype_bytes(dtype));
+                if (k >= from->count)
+                    block[j] = v_zero();
+                else if (dtype == DTYPE_BF16)
+                    block[j] = v_load_bytes((const uint16_t *)from->key[k] + i, 2 * n);
+                else
+                    block[j] = load_stored(from->key[k], dtype, from->key_scale[k], i, n);
             }
             v_transpose(block);
-            float *to = to_keys + ((size_t)panel * dim + i) * PANEL;
-            for (uint32_t j = 0; j < n; j++) v_store(to + j * PANEL, block[j]);
+            float *to = s->scratch->attend.keys + (panel * steps + i / each) * PANEL;
+            for (uint32_t j = 0; j < (n + each - 1) / each; j++) v_store(to + j * PANEL, block[j]);
         }
-    for (uint32_t j = 0; j < count; j++)
-        for (uint32_t i = 0; i < dim; i += PANEL) {
+}
+
+/* Values as panels of 16 components. */
+static void load_values(const struct queries *s, const struct places *from,
+                        const struct places *next, enum dtype dtype) {
+    uint32_t dim = s->a->head_dim;
+    for (uint32_t j = 0; j < ATTEND_KEYS; j++) {
+        fetch_row(next->value, j, next->count, dim * dtype_bytes(dtype));
+        for (uint32_t i = 0; j < from->count && i < dim; i += PANEL) {
             uint32_t n = dim - i < PANEL ? dim - i : PANEL;
-            float *to = to_values + ((size_t)i / PANEL * ATTEND_KEYS + j) * PANEL;
-            v_store(to, load_stored(value[j], dtype, i, n));
+            float *to = s->scratch->attend.values + ((size_t)i / PANEL * ATTEND_KEYS + j) * PANEL;
+            v_store(to, load_stored(from->value[j], dtype, from->value_scale[j], i, n));
         }
+    }
 }
 
 /* The queries as tiles: tile i are those from tile_begin(s, i) on. */
@@ -109,18 +128,20 @@ V_INLINE uint32_t tile_begin(const struct queries *s, uint32_t i) {
 }
 
 /* score[query][key] = scaled query . key, for all keys of the block. */
-static void score_block(const struct queries *s) {
+static void score_block(const struct queries *s, enum dtype dtype) {
     uint32_t dim = s->a->head_dim;
+    bool half = dtype == DTYPE_BF16;
     for (uint32_t i = 0; i < tiles_of(s); i++) {
         uint32_t q = tile_begin(s, i);
         struct tile t = {.x = s->scratch->attend.query + q * dim,
                          .w = s->scratch->attend.keys,
-                         .w_stride = (size_t)dim * PANEL,
+                         .w_stride = (half ? (dim + 1) / 2 : dim) * (size_t)PANEL,
                          .sums_stride = ATTEND_KEYS,
                          .k = dim,
                          .fresh = true,
                          .sums = s->scratch->attend.score + q * ATTEND_KEYS};
-        tile_run(tile_f32_of, tile_begin(s, i + 1) - q, ATTEND_KEYS / PANEL, t);
+        tile_run(half ? tile_wide_of : tile_f32_of, tile_begin(s, i + 1) - q, ATTEND_KEYS / PANEL,
+                 t);
     }
 }
 
@@ -182,8 +203,9 @@ V_INLINE void clip(const struct queries *s, uint32_t q, uint32_t block, uint32_t
     if (*begin >= *end) *begin = *end = 0;
 }
 
-static void attend_block(const struct queries *s, uint32_t block, uint32_t sum_stride) {
-    score_block(s);
+static void attend_block(const struct queries *s, uint32_t block, uint32_t sum_stride,
+                         enum dtype dtype) {
+    score_block(s, dtype);
     for (uint32_t q = 0, next; q < s->count; q = next) {
         uint32_t begin, end;
         clip(s, q, block, &begin, &end);
@@ -198,10 +220,9 @@ static void attend_block(const struct queries *s, uint32_t block, uint32_t sum_s
     }
 }
 
-/* The queries scaled and laid out in tiles (the place of their sums holds them first), their sums
- * empty; returns the keys that any of them sees. */
-static void load_queries(const struct queries *s, uint32_t sum_stride, uint32_t *begin,
-                         uint32_t *end) {
+/* The queries scaled and laid out in tiles (the place of their sums holds them first); returns the
+ * keys that any of them sees. */
+static void load_queries(const struct queries *s, uint32_t *begin, uint32_t *end) {
     const struct attend_args *a = s->a;
     uint32_t dim = a->head_dim, group = group_of(a), row = s->begin / group,
              head = s->begin % group;
@@ -215,11 +236,9 @@ static void load_queries(const struct queries *s, uint32_t sum_stride, uint32_t 
             v_store_part(s->scratch->attend.sum + q * dim + i, v, n);
         }
         uint32_t *from = &s->scratch->attend.begin[q], *to = &s->scratch->attend.end[q];
-        visible(a, s->seq, row, from, to);
+        attend_visible(a, s->seq, row, from, to);
         *begin = q == 0 || *from < *begin ? *from : *begin;
         *end = q == 0 || *to > *end ? *to : *end;
-        s->scratch->attend.most[q] = -INFINITY;
-        s->scratch->attend.total[q] = 0;
         if (++head == group) head = 0, row++;
     }
     for (uint32_t i = 0; i < tiles_of(s); i++) {
@@ -227,37 +246,99 @@ static void load_queries(const struct queries *s, uint32_t sum_stride, uint32_t 
         pack_tile(s->scratch->attend.query + q * dim, s->scratch->attend.sum + q * dim, dim, rows,
                   dim, false);
     }
-    memset(s->scratch->attend.sum, 0, (size_t)s->count * sum_stride * sizeof(float));
 }
 
-static void store_queries(const struct queries *s, uint32_t sum_stride) {
-    const struct attend_args *a = s->a;
-    uint32_t dim = a->head_dim, group = group_of(a), row = s->begin / group,
-             head = s->begin % group;
+/* The keys of one split, begin .. end-1, from empty sums on. */
+static void attend_split(const struct queries *s, uint32_t begin, uint32_t end,
+                         uint32_t sum_stride) {
+    enum dtype dtype = s->a->kv.pool ? s->a->kv.dtype : DTYPE_F32;
+    struct places places[2], *here = &places[0], *next = &places[1];
+    memset(s->scratch->attend.sum, 0, (size_t)s->count * sum_stride * sizeof(float));
     for (uint32_t q = 0; q < s->count; q++) {
+        s->scratch->attend.most[q] = -INFINITY;
+        s->scratch->attend.total[q] = 0;
+    }
+    uint32_t block = begin / ATTEND_KEYS * ATTEND_KEYS;
+    find_keys(s, block, end - block < ATTEND_KEYS ? end - block : ATTEND_KEYS, here);
+    for (uint32_t after; block < end; block = after) {
+        after = block + ATTEND_KEYS;
+        next->count = 0;
+        if (after < end)
+            find_keys(s, after, end - after < ATTEND_KEYS ? end - after : ATTEND_KEYS, next);
+        load_keys(s, here, next, dtype);
+        load_values(s, here, next, dtype);
+        attend_block(s, block, sum_stride, dtype);
+        struct places *kept = here;
+        here = next;
+        next = kept;
+    }
+}
+
+/* What a split left of each query: maximum and total, and the sum [sum_stride]. */
+static void save_split(const struct queries *s, uint32_t sum_stride, float *to) {
+    for (uint32_t q = 0; q < s->count; q++, to += sum_stride + PARTIAL_HEAD) {
+        to[0] = s->scratch->attend.most[q];
+        to[1] = s->scratch->attend.total[q];
+        memcpy(to + PARTIAL_HEAD, s->scratch->attend.sum + q * sum_stride, sum_stride * sizeof *to);
+    }
+}
+
+/* Brings a later split of the same queries into what earlier ones left. A query that sees no key of
+ * one of the two has the other as it is. */
+static void merge_split(uint32_t queries, uint32_t sum_stride, float *all, const float *later) {
+    uint32_t stride = sum_stride + PARTIAL_HEAD;
+    for (uint32_t q = 0; q < queries; q++, all += stride, later += stride) {
+        if (later[1] == 0) continue;
+        if (all[1] == 0) {
+            memcpy(all, later, stride * sizeof *all);
+            continue;
+        }
+        float high = all[0] > later[0] ? all[0] : later[0];
+        v16 left = v_exp(v_all(all[0] - high)), right = v_exp(v_all(later[0] - high));
+        all[0] = high;
+        all[1] = all[1] * v_most(left) + later[1] * v_most(right);
+        for (uint32_t i = PARTIAL_HEAD; i < stride; i += PANEL)
+            v_store(all + i, v_fma(v_load(later + i), right, v_mul(v_load(all + i), left)));
+    }
+}
+
+/* Merges `splits` of them, which lie behind each other, into the first and stores the result. */
+static void attend_merge(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
+                         uint32_t query_begin, uint32_t query_end, float *partial,
+                         uint32_t splits) {
+    uint32_t sum_stride = panels_of(a->head_dim) * PANEL, stride = sum_stride + PARTIAL_HEAD;
+    uint32_t count = query_end - query_begin, group = group_of(a), dim = a->head_dim;
+    uint32_t row = query_begin / group, head = query_begin % group;
+    for (uint32_t i = 1; i < splits; i++)
+        merge_split(count, sum_stride, partial, partial + (size_t)i * count * stride);
+    for (uint32_t q = 0; q < count; q++, partial += stride) {
         float *out =
             (float *)a->out +
-            ((a->batch->begin[s->seq] + (size_t)row) * a->heads + s->kv_head * group + head) * dim;
-        v16 share = v_all(1 / s->scratch->attend.total[q]);
-        for (uint32_t i = 0; i < dim; i += PANEL) {
-            v16 v = v_mul(v_load(s->scratch->attend.sum + q * sum_stride + i), share);
-            v_store_part(out + i, v, dim - i < PANEL ? dim - i : PANEL);
-        }
+            ((a->batch->begin[seq] + (size_t)row) * a->heads + kv_head * group + head) * dim;
+        v16 share = v_all(1 / partial[1]);
+        for (uint32_t i = 0; i < dim; i += PANEL)
+            v_store_part(out + i, v_mul(v_load(partial + PARTIAL_HEAD + i), share),
+                         dim - i < PANEL ? dim - i : PANEL);
         if (++head == group) head = 0, row++;
     }
 }
 
 static void attend(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
-                   uint32_t query_begin, uint32_t query_end, struct scratch *scratch) {
+                   uint32_t query_begin, uint32_t query_end, uint32_t split, float *partial,
+                   struct scratch *scratch) {
     struct queries s = {a, seq, kv_head, query_begin, query_end - query_begin, scratch};
     uint32_t sum_stride = panels_of(a->head_dim) * PANEL, begin = 0, end = 0;
+    float *all = scratch->attend.partial[0], *later = scratch->attend.partial[1];
     assert(s.count <= ATTEND_QUERIES && a->head_dim <= ATTEND_DIM);
-    load_queries(&s, sum_stride, &begin, &end);
-    for (uint32_t block = begin / ATTEND_KEYS * ATTEND_KEYS; block < end; block += ATTEND_KEYS) {
-        load_block(&s, block, end - block < ATTEND_KEYS ? end - block : ATTEND_KEYS);
-        attend_block(&s, block, sum_stride);
+    load_queries(&s, &begin, &end);
+    for (uint32_t at = begin, next; at < end; at = next) {
+        next = (at / ATTEND_SPLIT + 1) * ATTEND_SPLIT;
+        if (partial && at / ATTEND_SPLIT != split) continue;
+        attend_split(&s, at, next < end ? next : end, sum_stride);
+        save_split(&s, sum_stride, partial ? partial : at == begin ? all : later);
+        if (!partial && at != begin) merge_split(s.count, sum_stride, all, later);
     }
-    store_queries(&s, sum_stride);
+    if (!partial) attend_merge(a, seq, kv_head, query_begin, query_end, all, 1);
 }
 
 #endif

@@ -24,6 +24,7 @@ struct cpu {
     const struct level *level;
     struct team *team;
     struct scratch *scratch; /* [threads] */
+    float *partial;          /* [PARTIAL_FLOATS] of attention, which threads share */
 };
 static inline struct cpu *cpu_of(struct ops *o) {
     return (struct cpu *)o; /* ops is its first member */

@@ -21,17 +21,20 @@
 #include "kernels/ops.h"
 
 enum {
-    PANEL = 16,                   /* outputs of a panel */
-    GROUP_PANELS = 4,             /* panels that a tile of rows is multiplied with in one go */
-    SPAN_PANELS = 8,              /* panels whose sums wait together; even, for pairs */
-    GEMM_ROWS = 252,              /* rows that stay in cache while the panels pass by */
-    GEMM_K = 256,                 /* inputs of one cache block; partial sums wait as float32 */
-    GEMM_K_MAX = 1 << 19,         /* inputs of a weight */
-    GEMM_OPERAND = GEMM_K_MAX,    /* activations laid out for the tiles, of as many rows as fit */
-    QUANT_OPERAND = 1 << 21,      /* bytes of quantized activations */
-    ATTEND_KEYS = 64,             /* keys of a block, at absolute positions */
-    ATTEND_QUERIES = 112,         /* queries (rows x heads of one kv head) that share a block */
-    ATTEND_DIM = OPS_HEAD_DIM_MAX /* largest head */
+    PANEL = 16,                    /* outputs of a panel */
+    GROUP_PANELS = 4,              /* panels that a tile of rows is multiplied with in one go */
+    SPAN_PANELS = 8,               /* panels whose sums wait together; even, for pairs */
+    GEMM_ROWS = 252,               /* rows that stay in cache while the panels pass by */
+    GEMM_K = 256,                  /* inputs of one cache block; partial sums wait as float32 */
+    GEMM_K_MAX = 1 << 19,          /* inputs of a weight */
+    GEMM_OPERAND = GEMM_K_MAX,     /* activations laid out for the tiles, of as many rows as fit */
+    QUANT_OPERAND = 1 << 21,       /* bytes of quantized activations */
+    ATTEND_KEYS = 64,              /* keys of a block, at absolute positions */
+    ATTEND_QUERIES = 112,          /* queries (rows x heads of one kv head) that share a block */
+    ATTEND_SPLIT = 512,            /* keys, at absolute positions, that one thread sums in one go */
+    ATTEND_DIM = OPS_HEAD_DIM_MAX, /* largest head */
+    PARTIAL_HEAD = 2,              /* floats in front of a query's sum over a split */
+    PARTIAL_FLOATS = 1 << 18       /* of all splits that threads share at a time */
 };
 
 /* Both dimensions of [n][k], as they lie packed. */
@@ -62,6 +65,7 @@ struct scratch {
         float sum[ATTEND_QUERIES * ATTEND_DIM];
         float most[ATTEND_QUERIES], total[ATTEND_QUERIES];
         uint32_t begin[ATTEND_QUERIES], end[ATTEND_QUERIES]; /* keys that each query sees */
+        float partial[2][ATTEND_QUERIES * (ATTEND_DIM + PARTIAL_HEAD)];
     } attend;
     struct quant_operand quant;
 } __attribute__((aligned(64)));
@@ -81,6 +85,15 @@ struct gemm {
     float *y;
 };
 
+/* The keys begin .. end-1 that a row of a sequence may see. */
+static inline void attend_visible(const struct attend_args *a, uint32_t seq, uint32_t row,
+                                  uint32_t *begin, uint32_t *end) {
+    const struct ops_batch *b = a->batch;
+    uint32_t first = b->begin[seq], at = a->kv.pool ? b->pos[first + row] : row;
+    *begin = a->window && at + 1 > a->window ? at + 1 - a->window : 0;
+    *end = a->causal ? at + 1 : a->kv.pool ? b->kv_len[seq] : b->begin[seq + 1] - first;
+}
+
 struct level {
     const char *name, *numerics_id;
     bool (*supported)(void);
@@ -91,9 +104,15 @@ struct level {
     /* The same for weights of W8 and W4. */
     void (*gemm_quant)(const struct gemm *g, uint32_t row_begin, uint32_t row_end,
                        uint32_t panel_begin, uint32_t panel_end, struct scratch *scratch);
-    /* Queries of sequence seq and one kv head, counted row by row: query = row * group + head. */
+    /* Queries of sequence seq and one kv head, counted row by row: query = row * group + head.
+     * With `partial`: only their keys in split number `split`, and what they add up to goes there,
+     * [query][PARTIAL_HEAD + head_dim rounded up to panels]; attend_merge takes all splits that
+     * any of the queries sees, laid behind each other in order. */
     void (*attend)(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
-                   uint32_t query_begin, uint32_t query_end, struct scratch *scratch);
+                   uint32_t query_begin, uint32_t query_end, uint32_t split, float *partial,
+                   struct scratch *scratch);
+    void (*attend_merge)(const struct attend_args *a, uint32_t seq, uint32_t kv_head,
+                         uint32_t query_begin, uint32_t query_end, float *partial, uint32_t splits);
     void (*qkv)(const struct qkv_args *a, uint32_t seq, uint32_t row_begin, uint32_t row_end);
     void (*norm)(const struct norm_args *a, uint32_t row_begin, uint32_t row_end);
     void (*embed)(const struct embed_args *a, uint32_t row_begin, uint32_t row_end);

@@ -15,6 +15,7 @@ const struct level LEVEL_AVX2 = {
     .gemm = gemm,
     .gemm_quant = gemm_quant,
     .attend = attend,
+    .attend_merge = attend_merge,
     .qkv = qkv,
     .norm = norm,
     .embed = embed,

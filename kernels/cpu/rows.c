@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/kv.h"
 
 /* What every operation of this file hands to its parts. */
 struct job {
@@ -81,7 +82,7 @@ static void qkv_part(void *arg, uint32_t part, uint32_t parts) {
 void cpu_qkv(struct ops *o, const struct qkv_args *a) {
     struct job j = {cpu_of(o)->level, a};
     assert(!a->rope.cos || a->head_dim % 2 == 0);
-    assert(!a->kv.pool || a->kv.dtype == DTYPE_F32 || a->kv.dtype == DTYPE_BF16);
+    assert(!a->kv.pool || kv_dtype_known(a->kv.dtype));
     if (!a->kv.pool && !a->rope.cos && !a->q_gamma && !a->k_gamma) return;
     cpu_run(cpu_of(o), (uint64_t)a->batch->rows * (a->heads + 2 * a->kv_heads) * a->head_dim * 4,
             qkv_part, &j);

@@ -88,6 +88,9 @@ V_INLINE v16 v_load_bf16(const uint16_t *p) {
     return _mm512_castsi512_ps(
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16));
 }
+V_INLINE v16 v_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
 /* 32 bf16, pairs along k: the even and the odd ones. */
 V_INLINE void v_load_pairs(const uint16_t *p, v16 *even, v16 *odd) {
     __m512i both = _mm512_loadu_si512(p);
@@ -195,6 +198,12 @@ V_INLINE __m256 v_load_bf16_half(const uint16_t *p) {
 }
 V_INLINE v16 v_load_bf16(const uint16_t *p) {
     return (v16){v_load_bf16_half(p), v_load_bf16_half(p + 8)};
+}
+V_INLINE __m256 v_load_i8_half(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+}
+V_INLINE v16 v_load_i8(const int8_t *p) {
+    return (v16){v_load_i8_half(p), v_load_i8_half(p + 8)};
 }
 V_INLINE void v_load_pairs(const uint16_t *p, v16 *even, v16 *odd) {
     __m256i lo = _mm256_loadu_si256((const void *)p),
@@ -321,6 +330,9 @@ V_INLINE v16 v_keep_from(v16 a, v16 x, v16 least) {
 V_INLINE v16 v_load_bf16(const uint16_t *p) {
     V_LANES(float_of_bf16(p[i]));
 }
+V_INLINE v16 v_load_i8(const int8_t *p) {
+    V_LANES((float)p[i]);
+}
 V_INLINE void v_load_pairs(const uint16_t *p, v16 *even, v16 *odd) {
     float lanes[2][16];
     for (uint32_t i = 0; i < 16; i++) {
@@ -384,6 +396,22 @@ V_INLINE float v_most(v16 a) {
 
 #endif
 
+/* So many bytes as they are, the others zero: for what is moved and not computed with. */
+V_INLINE v16 v_load_bytes(const void *p, size_t bytes) {
+    v16 all;
+    if (bytes == sizeof all) {
+        memcpy(&all, p, sizeof all);
+        return all;
+    }
+    memset(&all, 0, sizeof all);
+    memcpy(&all, p, bytes);
+    return all;
+}
+V_INLINE v16 v_load_i8_part(const int8_t *p, uint32_t n) {
+    int8_t b[16] = {0};
+    memcpy(b, p, n);
+    return v_load_i8(b);
+}
 V_INLINE v16 v_load_bf16_part(const uint16_t *p, uint32_t n) {
     uint16_t h[16] = {0};
     memcpy(h, p, n * sizeof *h);

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <math.h>
 
-#include "kernels/half.h"
+#include "kernels/kv.h"
 #include "kernels/source.h"
 
 /* Normalizes (RMSNorm, where gamma is given) and rotates one head x [head_dim] at position pos. */
@@ -26,31 +26,12 @@ static void turn_head(const struct qkv_args *a, float *x, const float *gamma, ui
     }
 }
 
-/* Where token pos of sequence s lies in the pool: k or v of one head, [head_dim]. */
-static char *cached(const struct ops_kv *kv, const struct ops_batch *b, uint32_t s, uint32_t pos,
-                    bool value, uint32_t head) {
-    uint32_t page = b->pages[(size_t)s * b->pages_max + pos / kv->page_tokens];
-    size_t token =
-        ((value ? kv->kv_heads : 0) + (size_t)head) * kv->page_tokens + pos % kv->page_tokens;
-    return (char *)kv->pool + page * kv->page_bytes + kv->layer_bytes +
-           token * kv->head_dim * dtype_bytes(kv->dtype);
-}
-
-static void store_head(const struct ops_kv *kv, char *to, const float *x) {
-    for (uint32_t i = 0; i < kv->head_dim; i++) {
-        if (kv->dtype == DTYPE_F32)
-            ((float *)(void *)to)[i] = x[i];
-        else
-            ((uint16_t *)(void *)to)[i] = bf16_of_float(x[i]);
-    }
-}
-
 void ref_qkv(struct ops *o, const struct qkv_args *a) {
     (void)o;
     const struct ops_batch *b = a->batch;
     size_t row_floats = (size_t)(a->heads + 2 * a->kv_heads) * a->head_dim;
     assert(!a->rope.cos || a->head_dim % 2 == 0);
-    assert(!a->kv.pool || a->kv.dtype == DTYPE_F32 || a->kv.dtype == DTYPE_BF16);
+    assert(!a->kv.pool || kv_dtype_known(a->kv.dtype));
     for (uint32_t s = 0; s < b->n_seq; s++)
         for (uint32_t r = b->begin[s]; r < b->begin[s + 1]; r++) {
             float *q = (float *)a->qkv + r * row_floats;
@@ -61,10 +42,8 @@ void ref_qkv(struct ops *o, const struct qkv_args *a) {
             for (uint32_t h = 0; h < a->kv_heads; h++) {
                 turn_head(a, k + (size_t)h * a->head_dim, a->k_gamma, b->pos[r]);
                 if (!a->kv.pool) continue;
-                store_head(&a->kv, cached(&a->kv, b, s, b->pos[r], false, h),
-                           k + (size_t)h * a->head_dim);
-                store_head(&a->kv, cached(&a->kv, b, s, b->pos[r], true, h),
-                           v + (size_t)h * a->head_dim);
+                kv_write(&a->kv, b, s, b->pos[r], false, h, k + (size_t)h * a->head_dim);
+                kv_write(&a->kv, b, s, b->pos[r], true, h, v + (size_t)h * a->head_dim);
             }
         }
 }
@@ -75,22 +54,26 @@ struct keys {
     uint32_t seq, head;
 };
 
-static const void *key_at(const struct keys *k, uint32_t j, bool value) {
+/* Component i of a key, or of a value. */
+static double component(const struct keys *k, uint32_t j, bool value, uint32_t i) {
     const struct attend_args *a = k->a;
-    if (a->kv.pool) return cached(&a->kv, a->batch, k->seq, j, value, k->head);
+    if (a->kv.pool) {
+        char *page = kv_page(&a->kv, a->batch, k->seq, j);
+        size_t row = kv_row(&a->kv, j, value, k->head), at = row * a->head_dim + i;
+        if (a->kv.dtype == DTYPE_I8)
+            return (double)((const int8_t *)page)[at] * (double)kv_scale(&a->kv, page, row);
+        return (double)source_element(page, a->kv.dtype, at);
+    }
     size_t row_heads = a->heads + 2 * (size_t)a->kv_heads;
     size_t head = a->heads + k->head + (value ? a->kv_heads : 0);
-    return (const float *)a->qkv +
-           ((a->batch->begin[k->seq] + (size_t)j) * row_heads + head) * a->head_dim;
+    size_t row = (a->batch->begin[k->seq] + (size_t)j) * row_heads + head;
+    return (double)((const float *)a->qkv)[row * a->head_dim + i];
 }
 
 static double score(const struct keys *k, const float *q, uint32_t j) {
     const struct attend_args *a = k->a;
-    const void *key = key_at(k, j, false);
-    enum dtype dtype = a->kv.pool ? a->kv.dtype : DTYPE_F32;
     double sum = 0;
-    for (uint32_t i = 0; i < a->head_dim; i++)
-        sum += (double)q[i] * (double)source_element(key, dtype, i);
+    for (uint32_t i = 0; i < a->head_dim; i++) sum += (double)q[i] * component(k, j, false, i);
     sum *= (double)a->scale;
     return a->softcap > 0 ? (double)a->softcap * tanh(sum / (double)a->softcap) : sum;
 }
@@ -99,15 +82,12 @@ static double score(const struct keys *k, const float *q, uint32_t j) {
 static void attend_head(const struct keys *k, const float *q, uint32_t begin, uint32_t end,
                         float *out) {
     const struct attend_args *a = k->a;
-    enum dtype dtype = a->kv.pool ? a->kv.dtype : DTYPE_F32;
     double most = -INFINITY, total = 0, sum[OPS_HEAD_DIM_MAX] = {0};
     for (uint32_t j = begin; j < end; j++) most = fmax(most, score(k, q, j));
     for (uint32_t j = begin; j < end; j++) {
         double p = exp(score(k, q, j) - most);
-        const void *value = key_at(k, j, true);
         total += p;
-        for (uint32_t i = 0; i < a->head_dim; i++)
-            sum[i] += p * (double)source_element(value, dtype, i);
+        for (uint32_t i = 0; i < a->head_dim; i++) sum[i] += p * component(k, j, true, i);
     }
     for (uint32_t i = 0; i < a->head_dim; i++) out[i] = (float)(sum[i] / total);
 }
@@ -117,7 +97,7 @@ void ref_attend(struct ops *o, const struct attend_args *a) {
     const struct ops_batch *b = a->batch;
     size_t row_floats = (size_t)(a->heads + 2 * a->kv_heads) * a->head_dim;
     assert(a->head_dim <= OPS_HEAD_DIM_MAX && a->heads % a->kv_heads == 0);
-    assert(!a->kv.pool || a->kv.dtype == DTYPE_F32 || a->kv.dtype == DTYPE_BF16);
+    assert(!a->kv.pool || kv_dtype_known(a->kv.dtype));
     for (uint32_t s = 0; s < b->n_seq; s++)
         for (uint32_t r = b->begin[s]; r < b->begin[s + 1]; r++) {
             uint32_t at = a->kv.pool ? b->pos[r] : r - b->begin[s];

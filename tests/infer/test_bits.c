@@ -1,6 +1,7 @@
 /* The same input gives the same bits: whatever the batch, the steps, the threads. And the limits
  * of a step. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -325,4 +326,47 @@ Test(bits, a_text_beyond_the_limit_and_an_unknown_id_are_refused_by_an_encoder) 
     cr_assert(strstr(err, "LlamaForCausalLM"), "%s", err);
     model_close(m);
     ops_close(ops);
+}
+
+/* Logits of the last of 90 tokens, fed in two steps. */
+static void logits_with(struct ops *ops, enum dtype kv, float *out, uint64_t *kv_bytes) {
+    struct model *m = model_must_open(TIED, ops, &(struct model_config){.kv_tokens = 96, .kv = kv});
+    const struct model_info *info = model_info(m);
+    uint32_t ids[90];
+    char err[256] = "";
+    const float *logits;
+    *kv_bytes = info->kv_bytes;
+    fill(ids, 90, info->vocab, (uint64_t[]){8});
+    struct seq *s = seq_new(m);
+    cr_assert_eq(model_step(m, 1, &s, (uint32_t[]){0, 70}, ids, NULL, err, sizeof err), 0, "%s",
+                 err);
+    cr_assert_eq(model_step(m, 1, &s, (uint32_t[]){0, 20}, ids + 70, &logits, err, sizeof err), 0,
+                 "%s", err);
+    ops->download(ops, out, logits, info->vocab * sizeof *out);
+    seq_free(s);
+    model_close(m);
+}
+
+Test(bits, a_smaller_cache_moves_the_logits_a_little) {
+    struct ops *ops[] = {help_open_ref(), help_open_best(0)};
+    for (int o = 0; o < 2; o++) {
+        float exact[VOCAB_MAX] = {0}, bf16[VOCAB_MAX] = {0}, i8[VOCAB_MAX] = {0};
+        uint64_t exact_bytes, bf16_bytes, i8_bytes;
+        double size = 0, off_bf16 = 0, off_i8 = 0;
+        logits_with(ops[o], DTYPE_F32, exact, &exact_bytes);
+        logits_with(ops[o], DTYPE_BF16, bf16, &bf16_bytes);
+        logits_with(ops[o], DTYPE_I8, i8, &i8_bytes);
+        for (int i = 0; i < VOCAB_MAX; i++) {
+            size += (double)(exact[i] * exact[i]);
+            off_bf16 += (double)((bf16[i] - exact[i]) * (bf16[i] - exact[i]));
+            off_i8 += (double)((i8[i] - exact[i]) * (i8[i] - exact[i]));
+        }
+        printf("a bf16 cache moves the logits by %.1e, an int8 one by %.1e of their length\n",
+               sqrt(off_bf16 / size), sqrt(off_i8 / size));
+        cr_assert(off_bf16 > 0 && off_bf16 < size * 0.01 * 0.01);
+        cr_assert(off_i8 > 0 && off_i8 < size * 0.02 * 0.02);
+        cr_assert_eq(bf16_bytes * 2, exact_bytes);
+        cr_assert(i8_bytes < bf16_bytes && i8_bytes > bf16_bytes / 2);
+        ops_close(ops[o]);
+    }
 }

@@ -275,7 +275,7 @@ Test(goldens, minilm_agrees_with_the_reference_on_fifty_sentences) {
     goldens_free(&g);
 }
 
-Test(goldens, a_models_numerics_id_names_its_backend_and_its_weights) {
+Test(goldens, a_models_numerics_id_names_its_backend_its_weights_and_its_cache) {
     struct ops *ops = help_open_best(0);
     struct model *plain = model_must_open(RANDOM_MODELS "bert", ops, NULL);
     struct model *packed =
@@ -289,5 +289,17 @@ Test(goldens, a_models_numerics_id_names_its_backend_and_its_weights) {
                      2u * (4 * (48 * 48 + 48) + 2 * 48 * 96 + 96 + 48 + 4 * 48));
     model_close(plain);
     model_close(packed);
+    const struct {
+        struct model_config config;
+        const char *ends;
+    } caches[] = {{{.weights = DTYPE_F32}, "+w-f32"},
+                  {{.weights = DTYPE_BF16}, "+w-bf16+kv-bf16"},
+                  {{.kv = DTYPE_BF16}, "+w-f32+kv-bf16"},
+                  {{.weights = DTYPE_BF16, .kv = DTYPE_I8}, "+w-bf16+kv-i8"}};
+    for (size_t i = 0; i < sizeof caches / sizeof *caches; i++) {
+        struct model *m = model_must_open(RANDOM_MODELS "llama3", ops, &caches[i].config);
+        cr_assert_str_eq(model_numerics_id(m) + n, caches[i].ends);
+        model_close(m);
+    }
     ops_close(ops);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/half.h"
+#include "kernels/kv.h"
 #include "tests/kernels/lab.h"
 
 TestSuite(rows, .init = lab_start, .fini = lab_free);
@@ -222,4 +223,47 @@ Test(rows, qkv_normalizes_rotates_and_writes_only_its_tokens_of_the_cache) {
         ops_close(o);
     }
     ops_close(ref);
+}
+
+Test(rows, int8_keys_are_within_half_a_step_and_the_same_bytes_at_every_level) {
+    enum { DIM = 20, KEYS = 6, TOKENS = 4, PAGES = 2 };
+    const float special[KEYS] = {1, 1e-30f, 0, NAN, INFINITY, 1e-42f};
+    struct ops_kv kv = {.page_bytes = TOKENS * kv_token_bytes(1, DIM, DTYPE_I8),
+                        .page_tokens = TOKENS,
+                        .kv_heads = 1,
+                        .head_dim = DIM,
+                        .dtype = DTYPE_I8};
+    struct lab_batch b = lab_batch(1, (uint32_t[]){KEYS}, NULL, TOKENS, PAGES);
+    float *qkv = lab_random(KEYS * 3 * DIM, 1);
+    for (uint32_t r = 0; r < KEYS; r++)
+        for (uint32_t i = 0; i < (r == 3 || r == 4 ? 1 : 2 * DIM); i++)
+            qkv[(r * 3 + 1) * DIM + i] *= special[r];
+    unsigned char *expected = lab_bytes(PAGES * kv.page_bytes);
+    for (uint32_t l = 0; l < lab_levels; l++) {
+        struct ops *o = lab_open(lab_level[l], 1);
+        kv.pool = l == 0 ? expected : lab_bytes(PAGES * kv.page_bytes);
+        o->qkv(
+            o,
+            &(struct qkv_args){
+                .batch = &b.b, .heads = 1, .kv_heads = 1, .head_dim = DIM, .qkv = qkv, .kv = kv});
+        cr_assert(memcmp(kv.pool, expected, PAGES * kv.page_bytes) == 0, "%s", lab_level[l]);
+        ops_close(o);
+    }
+    kv.pool = expected;
+    for (uint32_t r = 0; r < KEYS; r++) {
+        char *page = kv_page(&kv, &b.b, 0, r);
+        size_t row = kv_row(&kv, r, false, 0);
+        float scale = kv_scale(&kv, page, row), most = 0;
+        for (uint32_t i = 0; i < DIM; i++) {
+            float x = qkv[(r * 3 + 1) * DIM + i],
+                  got = (float)((const int8_t *)page)[row * DIM + i] * scale;
+            if (r == 3 || r == 4)
+                cr_assert(isnan(got), "what is not finite stays seen");
+            else
+                cr_assert(fabsf(got - x) <= scale * 0.5001f + 1e-40f, "%g as %g", (double)x,
+                          (double)got);
+            most = fmaxf(most, fabsf(x));
+        }
+        if (r < 2) cr_assert_float_eq((double)(scale * 127), (double)most, (double)most * 1e-6);
+    }
 }

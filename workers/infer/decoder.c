@@ -18,9 +18,9 @@ static uint32_t kv_tokens_default(const struct config *c, size_t token_bytes) {
 }
 
 int decoder_init(struct decoder *d, struct ops *ops, const struct config *c,
-                 const struct weights *w, uint32_t rows_max, uint32_t kv_tokens, char *err,
-                 size_t err_bytes) {
-    struct kvpool_config k = {c->layers, c->kv_heads, c->head_dim, DTYPE_F32, kv_tokens};
+                 const struct weights *w, uint32_t rows_max, uint32_t kv_tokens, enum dtype kv,
+                 char *err, size_t err_bytes) {
+    struct kvpool_config k = {c->layers, c->kv_heads, c->head_dim, kv, kv_tokens};
     *d = (struct decoder){0};
     if (kv_tokens == 0) k.tokens = kv_tokens_default(c, kvpool_token_bytes(&k));
     d->context = c->context < k.tokens ? c->context : k.tokens;

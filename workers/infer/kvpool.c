@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "kernels/kv.h"
 
 size_t kvpool_token_bytes(const struct kvpool_config *c) {
-    return (size_t)c->layers * 2 * c->kv_heads * c->head_dim * dtype_bytes(c->dtype);
+    return c->layers * kv_token_bytes(c->kv_heads, c->head_dim, c->dtype);
 }
 
 int kvpool_init(struct kvpool *p, struct ops *ops, const struct kvpool_config *c, char *err,

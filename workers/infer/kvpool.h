@@ -1,8 +1,9 @@
 /* kvpool.h - the pages that hold keys and values, shared by all sequences of a decoder.
  *
- * One buffer of pages, each [layer][K|V][kv_head][token][head_dim] of KVPOOL_PAGE_TOKENS tokens,
- * and a stack of the free ones. A sequence keeps the numbers of its pages in order: its block
- * table. Sequences that begin alike may hold a page together; it is free when none holds it.
+ * One buffer of pages, each [layer][K|V][kv_head][token][head_dim] of KVPOOL_PAGE_TOKENS tokens (as
+ * kernels/kv.h says), and a stack of the free ones. A sequence keeps the numbers of its pages in
+ * order: its block table. Sequences that begin alike may hold a page together; it is free when none
+ * holds it.
  *
  * Units: tokens, pages.  Owner: kvpool_init allocates what kvpool_fini frees; whoever takes pages
  * drops them.  Memory: all of it at init.  Errors: -ENOMEM, ERR_FULL.  Threads: one caller at a

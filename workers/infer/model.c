@@ -51,6 +51,7 @@ static void fill_info(struct model *m) {
                                   .labels_of_tokens = c->arch->of_tokens,
                                   .kv_tokens = m->decoder.pool.pages * KVPOOL_PAGE_TOKENS,
                                   .kv_page_tokens = KVPOOL_PAGE_TOKENS,
+                                  .kv_bytes = m->decoder.pool.pages * m->decoder.pool.page_bytes,
                                   .seqs_max = decoder ? m->decoder.forward.seqs_max : 0,
                                   .parameters = m->weights.parameters,
                                   .n_eos = c->n_eos,
@@ -64,6 +65,7 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     struct model_config c = config ? *config : (struct model_config){0};
     uint32_t rows_max = c.rows_max ? c.rows_max : ROWS_MAX_DEFAULT;
     struct model *m = calloc(1, sizeof *m);
+    if (c.kv == DTYPE_F32 && c.weights != DTYPE_F32) c.kv = DTYPE_BF16;
     *out = NULL;
     if (!m) return err_set(err, err_bytes, -ENOMEM, "no memory for a model");
     m->dir = strdup(dir);
@@ -78,14 +80,16 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     if (rc == 0 && m->config.arch->kind == MODEL_ENCODER)
         rc = encoder_init(&m->encoder, ops, &m->config, &m->weights, rows_max, err, err_bytes);
     else if (rc == 0)
-        rc = decoder_init(&m->decoder, ops, &m->config, &m->weights, rows_max, c.kv_tokens, err,
-                          err_bytes);
+        rc = decoder_init(&m->decoder, ops, &m->config, &m->weights, rows_max, c.kv_tokens, c.kv,
+                          err, err_bytes);
     if (rc != 0) {
         model_close(m);
         return rc;
     }
     snprintf(m->numerics_id, sizeof m->numerics_id, "%s+w-%s", ops->numerics_id,
              c.weights == DTYPE_BF16 ? "bf16" : "f32");
+    if (m->config.arch->kind == MODEL_DECODER && c.kv != DTYPE_F32)
+        strcat(m->numerics_id, c.kv == DTYPE_I8 ? "+kv-i8" : "+kv-bf16");
     fill_info(m);
     *out = m;
     return 0;

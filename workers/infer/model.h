@@ -30,6 +30,9 @@ struct model_config {
     uint32_t kv_tokens; /* decoders: size of the KV pool; 0 takes 4 contexts, at least 4096 tokens
                            and at most 1 GiB */
     enum dtype weights; /* DTYPE_F32 or DTYPE_BF16: how linear weights are packed */
+    /* Decoders: how keys and values are kept. DTYPE_F32 goes by the weights: float32 beside float32
+     * ones, else bf16. DTYPE_BF16; DTYPE_I8, which takes half of that and is less exact. */
+    enum dtype kv;
 };
 enum model_kind { MODEL_ENCODER, MODEL_DECODER };
 struct model_info {
@@ -41,6 +44,7 @@ struct model_info {
     uint32_t labels;       /* classes of an encoder's head; 0: it has none */
     bool labels_of_tokens; /* they are those of each token, not of the text */
     uint32_t kv_tokens, kv_page_tokens; /* decoders: size of the KV pool and of its pages */
+    uint64_t kv_bytes;                  /* of the whole pool */
     uint32_t seqs_max;                  /* decoders: sequences of one step */
     uint64_t parameters;
     uint32_t eos[8], n_eos; /* of generation_config, else of config */
@@ -52,7 +56,7 @@ void model_close(struct model *m); /* NULL is fine */
 const struct model_info *model_info(const struct model *m);
 /* What class i of the head is called in id2label, else LABEL_i; i below labels of model_info. */
 const char *model_label(const struct model *m, uint32_t i);
-const char *model_numerics_id(const struct model *m); /* the backend's and the weights' type */
+const char *model_numerics_id(const struct model *m); /* backend, weights and KV */
 /* A PEFT LoRA adapter of this model by its directory, opened at first use; it lives as long as the
  * model. adapter.h says what is refused; one that says it was made of another model is noted in the
  * log. */
