@@ -342,6 +342,17 @@ Test(crc32c, published_answers) {
     cr_assert_eq(crc32c(0, NULL, 0), 0);
 }
 
+Test(crc32c, both_ways_agree_on_long_data) {
+    static uint8_t data[20000];
+    uint64_t rng = 3;
+    for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)rng_next(&rng);
+    for (size_t len = 3000; len < sizeof data - 7; len += 1 + rng_next(&rng) % 97) {
+        const uint8_t *at = data + rng_next(&rng) % 8;
+        uint32_t begin = (uint32_t)rng_next(&rng);
+        cr_assert_eq(crc32c(begin, at, len), crc32c_plain(begin, at, len), "%zu bytes", len);
+    }
+}
+
 Test(crc32c, both_ways_agree_at_every_length_offset_and_cut) {
     uint8_t data[200];
     uint64_t seed = 9;
