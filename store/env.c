@@ -15,15 +15,17 @@
 #define EXTEND_BYTES (4u << 20) /* the file grows in such steps, ahead of LMDB's writes */
 #define FULL_BYTES (256u << 10) /* a file system with less has no room for a write */
 #define READERS 126u
-#define RUN_HEAD_BYTES 16u /* page number u64, pad u16, flags u16, pages u32 */
-#define RUN_FLAG 4u        /* the flag of such pages */
-#define DEPTH_MAX 16u      /* pages on the way to a leaf, generously; each may split once */
+#define HEAD_BYTES 16u /* of a page: number u64, pad u16, flags u16, pages of a run u32 */
+#define RUN_FLAG 4u    /* the flag of such pages */
+#define DEPTH_MAX 16u  /* pages on the way to a leaf, generously; each may split once */
 
 struct env {
     MDB_env *mdb;
     MDB_dbi table[ENV_TABLES_MAX], unnamed;
     uint32_t n_tables, page_bytes;
     uint64_t cap_bytes, reserve_pages;
+    const char *first_table; /* its name, the opener's */
+    uintptr_t map_at;        /* where page 0 is; 0: not known */
     /* Of the write transaction that runs: what was live when it had added counted_ahead; 0: not
      * counted yet. */
     uint64_t counted_pages, counted_ahead;
@@ -89,6 +91,22 @@ static int check_size(struct env *e, const char *dir, char *err, size_t err_byte
     return 0;
 }
 
+/* Where LMDB has mapped the file, which it does not tell: a page of the tree of tables knows its
+ * number. */
+static void find_map(struct env *e, const char *table) {
+    MDB_txn *txn;
+    MDB_val k = {strlen(table), (void *)(uintptr_t)table}, v;
+    uint64_t number;
+    e->map_at = 0;
+    if (mdb_txn_begin(e->mdb, NULL, MDB_RDONLY, &txn) != 0) return;
+    if (mdb_get(txn, e->unnamed, &k, &v) == 0) {
+        uintptr_t page = (uintptr_t)v.mv_data / e->page_bytes * e->page_bytes;
+        memcpy(&number, (const void *)page, sizeof number);
+        if (number < e->cap_bytes / e->page_bytes) e->map_at = page - number * e->page_bytes;
+    }
+    mdb_txn_abort(txn);
+}
+
 static int open_tables(struct env *e, const struct env_config *c) {
     MDB_txn *txn;
     int rc = mdb_txn_begin(e->mdb, NULL, 0, &txn);
@@ -143,6 +161,8 @@ int env_open(struct env **out, const struct env_config *c, char *err, size_t err
     rc = mdb_reader_check(e->mdb, NULL); /* slots of processes that were killed */
     if (rc == 0) rc = open_tables(e, c);
     if (rc != 0) goto fail;
+    find_map(e, c->tables[0]);
+    e->first_table = c->tables[0];
     *out = e;
     return 0;
 
@@ -195,6 +215,7 @@ int env_remap(struct env *e) {
     int rc = mdb_env_set_mapsize(e->mdb, 0);
     if (rc == 0) rc = mdb_env_info(e->mdb, &info);
     if (rc == 0) take_cap(e, info.me_mapsize);
+    if (rc == 0) find_map(e, e->first_table);
     return code_of(rc);
 }
 
@@ -341,18 +362,17 @@ int env_del(struct env_txn *t, uint32_t table, struct bytes key) {
 }
 
 bool env_run_is_sound(const struct env_txn *t, struct bytes value) {
-    MDB_envinfo info;
+    const struct env *e = t->env;
+    const uint8_t *head = (const uint8_t *)value.data - HEAD_BYTES;
     uint64_t number;
-    uint32_t pages, page_bytes = t->env->page_bytes;
-    const uint8_t *head = (const uint8_t *)value.data - RUN_HEAD_BYTES;
-    if (mdb_env_info(t->env->mdb, &info) != 0) return false;
+    uint32_t pages;
     memcpy(&number, head, sizeof number);
     memcpy(&pages, head + 12, sizeof pages);
-    const uint8_t *map = info.me_mapaddr;
-    bool in_map = head >= map && head < map + info.me_mapsize; /* else this transaction wrote it */
+    uintptr_t at = (uintptr_t)head - e->map_at; /* what this transaction wrote is elsewhere */
+    bool in_map = (uintptr_t)head >= e->map_at && at < e->cap_bytes;
     return (head[10] & RUN_FLAG) != 0 &&
-           pages == (RUN_HEAD_BYTES - 1 + value.len) / page_bytes + 1 &&
-           (!in_map || number == (uint64_t)(head - map) / page_bytes);
+           pages == (HEAD_BYTES - 1 + value.len) / e->page_bytes + 1 &&
+           (!in_map || number == at / e->page_bytes);
 }
 
 int env_cursor_open(struct env_txn *t, uint32_t table, struct env_cursor *out) {

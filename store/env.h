@@ -24,7 +24,7 @@
 struct env;
 struct env_config {
     const char *dir;           /* holds data.mdb and lock.mdb; must exist */
-    const char *const *tables; /* [n_tables], addressed by their index */
+    const char *const *tables; /* [n_tables], addressed by their index; static texts */
     uint32_t n_tables;
     uint64_t cap_bytes; /* rounded up to whole pages, and to what is stored already; 0: as made */
     bool must_exist;    /* an absent or empty data file is ERR_CORRUPT, not a new store */

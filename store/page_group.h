@@ -71,6 +71,8 @@ struct page_group {
 int page_group_open(struct page_group *g, const struct page_group_config *c, char *err,
                     size_t err_bytes);
 void page_group_close(struct page_group *g); /* accepts zeroed memory */
+/* Removes the data of a group that nobody has open. -EBUSY: somebody has. */
+int page_group_remove(const char *dir);
 
 int page_group_begin(struct page_group *g, bool write, struct env_txn *out);
 int page_group_commit(struct page_group *g, struct env_txn *t); /* ends t, whatever it returns */

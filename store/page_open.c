@@ -22,6 +22,7 @@ static void path_of(const struct page_group *g, const char *name,
     snprintf(out, PAGE_GROUP_PATH_BYTES + 16, "%s/%s", g->dir, name);
 }
 
+/* The file `users` stays: two processes that lock two of them would both be alone. */
 static void remove_files(const struct page_group *g) {
     static const char *const names[] = {"data.mdb", "lock.mdb", PAGE_DAMAGED_NAME};
     char path[PAGE_GROUP_PATH_BYTES + 16];
@@ -250,4 +251,18 @@ void page_group_close(struct page_group *g) {
     pthread_rwlock_destroy(&g->map);
     pthread_mutex_destroy(&g->lock);
     *g = (struct page_group){0};
+}
+
+int page_group_remove(const char *dir) {
+    struct page_group g = {0};
+    char path[PAGE_GROUP_PATH_BYTES + 16];
+    int n = snprintf(g.dir, sizeof g.dir, "%s", dir), code = 0;
+    if (n <= 0 || (size_t)n >= sizeof g.dir) return -ENAMETOOLONG;
+    path_of(&g, "users", path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0) return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) code = errno == EWOULDBLOCK ? -EBUSY : -errno;
+    if (code == 0) remove_files(&g);
+    close(fd);
+    return code;
 }

@@ -173,15 +173,16 @@ Test(pages_damage, random_bytes_anywhere_give_never_a_wrong_page_and_no_crash) {
     free(sound);
 }
 
-Test(pages_damage, a_run_whose_head_is_damaged_is_not_freed_and_the_group_begins_anew) {
+/* field: what of the head is damaged. */
+static void damage_head(uint32_t field) {
     rig_open(&g);
     fill();
     pages_close(g.pages);
     uint64_t at = find_text("global", c[3].data[2], 64);
     cr_assert_gt(at, 64);
     cr_assert_eq(at % 4096, 64);
-    flip("global", at - 64 + 12, 0x40); /* how many pages it has */
-    flip("global", at + 100, 1);        /* a page that is dropped */
+    flip("global", at - 64 + field, 4);
+    flip("global", at + 100, 1); /* a page that is dropped */
     rig_open(&g);
     cr_assert_eq(read_chain(&g, &c[3]), 2);
     cr_assert_eq(store_chain(&g, &c[3], 2), 0);
@@ -191,6 +192,15 @@ Test(pages_damage, a_run_whose_head_is_damaged_is_not_freed_and_the_group_begins
     cr_assert_not_null(pages_remade(g.pages, 0));
     store_chain(&g, &c[3], 0);
     cr_assert_eq(read_chain(&g, &c[3]), c[3].pages);
+    pages_close(g.pages);
+    g.pages = NULL;
+    file_remove_tree(g.dir);
+}
+
+Test(pages_damage, a_run_whose_head_is_damaged_is_not_freed_and_the_group_begins_anew) {
+    damage_head(0);  /* its number */
+    damage_head(10); /* its kind */
+    damage_head(12); /* how many pages it has */
 }
 
 Test(pages_damage, a_writer_that_is_killed_leaves_what_it_committed) {
