@@ -35,8 +35,8 @@ static void cpu_sync(struct ops *o) {
 static void cpu_close(struct ops *o) {
     struct cpu *c = cpu_of(o);
     team_free(c->team);
-    free(c->scratch);
-    free(c->partial);
+    cpu_free(o, c->scratch);
+    cpu_free(o, c->partial);
     free(c);
 }
 
@@ -100,8 +100,8 @@ int cpu_open(struct ops **out, const char *level, uint32_t threads, char *err, s
     c->ops.numerics_id = chosen->numerics_id;
     c->ops.threads = threads;
     c->level = chosen;
-    c->scratch = aligned_alloc(64, threads * sizeof *c->scratch);
-    c->partial = aligned_alloc(64, PARTIAL_FLOATS * sizeof *c->partial);
+    c->scratch = cpu_alloc(&c->ops, threads * sizeof *c->scratch);
+    c->partial = cpu_alloc(&c->ops, PARTIAL_FLOATS * sizeof *c->partial);
     if (!c->scratch || !c->partial) {
         rc = err_set(err, err_bytes, -ENOMEM,
                      "no memory for the scratch of %u kernel threads (%zu bytes)", threads,

@@ -365,6 +365,15 @@ static void gemm_rows(const struct gemm *g, const struct operand *x, uint32_t pa
     }
 }
 
+/* Rows of so many steps that stay in cache; of long ones two tiles, since the weights pass by once
+ * for each block of rows. */
+V_INLINE uint32_t rows_at_once(uint32_t steps, uint32_t tile_rows) {
+    uint32_t cached = GEMM_CACHED / steps, room = GEMM_OPERAND / steps;
+    uint32_t rows = cached < 2 * tile_rows ? 2 * tile_rows : cached;
+    if (rows > room) rows = room;
+    return rows < GEMM_ROWS ? rows : GEMM_ROWS;
+}
+
 V_INLINE void gemm_of(const struct gemm *g, tile_table *table, const bool pairs, uint32_t row_begin,
                       uint32_t row_end, uint32_t panel_begin, uint32_t panel_end,
                       struct scratch *scratch) {
@@ -375,7 +384,7 @@ V_INLINE void gemm_of(const struct gemm *g, tile_table *table, const bool pairs,
                         .steps = (g->k + each - 1) / each,
                         .w_step = wide && !pairs ? PANEL / 2 : PANEL};
     float *operand = (float *)(void *)scratch->operand;
-    uint32_t fit = GEMM_OPERAND / x.steps < GEMM_ROWS ? GEMM_OPERAND / x.steps : GEMM_ROWS;
+    uint32_t fit = rows_at_once(x.steps, tile_rows);
     uint32_t blocks = (row_end - row_begin + fit - 1) / fit;
     for (uint32_t i = 0; i < blocks; i++) {
         uint32_t end;

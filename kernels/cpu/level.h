@@ -24,9 +24,10 @@ enum {
     PANEL = 16,                    /* outputs of a panel */
     GROUP_PANELS = 4,              /* panels that a tile of rows is multiplied with in one go */
     SPAN_PANELS = 8,               /* panels whose sums wait together; even, for pairs */
-    GEMM_ROWS = 252,               /* rows that stay in cache while the panels pass by */
+    GEMM_ROWS = 256,               /* rows that stay in cache while the panels pass by */
     GEMM_K = 256,                  /* inputs of one cache block; partial sums wait as float32 */
     GEMM_K_MAX = 1 << 19,          /* inputs of a weight */
+    GEMM_CACHED = 1 << 18,         /* activations that leave half of a second-level cache free */
     GEMM_OPERAND = GEMM_K_MAX,     /* activations laid out for the tiles, of as many rows as fit */
     QUANT_OPERAND = 1 << 21,       /* bytes of quantized activations */
     ATTEND_KEYS = 64,              /* keys of a block, at absolute positions */
