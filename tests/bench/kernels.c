@@ -56,14 +56,34 @@ static float *random_floats(struct ops *o, size_t n) {
 struct gemm_case {
     const struct shape *s;
     float *x, *y, *source;
+    struct quant quant;
     struct weight w[COPIES_MAX];
     uint32_t copies;
 };
 
+/* Any bytes will do: W8 in groups of 32, W4 in groups of 64 with zero points. */
+static void quant_open(struct ops *o, struct gemm_case *c) {
+    const struct shape *s = c->s;
+    uint32_t group = s->dtype == DTYPE_W8 ? 32 : 64;
+    size_t bytes = (size_t)s->n * s->k, groups = (size_t)s->n * ((s->k + group - 1) / group);
+    uint8_t *q = o->alloc(o, bytes), *zero = o->alloc(o, groups);
+    uint16_t *scale = o->alloc(o, groups * sizeof *scale);
+    if (!q || !zero || !scale) die("no memory");
+    for (size_t i = 0; i < bytes; i++) q[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (size_t i = 0; i < groups; i++) scale[i] = 0x3980, zero[i] = 120;
+    c->quant = (struct quant){group, q, scale, s->dtype == DTYPE_W8 ? NULL : zero};
+}
+
+static void quant_close(struct ops *o, struct gemm_case *c) {
+    o->free(o, (void *)(uintptr_t)c->quant.q);
+    o->free(o, (void *)(uintptr_t)c->quant.scale);
+    o->free(o, (void *)(uintptr_t)c->quant.zero);
+}
+
 static void case_open(struct bench *b, struct gemm_case *c, const struct shape *s) {
     struct ops *o = b->ops;
     char err[256];
-    size_t bytes = (size_t)s->n * s->k * dtype_bytes(s->dtype);
+    size_t bytes = (size_t)s->n * s->k * dtype_bytes(s->dtype) / (s->dtype == DTYPE_W4 ? 2 : 1);
     *c = (struct gemm_case){.s = s,
                             .x = random_floats(o, (size_t)s->m * s->k),
                             .y = random_floats(o, (size_t)s->m * s->n)};
@@ -71,10 +91,14 @@ static void case_open(struct bench *b, struct gemm_case *c, const struct shape *
     if (c->copies > COPIES_MAX) c->copies = COPIES_MAX;
     c->source = random_floats(
         o, (size_t)s->n * s->k * (b->peer && s->m == 1 && s->dtype == DTYPE_F32 ? c->copies : 1));
+    bool quantized = dtype_quantized(s->dtype);
+    if (quantized) quant_open(o, c);
+    const void *source = quantized ? (const void *)&c->quant : c->source;
     for (uint32_t i = 0; i < c->copies; i++)
-        if (o->weight_pack(o, &c->w[i], s->n, s->k, c->source, DTYPE_F32, s->dtype, err,
-                           sizeof err))
+        if (o->weight_pack(o, &c->w[i], s->n, s->k, source, quantized ? s->dtype : DTYPE_F32,
+                           s->dtype, err, sizeof err))
             die(err);
+    if (quantized) quant_close(o, c);
 }
 
 static void case_close(struct bench *b, struct gemm_case *c) {
@@ -104,21 +128,24 @@ static double rate(struct bench *b, struct gemm_case *c, bool peer, uint32_t *ne
 
 static double measure_limit(struct bench *b, const struct shape *s) {
     if (s->m == 1) return machine_read(b->team, b->cold, COLD_BYTES / 2);
-    return machine_peak(b->team, b->level, s->dtype == DTYPE_BF16 ? MACHINE_BF16 : MACHINE_F32);
+    return machine_peak(b->team, b->level,
+                        s->dtype == DTYPE_F32    ? MACHINE_F32
+                        : s->dtype == DTYPE_BF16 ? MACHINE_BF16
+                                                 : MACHINE_I8);
 }
 
 static void run_case(struct bench *b, const struct shape *s) {
     char name[64];
-    snprintf(name, sizeof name, "gemm.%s.m%u.%s", s->dtype == DTYPE_F32 ? "f32" : "bf16", s->m,
-             s->name);
+    static const char *const names[] = {
+        [DTYPE_F32] = "f32", [DTYPE_BF16] = "bf16", [DTYPE_W8] = "w8", [DTYPE_W4] = "w4"};
+    snprintf(name, sizeof name, "gemm.%s.m%u.%s", names[s->dtype], s->m, s->name);
     if (b->only && !strstr(name, b->only)) return;
     struct gemm_case c;
     case_open(b, &c, s);
     bool cold = s->m == 1, peer = b->peer && s->dtype == DTYPE_F32;
     double ours[RUNS], theirs[RUNS], limit[RUNS], ratio[RUNS], fraction[RUNS];
     /* One call is so many units: operations, or bytes of the weight where those are the limit. */
-    double units =
-        cold ? (double)s->n * s->k * (double)dtype_bytes(s->dtype) : 2.0 * s->m * s->n * s->k;
+    double units = cold ? (double)c.w[0].bytes : 2.0 * s->m * s->n * s->k;
     uint32_t next = 0, peer_next = 0;
     rate(b, &c, false, &next);
     if (peer) rate(b, &c, true, &peer_next);
@@ -157,6 +184,7 @@ int main(int argc, char **argv) {
         uint32_t n, k;
     } layers[] = {{"384x384", 384, 384}, {"1536x384", 1536, 384}, {"384x1536", 384, 1536},
                   {"896x896", 896, 896}, {"4864x896", 4864, 896}, {"896x4864", 896, 4864}};
+    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_W8, DTYPE_W4};
     static const uint32_t rows[] = {1, 16, 128, 512};
     const char *threads = option(argc, argv, "--threads");
     struct bench b = {.only = option(argc, argv, "--only")};
@@ -177,11 +205,11 @@ int main(int argc, char **argv) {
     printf("%u threads, %s, %s time\n", b.ops->threads, b.ops->numerics_id,
            processor ? "processor" : "wall");
     b.report = report_open("kernels", RUNS);
-    for (int bf16 = 0; bf16 < 2; bf16++)
+    for (size_t d = 0; d < sizeof dtypes / sizeof *dtypes; d++)
         for (size_t l = 0; l < sizeof layers / sizeof *layers; l++)
             for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
                 run_case(&b, &(struct shape){layers[l].name, rows[r], layers[l].n, layers[l].k,
-                                             bf16 ? DTYPE_BF16 : DTYPE_F32});
+                                             dtypes[d]});
     report_close(b.report);
     b.ops->free(b.ops, b.cold);
     team_free(b.team);
