@@ -46,12 +46,12 @@ static inline size_t panel_bytes(uint32_t k, enum dtype dtype) {
     return dtype == DTYPE_F32 ? (size_t)k * PANEL * 4 : ((size_t)k + 1) / 2 * PANEL * 4;
 }
 
-/* Rows of activations quantized for the tiles, in blocks of QUANT_K inputs: [block][row][..]. */
+/* Rows of activations quantized for the tiles, as qgemm_body.h lays them out. */
 struct quant_operand {
     uint8_t x[QUANT_OPERAND];
     float scale[QUANT_OPERAND / 32 + GEMM_ROWS];
-    int32_t start[QUANT_OPERAND / 32 +
-                  GEMM_ROWS]; /* minus the sum of a group, times 128 without zero points */
+    /* What integer sums start from: minus the sum of a group, times 128 without zero points. */
+    int32_t start[QUANT_OPERAND / 32 + GEMM_ROWS];
     uint8_t wide[GROUP_PANELS * QUANT_K * PANEL]; /* a block of W4 panels, as bytes */
 };
 

@@ -19,18 +19,21 @@ static void gemm_part(void *arg, uint32_t part, uint32_t parts) {
         j->gemm, row_begin, row_end, panel_begin, panel_end, &j->cpu->scratch[part]);
 }
 
-/* Threads split the panels of N, and rows too only when each would get too few panels. */
-static uint32_t split_rows(uint32_t rows, uint32_t panels, uint32_t threads) {
+/* Threads split the panels of N, and rows too only when each would get too few panels; or, of
+ * activations that each thread has to quantize for itself, wherever there are rows enough. */
+static uint32_t split_rows(uint32_t rows, uint32_t panels, uint32_t threads, bool quantized) {
     uint32_t row_parts = 1;
     for (uint32_t i = 2; i <= threads; i++)
-        if (threads % i == 0 && rows / i >= 48 && panels / (threads / row_parts) < 2 * GROUP_PANELS)
+        if (threads % i == 0 && rows / i >= 48 &&
+            (quantized || panels / (threads / row_parts) < 2 * GROUP_PANELS))
             row_parts = i;
     return row_parts;
 }
 
 static void multiply(struct cpu *c, const struct gemm *g) {
     uint64_t work = (uint64_t)g->rows * g->n * g->k * (g->gated ? 2 : 1);
-    struct job j = {c, g, split_rows(g->rows, panels_of(g->n), c->ops.threads)};
+    struct job j = {
+        c, g, split_rows(g->rows, panels_of(g->n), c->ops.threads, dtype_quantized(g->dtype))};
     if (g->rows) cpu_run(c, work, gemm_part, &j);
 }
 

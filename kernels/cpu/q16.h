@@ -35,7 +35,9 @@ V_INLINE q16_row q_row(const uint8_t *p) {
     return _mm512_set1_epi32(quad);
 }
 V_INLINE q16 q_dot(q16 sum, q16_weights w, q16_row x) {
-    return _mm512_dpbusd_epi32(sum, w, x);
+    /* As assembly, because gcc 12 copies and spills the sums of a large tile around intrinsics. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
 }
 V_INLINE q16 q_all(int32_t a) {
     return _mm512_set1_epi32(a);
@@ -52,17 +54,29 @@ V_INLINE v16 q_float(q16 a) {
 V_INLINE v16 q_fma(v16 a, v16 b, v16 c) {
     return _mm512_fmadd_ps(a, b, c);
 }
-/* Bits of the largest |x| of the first n (1..16) and `most`; a NaN is the largest. */
-V_INLINE uint32_t q_most(const float *x, uint32_t n, uint32_t most) {
-    __m512i bits = _mm512_castps_si512(v_load_part(x, n));
-    uint32_t here = _mm512_reduce_max_epu32(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
-    return here > most ? here : most;
+/* The largest |x| of `parts` vectors; a NaN is the largest. */
+V_INLINE float q_most(const v16 *x, uint32_t parts) {
+    const __m512i size = _mm512_set1_epi32(0x7fffffff);
+    __m512i most = _mm512_setzero_si512();
+    for (uint32_t i = 0; i < parts; i++)
+        most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(x[i]), size));
+    return float_of_bits(_mm512_reduce_max_epu32(most));
 }
-/* x * unit to the nearest, 16 bytes, zero beyond n; returns their sum. */
-V_INLINE int32_t q_round(int8_t *to, const float *x, uint32_t n, float unit) {
-    __m512i whole = _mm512_cvtps_epi32(v_mul(v_load_part(x, n), v_all(unit)));
-    _mm_storeu_si128((void *)to, _mm512_cvtepi32_epi8(whole));
-    return _mm512_reduce_add_epi32(whole);
+/* x * unit to the nearest, as q_row reads it, for `count` x and up to 7 zeros behind them. Returns
+ * the sum, which is none where a product is not finite. */
+V_INLINE uint32_t q_round(uint8_t *to, const v16 *x, uint32_t count, float unit) {
+    const v16 by = v_all(unit);
+    __m512i sum = _mm512_setzero_si512();
+    uint32_t bytes = (count + 7) / 8 * 8;
+    for (uint32_t i = 0; i < bytes; i += 16, to += 16) {
+        __m512i whole = _mm512_cvtps_epi32(v_mul(x[i / 16], by));
+        sum = _mm512_add_epi32(sum, whole);
+        if (bytes - i < 16)
+            _mm_storel_epi64((void *)to, _mm512_cvtepi32_epi8(whole));
+        else
+            _mm_storeu_si128((void *)to, _mm512_cvtepi32_epi8(whole));
+    }
+    return (uint32_t)_mm512_reduce_add_epi32(sum);
 }
 
 #elif defined(__AVX2__)
@@ -127,22 +141,39 @@ V_INLINE v16 q_float(q16 a) {
 V_INLINE v16 q_fma(v16 a, v16 b, v16 c) {
     return v_fma(a, b, c);
 }
-V_INLINE uint32_t q_most(const float *x, uint32_t n, uint32_t most) {
-    v16 a = v_load_part(x, n);
-    __m256i both = _mm256_max_epu32(_mm256_slli_epi32(_mm256_castps_si256(a.lo), 1),
-                                    _mm256_slli_epi32(_mm256_castps_si256(a.hi), 1));
-    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+V_INLINE float q_most(const v16 *x, uint32_t parts) {
+    const __m256i size = _mm256_set1_epi32(0x7fffffff);
+    __m256i most = _mm256_setzero_si256();
+    for (uint32_t i = 0; i < parts; i++) {
+        most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(x[i].lo), size));
+        most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(x[i].hi), size));
+    }
+    __m128i four = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
     __m128i two = _mm_max_epu32(four, _mm_unpackhi_epi64(four, four));
-    uint32_t here = (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_srli_epi64(two, 32))) >> 1;
-    return here > most ? here : most;
+    __m128i one = _mm_max_epu32(two, _mm_srli_epi64(two, 32));
+    return float_of_bits((uint32_t)_mm_cvtsi128_si32(one));
 }
-V_INLINE int32_t q_round(int8_t *to, const float *x, uint32_t n, float unit) {
-    v16 a = v_mul(v_load_part(x, n), v_all(unit));
-    int32_t whole[16], sum = 0;
-    _mm256_storeu_si256((void *)whole, _mm256_cvtps_epi32(a.lo));
-    _mm256_storeu_si256((void *)(whole + 8), _mm256_cvtps_epi32(a.hi));
-    for (int i = 0; i < 16; i++) to[i] = (int8_t)whole[i], sum += to[i];
-    return sum;
+V_INLINE uint32_t q_round(uint8_t *to, const v16 *x, uint32_t count, float unit) {
+    const __m256 by = _mm256_set1_ps(unit);
+    __m256i sum = _mm256_setzero_si256();
+    uint32_t bytes = (count + 7) / 8 * 8;
+    /* From 0 1 2 3 to 0 2 1 3, in both halves. */
+    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0,
+                                           1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    for (uint32_t i = 0; i < bytes; i += 16, to += 32) {
+        __m256i lo = _mm256_cvtps_epi32(_mm256_mul_ps(x[i / 16].lo, by));
+        __m256i hi = _mm256_cvtps_epi32(_mm256_mul_ps(x[i / 16].hi, by));
+        sum = _mm256_add_epi32(sum, _mm256_add_epi32(lo, hi));
+        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);
+        both = _mm256_shuffle_epi8(both, order);
+        if (bytes - i < 16)
+            _mm_storeu_si128((void *)to, _mm256_castsi256_si128(both));
+        else
+            _mm256_storeu_si256((void *)to, both);
+    }
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+    __m128i two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(two, _mm_srli_epi64(two, 32)));
 }
 
 #else
@@ -202,20 +233,22 @@ V_INLINE v16 q_fma(v16 a, v16 b, v16 c) {
     v_store(z, c);
     V_LANES(fmaf(x[i], y[i], z[i]));
 }
-V_INLINE uint32_t q_most(const float *x, uint32_t n, uint32_t most) {
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t bits = bits_of_float(x[i]) & 0x7fffffffu;
-        if (bits > most) most = bits;
+V_INLINE float q_most(const v16 *x, uint32_t parts) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < parts * 16; i++) {
+        uint32_t size = bits_of_float(x[i / 16].q[i / 4 % 4][i % 4]) & 0x7fffffffu;
+        if (size > most) most = size;
     }
-    return most;
+    return float_of_bits(most);
 }
-V_INLINE int32_t q_round(int8_t *to, const float *x, uint32_t n, float unit) {
+V_INLINE uint32_t q_round(uint8_t *to, const v16 *x, uint32_t count, float unit) {
     int32_t sum = 0; /* 1.5 * 2^23 has no bits for fractions: adding it rounds, ties to even */
-    for (uint32_t i = 0; i < 16; i++) {
-        to[i] = i < n ? (int8_t)(uint8_t)bits_of_float(x[i] * unit + 0x1.8p23f) : 0;
-        sum += to[i];
+    for (uint32_t i = 0; i < (count + 7) / 8 * 8; i++) {
+        int8_t byte = (int8_t)bits_of_float(x[i / 16].q[i / 4 % 4][i % 4] * unit + 0x1.8p23f);
+        to[i] = (uint8_t)byte;
+        sum += byte;
     }
-    return sum;
+    return (uint32_t)sum;
 }
 
 #endif
