@@ -36,10 +36,16 @@ V_INLINE uint32_t quant_tile_panels(uint32_t rows) {
     (void)rows;
     return 4;
 }
+#elif defined(__AVX2__)
+enum { QUANT_ROWS = 4, NIBBLE_ROWS = 2 };
+V_INLINE uint32_t quant_tile_panels(uint32_t rows) {
+    return rows == 1 ? 2 : 1;
+}
 #else
 enum { QUANT_ROWS = 2, NIBBLE_ROWS = 2 };
 V_INLINE uint32_t quant_tile_panels(uint32_t rows) {
-    return rows == 1 ? 2 : 1;
+    (void)rows;
+    return 1;
 }
 #endif
 
@@ -135,12 +141,21 @@ enum { quant_w8_nibbles = 0, quant_w4_nibbles = 1 };
     TILE_SHAPES_4(X, quant_w8, 4)                                                                  \
     TILE_SHAPES_4(X, quant_w8, 5)                                                                  \
     TILE_SHAPES_4(X, quant_w8, 6)
-#else
+#elif defined(__AVX2__)
 #define QUANT_SHAPES_W4(X)                                                                         \
     TILE_SHAPES_2(X, quant_w4, 1)                                                                  \
     TILE_SHAPES_1(X, quant_w4, 2)
 #define QUANT_SHAPES_W8(X)                                                                         \
     TILE_SHAPES_2(X, quant_w8, 1)                                                                  \
+    TILE_SHAPES_1(X, quant_w8, 2)                                                                  \
+    TILE_SHAPES_1(X, quant_w8, 3)                                                                  \
+    TILE_SHAPES_1(X, quant_w8, 4)
+#else
+#define QUANT_SHAPES_W4(X)                                                                         \
+    TILE_SHAPES_1(X, quant_w4, 1)                                                                  \
+    TILE_SHAPES_1(X, quant_w4, 2)
+#define QUANT_SHAPES_W8(X)                                                                         \
+    TILE_SHAPES_1(X, quant_w8, 1)                                                                  \
     TILE_SHAPES_1(X, quant_w8, 2)
 #endif
 QUANT_SHAPES_W8(QUANT_TILE)
