@@ -101,6 +101,7 @@ struct broker {
     uint64_t accepted, refused, dropped;
     uint64_t set_aside; /* live jobs whose records could not be read at the start */
     struct tally tally;
+    struct texts texts; /* of all workers, since the start */
     struct stall stall;
     struct notify notify;
     struct histogram accept_times; /* from the message to ACCEPTED */

@@ -72,9 +72,11 @@ void glance_take(struct broker *b, struct glance *g) {
     g->handed_bytes = b->handed_bytes;
     g->workers = b->peers.n;
     g->leases = g->credit = 0;
+    g->texts = b->texts;
     for (const struct worker *w = b->peers.first; w; w = w->next) {
         g->leases += w->leases;
         g->credit += w->credit_jobs;
+        texts_add_now(&g->texts, &w->texts);
     }
     g->watches = b->watches.n;
     g->uploads = b->uploads.n;

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 
 #include "broker/tally.h"
+#include "broker/texts.h"
 #include "store/scrub.h"
 #include "store/store.h"
 
@@ -29,6 +30,7 @@ struct glance {
     bool draining, store_full, stalled;
     int disk_error;
     struct histogram accept, commit;
+    struct texts texts;
     uint32_t n_rows, n_times;
     struct tally_row row[TALLY_ROWS];
     struct tally_times times[TALLY_RUNS];

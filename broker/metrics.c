@@ -177,6 +177,22 @@ static void peers(const struct glance *g, struct buf *out) {
     counter(out, "stalls_total", "How often that began.", g->stalls);
 }
 
+static void texts(const struct texts *t, struct buf *out) {
+    gauge(out, "texts_running", "Texts that workers write.", (double)t->running);
+    gauge(out, "texts_waiting", "Texts that wait in workers for room beside these.",
+          (double)t->waiting);
+    gauge(out, "kv_pages_used", "Pages of the workers' KV pools that texts hold.",
+          (double)t->kv_pages);
+    gauge(out, "kv_pages", "Pages of these pools.", (double)t->kv_pages_max);
+    head(out, "generate_step_duration_seconds", "summary", "Steps in which texts are written.");
+    buf_printf(out, "penstock_generate_step_duration_seconds_sum %.17g\n",
+               (double)t->steps_us / 1e6);
+    buf_printf(out, "penstock_generate_step_duration_seconds_count %" PRIu64 "\n", t->steps);
+    counter(out, "generated_tokens_total", "Tokens written.", t->tokens);
+    counter(out, "text_pauses_total", "Texts that gave their KV pages back for a while.",
+            t->pauses);
+}
+
 void metrics_text(const struct glance *g, bool ready, bool alive, struct buf *out) {
     head(out, "build_info", "gauge", "The version that runs.");
     buf_printf(out, "penstock_build_info{version=\"%s\"} 1\n", PENSTOCK_VERSION);
@@ -190,4 +206,5 @@ void metrics_text(const struct glance *g, bool ready, bool alive, struct buf *ou
     times(g, out);
     store(g, out);
     peers(g, out);
+    texts(&g->texts, out);
 }

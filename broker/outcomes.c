@@ -190,6 +190,7 @@ void on_heartbeat(struct broker *b, const struct request *r) {
         return;
     }
     worker_heard(&b->peers, w, b->now_ms, b->config.lease_ms);
+    texts_heard(&w->texts, &b->texts, m);
     if (w->quiet && !w->leaving) say_quiet(b, &r->peer, m->session);
     if (!sock_peer_eq(&w->peer, &r->peer)) {
         bool many = w->peer.many;

@@ -11,6 +11,7 @@
 
 #include "base/sock.h"
 #include "broker/job.h"
+#include "broker/texts.h"
 #include "schemas/msg.h"
 
 #define WORKER_NAMES 64
@@ -34,6 +35,7 @@ struct worker {
     int64_t since_ms, heard_ms;
     uint64_t done, failed; /* outcomes recorded */
     struct job *first;     /* its leases */
+    struct texts texts;    /* that it writes */
     struct due due;        /* lost when this passes */
     struct worker *next;
 };

@@ -72,7 +72,17 @@ static void send_register(struct link *l, int64_t now_ms) {
 }
 
 static void send_beat(struct link *l, int64_t now_ms) {
-    struct msg_heartbeat m = {.session = bytes_str(l->session), .epoch = l->epoch};
+    struct stage_load *load = &l->w->load;
+    struct msg_heartbeat m = {.session = bytes_str(l->session),
+                              .epoch = l->epoch,
+                              .texts_running = atomic_load(&load->running),
+                              .texts_waiting = atomic_load(&load->waiting),
+                              .kv_pages = atomic_load(&load->kv_pages),
+                              .kv_pages_max = atomic_load(&load->kv_pages_max),
+                              .steps = atomic_load(&load->steps),
+                              .steps_us = atomic_load(&load->steps_us),
+                              .tokens = atomic_load(&load->tokens),
+                              .pauses = atomic_load(&load->pauses)};
     send_message(l, MSG_HEARTBEAT, &m);
     l->next_beat_ms = now_ms + l->heartbeat_ms;
 }

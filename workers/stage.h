@@ -86,11 +86,19 @@ bool item_cancelled(const struct stage_item *i);
  * best effort: dropped when the link is behind. */
 void item_emit(struct stage_item *i, const char *type, struct bytes data);
 
+/* What a stage that is stepped tells of itself, for the broker's metrics: the first four are now,
+ * the others since the start. */
+struct stage_load {
+    atomic_ullong running, waiting, kv_pages, kv_pages_max;
+    atomic_ullong steps, steps_us, tokens, pauses;
+};
+
 /* What a stage may ask of its process: models are opened once and shared by its stages. */
 struct models;
 struct stage_context {
-    struct models *models; /* workers/infer/models.h */
-    const char *recipes;   /* the folder that --recipes names; NULL: none was */
+    struct stage_load *load; /* NULL: nobody asks; else of one stage, which alone writes it */
+    struct models *models;   /* workers/infer/models.h */
+    const char *recipes;     /* the folder that --recipes names; NULL: none was */
 };
 
 /* A stage runs a batch to its end (run_batch), or lets items join while others run (join and step).

@@ -34,7 +34,8 @@ static int open_models(struct worker *w, char *err, size_t err_bytes) {
 
 static int open_stage(struct worker *w, const struct stage_program *p, char *err,
                       size_t err_bytes) {
-    struct stage_context context = {.models = w->set, .recipes = w->config->recipes};
+    struct stage_context context = {
+        .models = w->set, .recipes = w->config->recipes, .load = &w->load};
     struct worker_stage *s = &w->stages[w->n_stages];
     *s = (struct worker_stage){.program = p};
     if (p->needs_model && (!w->set || models_count(w->set) == 0))

@@ -51,6 +51,7 @@ struct worker {
     struct ring outcomes; /* struct outcome: compute to link */
     struct ring notes;    /* struct note: compute to link, dropped when full */
     atomic_bool draining; /* give back what has not begun */
+    struct stage_load load;
 
     /* Written before OUTCOME_OPENED, constant behind it: */
     struct worker_stage stages[WORKER_STAGES_MAX];

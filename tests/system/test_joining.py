@@ -3,8 +3,10 @@ as they are there, and what other stages do goes on in between."""
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
+import urllib.request
 
 import penstock
 import pytest
@@ -114,6 +116,26 @@ def test_a_worker_that_drains_ends_what_has_begun_and_gives_back_what_waits(fake
         assert worker.process.wait(LONG_S) == 0
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def metrics(port, name, wanted):
+    """What the broker tells, as soon as that metric is as wanted."""
+    end = time.monotonic() + LONG_S
+    while time.monotonic() < end:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=LONG_S) as answer:
+            lines = [line.split() for line in answer.read().decode().splitlines()]
+        told = {line[0].removeprefix("penstock_"): float(line[1]) for line in lines
+                if line[0] != "#" and "{" not in line[0]}
+        if wanted(told[name]):
+            return told
+        time.sleep(0.1)
+    raise AssertionError(f"{name} is {told[name]}")
+
+
 PIPE = """name: text.generate
 kind: text.generate
 stages:
@@ -128,19 +150,26 @@ timeout_ms: 60000
 def test_a_short_text_that_comes_while_long_ones_are_written_ends_first_with_its_own_bits(tmp_path):
     tiny = f"tiny-llama={ROOT / 'examples/models/tiny-llama'}"
     short = {"prompt": "The press", "max_tokens": 6, "temperature": 1.0, "stream": False}
-    long = {"prompt": "The camera on line two", "max_tokens": 1000, "temperature": 1.5, "n": 16,
-            "stream": True}
-    with Broker(tmp_path, PIPE) as b, penstock.Client(b.clients) as client:
-        with Worker(b.workers, "--stages", "all", "--model", tiny, "--threads", "1"):
+    long = {"prompt": "The camera on line two", "max_tokens": 1000, "temperature": 2.0, "n": 4,
+            "stream": False}
+    port = free_port()
+    http = ["--http", f"127.0.0.1:{port}"]
+    with Broker(tmp_path, PIPE, extra=http) as b, penstock.Client(b.clients) as client:
+        with Worker(b.workers, "--stages", "all", "--model", tiny, "--backend",
+                    "ref"):  # slow enough
             alone = client.wait(client.submit("text.generate", short, seed=5), LONG_S)
             assert alone.done, alone
-            first = client.submit("text.generate", long, seed=1)
-            for event in client.events(first):
-                if event.type == "token":
-                    break
-            beside = client.wait(client.submit("text.generate", short, seed=5), LONG_S)
-            assert client.result(first).state == "leased", "the long one is being written"
+            longs = [client.submit("text.generate", long, seed=seed) for seed in range(2)]
+            metrics(port, "texts_running", lambda n: n > 0)
+            beside = client.wait(client.submit("text.generate", short, seed=5, priority=0), LONG_S)
+            states = [client.result(job).state for job in longs]
+            assert "leased" in states, "long ones are still being written"
             assert beside.done and beside.value == alone.value, "the same bits in its company"
-            assert client.cancel(first, "enough") == "cancelled"
+            told = metrics(port, "texts_running", lambda n: n > 0)
+            assert told["kv_pages"] > told["kv_pages_used"] > 0 and told["generated_tokens_total"] > 0
+            assert told["generate_step_duration_seconds_count"] > 0
+            for job in longs:
+                client.cancel(job, "enough")
+            metrics(port, "texts_running", lambda n: n == 0)
             again = client.wait(client.submit("text.generate", short, seed=5), LONG_S)
             assert again.value == alone.value

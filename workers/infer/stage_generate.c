@@ -46,6 +46,7 @@ struct writer {
 };
 struct stage {
     struct models *models;
+    struct stage_load *load; /* NULL: nobody asks */
     struct writer *writers;
     struct job *jobs; /* that have joined and not been handed back */
 };
@@ -315,10 +316,36 @@ static int join(void *self, struct stage_item *item) {
     return 0;
 }
 
+/* What all loops together do and have done. */
+static void tell_load(const struct stage *s) {
+    struct gen_loop_stats all = {0};
+    if (!s->load) return;
+    for (const struct writer *w = s->writers; w; w = w->next) {
+        struct gen_loop_stats one = gen_loop_stats(w->loop);
+        all.running += one.running;
+        all.waiting += one.waiting;
+        all.kv_pages += one.kv_pages;
+        all.kv_pages_max += one.kv_pages_max;
+        all.steps += one.steps;
+        all.step_ns += one.step_ns;
+        all.tokens += one.tokens;
+        all.pauses += one.pauses;
+    }
+    atomic_store(&s->load->running, all.running);
+    atomic_store(&s->load->waiting, all.waiting);
+    atomic_store(&s->load->kv_pages, all.kv_pages);
+    atomic_store(&s->load->kv_pages_max, all.kv_pages_max);
+    atomic_store(&s->load->steps, all.steps);
+    atomic_store(&s->load->steps_us, all.step_ns / 1000);
+    atomic_store(&s->load->tokens, all.tokens);
+    atomic_store(&s->load->pauses, all.pauses);
+}
+
 static uint32_t step(void *self, struct stage_item **ended, uint32_t max) {
     struct stage *s = self;
     uint32_t n = 0;
     for (struct writer *w = s->writers; w; w = w->next) gen_loop_step(w->loop);
+    tell_load(s);
     for (struct job **at = &s->jobs; *at && n < max;) {
         struct job *j = *at;
         for (uint32_t i = 0; i < j->n && j->item->waits; i++) j->item->waits = !j->gen[i].begun;
@@ -344,6 +371,7 @@ static int stage_open(void **self, const struct stage_context *c, char *err, siz
         return rc;
     }
     s->models = models;
+    s->load = c->load;
     *self = s;
     return 0;
 }
