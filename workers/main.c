@@ -28,6 +28,8 @@ enum {
     OPT_MODELS = 256,
     OPT_MODEL,
     OPT_RECIPES,
+    OPT_SPECULATE,
+    OPT_DRAFT,
     OPT_THREADS,
     OPT_BACKEND,
     OPT_NAME,
@@ -51,6 +53,12 @@ static const struct argp_option options[] = {
     {"models", OPT_MODELS, "DIR", 0, "a folder of models; may be given again", 0},
     {"model", OPT_MODEL, "NAME=DIR", 0, "one model under a name; may be given again", 0},
     {"recipes", OPT_RECIPES, "DIR", 0, "recipes of qc.inspect (default: the installed ones)", 0},
+    {"speculate", OPT_SPECULATE, "lookup|off", 0,
+     "guess the next tokens of texts from what they repeat (lookup, the default), and compute"
+     " guesses that pay beside the next; no result differs by it",
+     0},
+    {"draft", OPT_DRAFT, "MODEL=DRAFT", 0,
+     "let the small model DRAFT guess for MODEL instead; may be given again", 0},
     {"threads", OPT_THREADS, "N", 0, "to compute with; 0 (the default): one a core", 0},
     {"backend", OPT_BACKEND, "NAME", 0, "auto (the default), ref or cpu", 0},
     {"name", OPT_NAME, "NAME", 0, "how people see it (default: HOST-PID)", 0},
@@ -155,6 +163,15 @@ static error_t parse(int key, char *text, struct argp_state *state) {
     case OPT_RECIPES:
         if (!file_is_folder(text)) argp_error(state, "--recipes %s: there is no such folder", text);
         c->recipes = text;
+        return 0;
+    case OPT_SPECULATE:
+        if (!speculate_mode_of(text, &c->speculate))
+            argp_error(state, "--speculate %s: use lookup or off", text);
+        return 0;
+    case OPT_DRAFT:
+        if (c->n_drafts == WORKER_MODELS_MAX)
+            argp_error(state, "--draft: at most %u", WORKER_MODELS_MAX);
+        c->drafts[c->n_drafts++] = text;
         return 0;
     case OPT_THREADS: c->threads = number(state, "threads", text, 0, 1024); return 0;
     case OPT_BACKEND: c->backend = text; return 0;

@@ -29,7 +29,9 @@ static int open_models(struct worker *w, char *err, size_t err_bytes) {
     int code = ops_open(&w->ops, &oc, err, err_bytes);
     if (code != 0) return code;
     snprintf(w->numerics_id, sizeof w->numerics_id, "%s", w->ops->numerics_id);
-    return models_open(&w->set, w->ops, c->models_dir, c->models, c->n_models, err, err_bytes);
+    code = models_open(&w->set, w->ops, c->models_dir, c->models, c->n_models, err, err_bytes);
+    if (code != 0) return code;
+    return models_speculate(w->set, c->speculate, c->drafts, c->n_drafts, err, err_bytes);
 }
 
 static int open_stage(struct worker *w, const struct stage_program *p, char *err,

@@ -11,6 +11,7 @@
 
 #include "base/ring.h"
 #include "base/sock.h"
+#include "workers/infer/speculate.h"
 #include "workers/lease.h"
 #include "workers/pace.h"
 
@@ -27,6 +28,9 @@ struct worker_config {
     const char *models_dir; /* or NULL */
     const char *models[WORKER_MODELS_MAX]; /* "NAME=DIR" */
     uint32_t n_models;
+    enum speculate_mode speculate;
+    const char *drafts[WORKER_MODELS_MAX]; /* "MODEL=DRAFT" */
+    uint32_t n_drafts;
     const char *recipes; /* a folder of them; NULL: recipes_dir finds it */
     const char *backend; /* of the operations: auto, ref, cpu */
     uint32_t threads;    /* 0: one a core */

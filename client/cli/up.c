@@ -37,6 +37,8 @@ enum {
     OPT_RECIPES,
     OPT_PYTHON,
     OPT_THREADS,
+    OPT_SPECULATE,
+    OPT_DRAFT,
     OPT_STAGES,
     OPT_LOG,
     OPT_LEASE,
@@ -61,7 +63,7 @@ struct args { /* of a child's command line */
 struct up {
     struct cli c;
     char *dir, *pipelines, *settings, *recipes, *threads, *stages, *log_level, *log_format;
-    struct args broker;                       /* what the broker alone is told */
+    struct args broker, worker;               /* what the broker alone is told, and each worker */
     char *models[DIRS_MAX], *model[DIRS_MAX]; /* folders of models; NAME=DIR */
     char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
     uint32_t n_models, n_model, n_python, n_workers;
@@ -91,6 +93,10 @@ static const struct argp_option options[] = {
      "A folder of qc.inspect's recipes (default: the installed ones)", 1},
     {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
     {"threads", OPT_THREADS, "N", 0, "Compute threads a worker", 2},
+    {"speculate", OPT_SPECULATE, "lookup|off", 0,
+     "Workers guess the next tokens of texts where that pays (lookup, the default), or not", 2},
+    {"draft", OPT_DRAFT, "MODEL=DRAFT", 0,
+     "Let the small model DRAFT guess for MODEL; may be given again", 2},
     {"http", OPT_HTTP, "ADDRESS:PORT", 0,
      "The broker serves /metrics, /livez, /readyz, /startupz and /status there", 2},
     {"http-anywhere", OPT_HTTP_ANYWHERE, NULL, 0,
@@ -113,7 +119,7 @@ static void add(struct args *a, const char *option, const char *value) {
     a->v[a->n++] = strdup(value);
 }
 
-/* An option that the broker has under the same name. */
+/* An option that the broker, or a worker, has under the same name. */
 static void pass_on(struct args *a, int key, const char *value) {
     char name[32];
     const struct argp_option *o = options;
@@ -154,6 +160,8 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_RETAIN:
     case OPT_RETAIN_FAILED:
     case OPT_RETAIN_BYTES: pass_on(&in->broker, key, arg); return 0;
+    case OPT_SPECULATE:
+    case OPT_DRAFT: pass_on(&in->worker, key, arg); return 0;
     case OPT_HTTP_ANYWHERE: add(&in->broker, NULL, "--http-anywhere"); return 0;
     case OPT_DRAIN: in->drain_ms = cli_seconds_ms(state, "--drain", arg); return 0;
     case OPT_WORKER_ENDPOINT: in->worker_endpoint = arg; return 0;
@@ -304,6 +312,7 @@ static int set_commands(struct up *in) {
         for (uint32_t m = 0; m < in->n_model; m++) add(&worker, "--model", in->model[m]);
         add(&worker, "--recipes", in->recipes);
         add(&worker, "--threads", in->threads);
+        for (uint32_t k = 0; k < in->worker.n; k++) add(&worker, NULL, in->worker.v[k]);
         add(&worker, "--log-level", in->log_level);
         add(&worker, "--log-format", in->log_format);
         code = set_command(&in->child[i], "penstock-worker", &worker);

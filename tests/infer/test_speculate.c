@@ -12,6 +12,7 @@
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/generate.h"
 #include "workers/infer/guides.h"
+#include "workers/infer/models.h"
 
 #define TINY "examples/models/tiny-llama"
 #define PROMPT_MAX 90u
@@ -263,9 +264,56 @@ Test(speculate, a_text_that_is_cancelled_while_its_guesses_are_confirmed_ends_th
 }
 
 Test(speculate, the_names_of_its_ways_are_known_and_no_others) {
-    cr_assert_eq(speculate_mode_of("lookup"), SPECULATE_LOOKUP);
-    cr_assert_eq(speculate_mode_of("off"), SPECULATE_OFF);
-    cr_assert_eq(speculate_mode_of("draft"), SPECULATE_DRAFT);
-    cr_assert_eq(speculate_mode_of("on"), SPECULATE_MODES);
-    cr_assert_eq(speculate_mode_of(""), SPECULATE_MODES);
+    enum speculate_mode mode;
+    cr_assert(speculate_mode_of("lookup", &mode) && mode == SPECULATE_LOOKUP);
+    cr_assert(speculate_mode_of("off", &mode) && mode == SPECULATE_OFF);
+    cr_assert(!speculate_mode_of("on", &mode) && !speculate_mode_of("", &mode));
+}
+
+Test(speculate, a_set_of_models_knows_who_guesses_for_whom) {
+    static const char *const named[] = {"large=" TINY, "small=" TINY};
+    struct models *set;
+    struct gen_loop_config c = {0};
+    char err[512] = "";
+    cr_assert_eq(models_open(&set, ops, NULL, named, 2, err, sizeof err), 0, "%s", err);
+    const char *draft = "large=small", *unknown = "large=tiny", *wrong = "small";
+    cr_assert_eq(models_speculate(set, SPECULATE_OFF, &unknown, 1, err, sizeof err), ERR_UNKNOWN);
+    cr_assert(strstr(err, "--draft large=tiny: model tiny is not here"), "%s", err);
+    cr_assert_eq(models_speculate(set, SPECULATE_OFF, &wrong, 1, err, sizeof err), ERR_FIELD);
+    cr_assert(strstr(err, "MODEL=DRAFT"), "%s", err);
+    cr_assert_eq(models_speculate(set, SPECULATE_OFF, &draft, 1, err, sizeof err), 0, "%s", err);
+    cr_assert_eq(models_guessing(set, bytes_str("small"), &c, err, sizeof err), 0, "%s", err);
+    cr_assert(c.speculate == SPECULATE_OFF && !c.draft);
+    cr_assert_eq(models_guessing(set, bytes_str("large"), &c, err, sizeof err), 0, "%s", err);
+    cr_assert(c.speculate == SPECULATE_DRAFT && c.draft);
+    struct text plain, drafted;
+    struct gen *list[] = {&plain.gen}, *other_list[] = {&drafted.gen};
+    text_make(&plain, 5, 0);
+    text_make(&drafted, 5, 0);
+    generate(model, tokenizer, list, 1);
+    c.guesses = 3;
+    cr_assert_gt(generate_with(model, tokenizer, &c, other_list, 1).guesses, 0);
+    alike(&drafted, &plain, "a draft model of the set", 0);
+    text_end(&plain);
+    text_end(&drafted);
+    models_close(set);
+}
+
+Test(speculate, a_draft_model_of_another_vocabulary_or_that_writes_nothing_is_refused) {
+    struct model *m;
+    struct scratch s;
+    char err[512] = "";
+    cr_assert_eq(speculate_draft_open(&m, TINY, ops, tokenizer, err, sizeof err), 0, "%s", err);
+    model_close(m);
+    scratch_begin(&s, TINY);
+    scratch_copy(&s, TINY, "tokenizer.json");
+    scratch_replace(&s, "tokenizer.json", "\"!\": 0,", "\"!\": 2,");
+    scratch_replace(&s, "tokenizer.json", "\"#\": 2,", "\"#\": 0,");
+    cr_assert_eq(speculate_draft_open(&m, s.dir, ops, tokenizer, err, sizeof err), ERR_FIELD);
+    cr_assert(strstr(err, "is another text than the model's") && !m, "%s", err);
+    scratch_end(&s);
+    cr_assert_eq(
+        speculate_draft_open(&m, "tests/golden/models/bert", ops, tokenizer, err, sizeof err),
+        ERR_FIELD);
+    cr_assert(strstr(err, "does not write text") && !m, "%s", err);
 }

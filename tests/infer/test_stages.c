@@ -123,6 +123,8 @@ static struct pack_doc *done(uint32_t i) {
     char err[256] = "";
     cr_assert_eq(fx.item[i].error, JOB_ERROR_NONE, "item %u: %s", i, fx.item[i].reason);
     cr_assert(fx.item[i].numerics_id && strstr(fx.item[i].numerics_id, fx.ops->numerics_id));
+    cr_assert(strstr(fx.item[i].numerics_id, "+w-"), "%s: of which weights?",
+              fx.item[i].numerics_id);
     cr_assert_eq(pack_parse(&doc, fx.item[i].output, err, sizeof err), 0, "%s", err);
     return doc;
 }

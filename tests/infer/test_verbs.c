@@ -208,6 +208,26 @@ Test(verbs, run_without_a_prompt_is_wrong_usage, .exit_code = 2) {
     verb_run(ARGS("run", TINY));
 }
 
+Test(verbs, run_with_an_unknown_way_to_guess_is_wrong_usage, .exit_code = 2) {
+    verb_run(ARGS("run", TINY, "-p", "x", "--speculate", "on"));
+}
+
+Test(verbs, run_writes_the_same_text_whoever_guesses) {
+    char out[4096];
+    cr_assert_eq(verb_run(ARGS("run", TINY, "-p", "The press on line two", "-t", "0.7")), 0);
+    cr_assert_eq(verb_run(ARGS("run", TINY, "-p", "The press on line two", "-t", "0.7",
+                               "--speculate", "off")),
+                 0);
+    cr_assert_eq(
+        verb_run(ARGS("run", TINY, "-p", "The press on line two", "-t", "0.7", "--draft", TINY)),
+        0);
+    size_t n = printed(out, sizeof out);
+    cr_assert(n > 30 && n % 3 == 0, "%zu bytes", n);
+    cr_assert_arr_eq(out, out + n / 3, n / 3);
+    cr_assert_arr_eq(out, out + 2 * n / 3, n / 3);
+    cr_assert_eq(verb_run(ARGS("run", TINY, "-p", "x", "--draft", "tests/golden/models/bert")), 1);
+}
+
 Test(verbs, run_with_a_temperature_beyond_the_limit_is_wrong_usage, .exit_code = 2) {
     verb_run(ARGS("run", TINY, "-p", "x", "-t", "3"));
 }

@@ -70,7 +70,9 @@ def test_three_jobs_at_once_write_what_their_adapters_make_of_the_model(client):
     for _ in range(3):
         jobs = {name: ask(client, name) for name in wanted}
         for name, job in jobs.items():
-            result = client.wait(job, LONG_S).unwrap()
+            outcome = client.wait(job, LONG_S)
+            result = outcome.unwrap()
+            assert "+w-" in outcome.numerics_id, "what computed it, and with which weights"
             assert result["tokens"] == wanted[name], name
             assert result.get("adapter") == name and result["model"] == "tiny-llama"
 

@@ -429,13 +429,22 @@ struct gen_loop_stats gen_loop_stats(const struct gen_loop *l) {
 }
 
 void generate(struct model *m, const struct tokenizer *t, struct gen **gens, uint32_t n) {
+    generate_with(m, t, NULL, gens, n);
+}
+
+struct gen_loop_stats generate_with(struct model *m, const struct tokenizer *t,
+                                    const struct gen_loop_config *c, struct gen **gens,
+                                    uint32_t n) {
+    struct gen_loop_stats did = {0};
     struct gen_loop *l;
-    int rc = gen_loop_open(&l, m, t, NULL);
+    int rc = gen_loop_open(&l, m, t, c);
     for (uint32_t i = 0; i < n; i++) {
         int e = rc ? rc : gen_loop_add(l, gens[i]);
         if (e != 0) gen_text_fail(gens[i], e, "no memory for a text");
     }
-    if (rc != 0) return;
+    if (rc != 0) return did;
     while (gen_loop_step(l)) continue;
+    did = gen_loop_stats(l);
     gen_loop_close(l);
+    return did;
 }

@@ -134,5 +134,8 @@ struct gen_loop_stats gen_loop_stats(const struct gen_loop *l);
 
 /* Runs all n to their ends. */
 void generate(struct model *m, const struct tokenizer *t, struct gen **gens, uint32_t n);
+/* The same by a loop of this config, and what it did. */
+struct gen_loop_stats generate_with(struct model *m, const struct tokenizer *t,
+                                    const struct gen_loop_config *c, struct gen **gens, uint32_t n);
 
 #endif

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "workers/chat/chat.h"
 #include "workers/encode/tokenizer.h"
+#include "workers/infer/generate.h"
 #include "workers/infer/guides.h"
 #include "workers/infer/model.h"
 
@@ -19,6 +20,8 @@ struct entry {
     struct tokenizer *tokenizer; /* NULL until first used */
     struct chat *chat;           /* NULL until first used */
     struct guides *guides;       /* NULL until first used; borrows both */
+    struct entry *draft;         /* that guesses for it; NULL: none */
+    struct model *drafting;      /* it, opened once more for this; NULL until first used */
 };
 struct list {
     struct entry entry[MODELS_COUNT_MAX]; /* sorted by name */
@@ -27,6 +30,7 @@ struct list {
 struct models {
     struct ops *ops;
     struct list models, adapters; /* an adapter belongs to the model that opened it */
+    enum speculate_mode speculate;
 };
 
 static int no_memory(char *err, size_t err_bytes) {
@@ -141,6 +145,7 @@ static void list_fini(struct list *l) {
         guides_close(l->entry[i].guides);
         chat_close(l->entry[i].chat);
         model_close(l->entry[i].model);
+        model_close(l->entry[i].drafting);
         if (l->entry[i].tokenizer) tokenizer_close(l->entry[i].tokenizer);
         free(l->entry[i].name);
         free(l->entry[i].dir);
@@ -227,6 +232,42 @@ int models_guides(struct models *m, struct bytes name, struct guides **out, char
     if (rc == 0) rc = models_tokenizer(m, name, &t, err, err_bytes);
     if (rc == 0 && !e->guides) rc = guides_open(&e->guides, t, model_info(model), err, err_bytes);
     if (rc == 0) *out = e->guides;
+    return rc;
+}
+
+int models_speculate(struct models *m, enum speculate_mode mode, const char *const *drafts,
+                     uint32_t n, char *err, size_t err_bytes) {
+    m->speculate = mode;
+    for (uint32_t i = 0; i < n; i++) {
+        const char *equals = strchr(drafts[i], '=');
+        if (!equals)
+            return err_set(err, err_bytes, ERR_FIELD, "--draft %s: not of the form MODEL=DRAFT",
+                           drafts[i]);
+        struct bytes of = bytes_of(drafts[i], (size_t)(equals - drafts[i])),
+                     by = bytes_str(equals + 1);
+        struct entry *model = find(&m->models, of), *draft = find(&m->models, by);
+        if (!model || !draft) {
+            char why[300];
+            int rc = unknown(&m->models, "model", model ? by : of, why, sizeof why);
+            return err_set(err, err_bytes, rc, "--draft %s: %s", drafts[i], why);
+        }
+        model->draft = draft;
+    }
+    return 0;
+}
+
+int models_guessing(struct models *m, struct bytes name, struct gen_loop_config *c, char *err,
+                    size_t err_bytes) {
+    struct entry *e = find(&m->models, name);
+    struct tokenizer *t;
+    if (!e) return unknown(&m->models, "model", name, err, err_bytes);
+    c->speculate = m->speculate;
+    if (!e->draft) return 0;
+    int rc = models_tokenizer(m, name, &t, err, err_bytes);
+    if (rc == 0 && !e->drafting)
+        rc = speculate_draft_open(&e->drafting, e->draft->dir, m->ops, t, err, err_bytes);
+    c->draft = e->drafting;
+    if (rc == 0) c->speculate = SPECULATE_DRAFT;
     return rc;
 }
 

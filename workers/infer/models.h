@@ -15,14 +15,16 @@
 
 #include "base/bytes.h"
 #include "kernels/ops.h"
+#include "workers/infer/speculate.h"
 
 #define MODELS_COUNT_MAX 256u
 
-struct chat;      /* workers/chat/chat.h */
-struct adapter;   /* workers/infer/adapter.h */
-struct guides;    /* workers/infer/guides.h */
-struct model;     /* workers/infer/model.h */
-struct tokenizer; /* workers/encode/tokenizer.h */
+struct chat;            /* workers/chat/chat.h */
+struct adapter;         /* workers/infer/adapter.h */
+struct gen_loop_config; /* workers/infer/generate.h */
+struct guides;          /* workers/infer/guides.h */
+struct model;           /* workers/infer/model.h */
+struct tokenizer;       /* workers/encode/tokenizer.h */
 struct models;
 
 /* Whether a directory is a model or an adapter. */
@@ -30,6 +32,10 @@ bool models_is_one(const char *dir);
 /* dir may be NULL; named are "NAME=DIR" strings, n of them. Does not read weights. */
 int models_open(struct models **out, struct ops *ops, const char *dir, const char *const *named,
                 uint32_t n, char *err, size_t err_bytes);
+/* How texts are guessed (speculate.h); drafts are "MODEL=DRAFT" strings, n of them: by name, the
+ * models that guess for others. ERR_FIELD, ERR_UNKNOWN. */
+int models_speculate(struct models *m, enum speculate_mode mode, const char *const *drafts,
+                     uint32_t n, char *err, size_t err_bytes);
 void models_close(struct models *m); /* NULL is fine */
 uint32_t models_count(const struct models *m);
 const char *models_name(const struct models *m, uint32_t i);
@@ -48,6 +54,9 @@ int models_chat(struct models *m, struct bytes name, struct chat **out, char *er
 /* Of its schemas; its tokenizer and model too are opened at first use. */
 int models_guides(struct models *m, struct bytes name, struct guides **out, char *err,
                   size_t err_bytes);
+/* What the loop of its texts is told of guesses: its draft model too is opened at first use. */
+int models_guessing(struct models *m, struct bytes name, struct gen_loop_config *c, char *err,
+                    size_t err_bytes);
 struct ops *models_ops(struct models *m);
 
 #endif

@@ -3,7 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/clock.h"
+#include "base/err.h"
+#include "workers/encode/tokenizer.h"
 #include "workers/infer/gen_text.h"
 #include "workers/infer/lookup.h"
 #include "workers/infer/model.h"
@@ -12,11 +15,63 @@
 #define PATIENCE_FIRST 64u /* draws without guesses before a draft model is tried again */
 #define PATIENCE_MOST 1024u
 
-enum speculate_mode speculate_mode_of(const char *name) {
-    static const char *const names[SPECULATE_MODES] = {"lookup", "off", "draft"};
-    enum speculate_mode mode = 0;
-    while (mode < SPECULATE_MODES && strcmp(name, names[mode]) != 0) mode++;
-    return mode;
+bool speculate_mode_of(const char *name, enum speculate_mode *out) {
+    bool off = strcmp(name, "off") == 0;
+    *out = off ? SPECULATE_OFF : SPECULATE_LOOKUP;
+    return off || strcmp(name, "lookup") == 0;
+}
+
+/* The first id that does not stand for the same text in both; the number of ids: none. */
+static uint32_t first_other(const struct tokenizer *a, const struct tokenizer *b) {
+    struct buf one = {0}, other = {0};
+    uint32_t n = tokenizer_vocab(a), id = 0;
+    bool same = true;
+    while (same && id < n) {
+        bool differs[2] = {false, false};
+        one.len = other.len = 0;
+        int kind = tokenizer_piece(a, id, &one, &differs[0]);
+        same = tokenizer_piece(b, id, &other, &differs[1]) == kind && differs[0] == differs[1] &&
+               one.len == other.len && !one.error && !other.error &&
+               (one.len == 0 || memcmp(one.data, other.data, one.len) == 0);
+        id += same;
+    }
+    buf_fini(&one);
+    buf_fini(&other);
+    return id;
+}
+
+static int check_draft(const struct model *m, const char *dir, const struct tokenizer *t, char *err,
+                       size_t err_bytes) {
+    struct tokenizer *own;
+    if (model_info(m)->kind != MODEL_DECODER)
+        return err_set(err, err_bytes, ERR_FIELD, "draft model %s: a %s does not write text", dir,
+                       model_info(m)->architecture);
+    int rc = tokenizer_open(&own, dir, err, err_bytes);
+    if (rc != 0) return rc;
+    uint32_t n = tokenizer_vocab(t), id = 0;
+    if (tokenizer_vocab(own) != n)
+        rc =
+            err_set(err, err_bytes, ERR_FIELD,
+                    "draft model %s: its tokenizer has %u ids, the model's %u; a draft model is of "
+                    "the same family",
+                    dir, tokenizer_vocab(own), n);
+    else if ((id = first_other(t, own)) < n)
+        rc = err_set(err, err_bytes, ERR_FIELD,
+                     "draft model %s: its token %u is another text than the model's; a draft model "
+                     "is of the same family",
+                     dir, id);
+    tokenizer_close(own);
+    return rc;
+}
+
+int speculate_draft_open(struct model **out, const char *dir, struct ops *ops,
+                         const struct tokenizer *t, char *err, size_t err_bytes) {
+    int rc = model_open(out, dir, ops, NULL, err, err_bytes);
+    if (rc == 0) rc = check_draft(*out, dir, t, err, err_bytes);
+    if (rc == 0) return 0;
+    model_close(*out);
+    *out = NULL;
+    return rc;
 }
 
 void guesses_fini(struct guesses *g) {

@@ -8,11 +8,13 @@
  * Guesses come from the text itself (lookup.h), or from a smaller model of the same vocabulary,
  * which draws by the text's own settings, seed and positions.
  *
- * Units: tokens, nanoseconds.  Owner: the loop's speculate, closed before its draft model; a text's
- * guesses go with it.  Memory: lookup.h a text; a cache of the draft model for each text.  Errors:
- * none that end a text: without memory or pages there are no guesses.  Threads: the loop's. */
+ * Units: tokens, nanoseconds.  Owner: the caller's; a draft model is closed after the loop that it
+ * guesses for.  Memory: lookup.h a text, or a cache of the draft model.  Errors: none that end a
+ * text: without memory or pages there are no guesses.  Threads: the loop's. */
 #ifndef PENSTOCK_WORKERS_INFER_SPECULATE_H
 #define PENSTOCK_WORKERS_INFER_SPECULATE_H
+
+#include <stddef.h>
 
 #include "workers/infer/draft.h"
 
@@ -20,11 +22,17 @@ struct gen_text;
 struct lookup;
 struct model;
 struct model_info;
+struct ops;
 struct seq;
+struct tokenizer;
 
-enum speculate_mode { SPECULATE_LOOKUP, SPECULATE_OFF, SPECULATE_DRAFT, SPECULATE_MODES };
-/* "lookup", "off", "draft"; SPECULATE_MODES for another name. */
-enum speculate_mode speculate_mode_of(const char *name);
+enum speculate_mode { SPECULATE_LOOKUP, SPECULATE_OFF, SPECULATE_DRAFT };
+/* "lookup" or "off"; false: another name. */
+bool speculate_mode_of(const char *name, enum speculate_mode *out);
+/* Opens a model that guesses for another one. ERR_FIELD unless it is a decoder whose ids stand for
+ * the same text: t is the other one's tokenizer. */
+int speculate_draft_open(struct model **out, const char *dir, struct ops *ops,
+                         const struct tokenizer *t, char *err, size_t err_bytes);
 
 struct guesses {                /* of one text */
     uint32_t ids[DRAFT_MAX], n; /* that stand behind its rows of this step */

@@ -8,11 +8,14 @@
  * {text, tokens} when the body asks for it, with {index} too when there are several texts: tokens
  * counts what the model has written of that text so far, and the pieces of one attempt with one
  * index together are exactly that text of its output. */
+#include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "schemas/json_schema.h"
 #include "schemas/kinds.h"
 #include "schemas/pack.h"
@@ -279,15 +282,22 @@ static void job_finish(struct job *j) {
     buf_fini(&out);
 }
 
-static struct gen_loop *loop_of(struct stage *s, struct model *m, const struct tokenizer *t) {
+/* NULL: the job has failed. */
+static struct gen_loop *loop_of(struct stage *s, struct job *j) {
+    struct gen_loop_config c = {0};
+    char err[LIMIT_REASON_BYTES] = "no memory for a loop of texts";
     for (struct writer *w = s->writers; w; w = w->next)
-        if (w->model == m) return w->loop;
+        if (w->model == j->model) return w->loop;
     struct writer *w = calloc(1, sizeof *w);
-    if (!w || gen_loop_open(&w->loop, m, t, NULL) != 0) {
+    int rc = w ? models_guessing(s->models, j->in.model, &c, err, sizeof err) : -ENOMEM;
+    if (rc == 0) rc = gen_loop_open(&w->loop, j->model, j->tokenizer, &c);
+    if (rc != 0) {
+        item_fail_rc(j->item, rc, err);
+        j->model = NULL;
         free(w);
         return NULL;
     }
-    w->model = m;
+    w->model = j->model;
     w->next = s->writers;
     s->writers = w;
     return w->loop;
@@ -301,17 +311,13 @@ static int join(void *self, struct stage_item *item) {
     j->next = s->jobs;
     s->jobs = j;
     job_prepare(j, s->models);
-    struct gen_loop *l = j->model ? loop_of(s, j->model, j->tokenizer) : NULL;
+    struct gen_loop *l = j->model ? loop_of(s, j) : NULL;
     for (uint32_t i = 0; l && i < j->n; i++) {
         j->left++;
         if (gen_loop_add(l, &j->gen[i]) == 0) continue;
         j->left--; /* those before it are written; the job fails with it */
         j->gen[i].finish = GEN_FAILED;
         j->gen[i].error = -ENOMEM;
-    }
-    if (j->model && !l) {
-        item_fail(item, JOB_ERROR_TRANSIENT, "no memory for a loop of texts");
-        j->model = NULL;
     }
     return 0;
 }
@@ -379,6 +385,12 @@ static int stage_open(void **self, const struct stage_context *c, char *err, siz
 static void stage_close(void *self) {
     struct stage *s = self;
     for (struct writer *w; (w = s->writers);) {
+        struct gen_loop_stats told = gen_loop_stats(w->loop);
+        log_info("texts_written",
+                 "architecture=%s tokens=%" PRIu64 " steps=%" PRIu64 " pauses=%" PRIu64
+                 " guesses=%" PRIu64 " guesses_right=%" PRIu64,
+                 model_info(w->model)->architecture, told.tokens, told.steps, told.pauses,
+                 told.guesses, told.guesses_right);
         s->writers = w->next;
         gen_loop_close(w->loop);
         free(w);

@@ -28,7 +28,9 @@
 
 struct options {
     const char *dir, *prompt, *messages, *device, *schema, *adapter;
-    char room[MODEL_DIR_BYTES];
+    const char *draft;
+    char room[MODEL_DIR_BYTES], draft_room[MODEL_DIR_BYTES];
+    enum speculate_mode speculate;
     uint64_t max_tokens, seed, top_k, threads;
     uint64_t n, top_logprobs;
     double temperature, top_p, min_p, repetition, presence, frequency;
@@ -48,6 +50,8 @@ enum {
     OPT_TEXTS,
     OPT_LOGPROBS,
     OPT_ADAPTER,
+    OPT_SPECULATE,
+    OPT_DRAFT,
     OPT_DEVICE,
     OPT_THREADS,
     OPT_JSON,
@@ -83,6 +87,11 @@ static const struct argp_option options[] = {
     {"adapter", OPT_ADAPTER, "DIR", 0, "with a LoRA adapter of the model, as peft saves it", 0},
     {"schema", OPT_SCHEMA, "FILE", 0, "write one JSON value that the JSON Schema in FILE allows",
      0},
+    {"speculate", OPT_SPECULATE, "lookup|off", 0,
+     "guess the next tokens from what the text repeats (lookup, the default) and compute guesses"
+     " that pay beside the next; no text differs by it",
+     0},
+    {"draft", OPT_DRAFT, "MODEL", 0, "let a small model of the same family guess instead", 0},
     {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
     {"backend", OPT_DEVICE, "D", OPTION_ALIAS, NULL, 0},
     {"threads", OPT_THREADS, "N", 0, "0 (the default): one a core", 0},
@@ -171,6 +180,11 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPT_SEED: o->seed = number(state, "seed", arg, 0, UINT64_MAX); break;
     case OPT_ADAPTER: o->adapter = arg; break;
+    case OPT_SPECULATE:
+        if (!speculate_mode_of(arg, &o->speculate))
+            argp_error(state, "--speculate %s: use lookup or off", arg);
+        break;
+    case OPT_DRAFT: o->draft = model_dir_find(arg, o->draft_room); break;
     case OPT_DEVICE: o->device = arg; break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 0, 1024); break;
     case OPT_JSON: o->json = true; break;
@@ -190,7 +204,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
 /* What is open while the verb runs. */
 struct session {
     struct ops *ops;
-    struct model *model;
+    struct model *model, *draft; /* draft: NULL without --draft */
     struct tokenizer *tokenizer;
     struct guides *guides; /* with a schema */
     struct guide *guide[TEXTS_MAX];
@@ -390,6 +404,9 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
     if ((rc = tokenizer_open(&s->tokenizer, o->dir, err, err_bytes)) != 0 ||
         (rc = encode(s, o, &prompt, err, err_bytes)) != 0)
         return rc;
+    if (o->draft &&
+        (rc = speculate_draft_open(&s->draft, o->draft, s->ops, s->tokenizer, err, err_bytes)) != 0)
+        return rc;
     struct gen of_prompt = {.prompt = prompt.ids, .prompt_tokens = prompt.n};
     if (o->adapter &&
         (rc = model_adapter(s->model, o->adapter, &of_prompt.adapter, err, err_bytes)) != 0)
@@ -402,8 +419,10 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
     rc = guide_texts(s, o, g, err, err_bytes);
     if (rc != 0) return rc;
     for (uint64_t i = 0; i < o->n; i++) list[i] = &g[i];
+    struct gen_loop_config c = {.speculate = s->draft ? SPECULATE_DRAFT : o->speculate,
+                                .draft = s->draft};
     int64_t began = clock_mono_ns();
-    generate(s->model, s->tokenizer, list, (uint32_t)o->n);
+    struct gen_loop_stats did = generate_with(s->model, s->tokenizer, &c, list, (uint32_t)o->n);
     double seconds = (double)(clock_mono_ns() - began) / 1e9;
     uint32_t tokens = 0;
     for (uint64_t i = 0; i < o->n; i++) tokens += g[i].tokens;
@@ -412,6 +431,9 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
         fprintf(stderr, "%u prompt tokens, %u tokens in %.2f s (%.1f a second), ended by %s, %s\n",
                 g->prompt_tokens, tokens, seconds, tokens / seconds, gen_finish_name(g->finish),
                 model_numerics_id(s->model));
+    if (rc == 0 && did.guesses > 0)
+        fprintf(stderr, "%" PRIu64 " of %" PRIu64 " guessed tokens were right, %" PRIu64 " steps\n",
+                did.guesses_right, did.guesses, did.steps);
     for (uint64_t i = 0; i < o->n; i++) gen_fini(&g[i]);
     return rc;
 }
@@ -435,6 +457,7 @@ int verb_run(int argc, char **argv) {
     for (uint32_t i = 0; i < TEXTS_MAX; i++) guide_free(s.guide[i]);
     guides_close(s.guides);
     tokenizer_close(s.tokenizer);
+    model_close(s.draft);
     model_close(s.model);
     ops_close(s.ops);
     arena_fini(&s.arena);
