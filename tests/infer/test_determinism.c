@@ -33,7 +33,15 @@ static const struct family families[] = {
     {MODELS "llama-bf16", {NULL, NULL}, 0},
 };
 #define FAMILIES (sizeof families / sizeof *families)
-static const enum dtype weight_types[] = {DTYPE_F32, DTYPE_BF16};
+/* How numbers are kept: weights, and keys and values. */
+struct kept {
+    enum dtype weights, kv;
+};
+static const struct kept kinds[] = {{DTYPE_F32, DTYPE_F32},
+                                    {DTYPE_BF16, DTYPE_BF16},
+                                    {DTYPE_F32, DTYPE_I8},
+                                    {DTYPE_BF16, DTYPE_I8}};
+#define KINDS (sizeof kinds / sizeof *kinds)
 static const struct ops_config levels[] = {{.backend = "ref"},
                                            {.backend = "cpu", .level = "plain"},
                                            {.backend = "cpu", .level = "avx2"},
@@ -69,12 +77,13 @@ static uint32_t below(uint64_t *state, uint32_t n) {
 }
 
 static bool world_open(struct world *w, const struct family *f, const struct ops_config *c,
-                       enum dtype weights, uint32_t rows_max, uint64_t seed) {
+                       const struct kept *kind, uint32_t rows_max, uint64_t seed) {
     char err[512] = "";
     *w = (struct world){.state = seed};
     if (ops_open(&w->ops, c, err, sizeof err) != 0) return false;
-    w->model = model_must_open(f->dir, w->ops,
-                               &(struct model_config){.rows_max = rows_max, .weights = weights});
+    w->model = model_must_open(
+        f->dir, w->ops,
+        &(struct model_config){.rows_max = rows_max, .weights = kind->weights, .kv = kind->kv});
     w->vocab = model_info(w->model)->vocab;
     cr_assert(w->vocab <= VOCAB_MAX);
     for (uint32_t i = 0; i < 2; i++)
@@ -232,21 +241,21 @@ static void history(struct world *w, const struct text *text) {
 }
 
 /* The property for a family at a level: rows_max, threads and all else differ from the truth's. */
-static bool holds(const struct family *f, const struct ops_config *level, enum dtype weights,
+static bool holds(const struct family *f, const struct ops_config *level, const struct kept *kind,
                   uint64_t seed) {
     static const uint32_t rows_max[] = {12, 19, 64, 300};
     struct ops_config c = *level;
     struct world truth, w;
     struct text *text = calloc(TEXTS, sizeof *text);
     c.threads = 1;
-    if (!world_open(&truth, f, &c, weights, 64, seed)) {
+    if (!world_open(&truth, f, &c, kind, 64, seed)) {
         free(text);
         return false;
     }
     write_alone(&truth, text);
     for (uint32_t k = 0; k < HISTORIES; k++) {
         c.threads = 1 + k % 4;
-        cr_assert(world_open(&w, f, &c, weights, rows_max[(seed + k) % 4], seed + 1 + k));
+        cr_assert(world_open(&w, f, &c, kind, rows_max[(seed + k) % 4], seed + 1 + k));
         cr_assert_str_eq(model_numerics_id(w.model), model_numerics_id(truth.model));
         history(&w, text);
         cr_assert(!*w.broken, "%s, %s, %u threads, seed %" PRIu64 ": %s", f->dir,
@@ -261,10 +270,10 @@ static bool holds(const struct family *f, const struct ops_config *level, enum d
 Test(determinism, bits_depend_on_a_text_alone_in_every_family_at_every_level) {
     uint32_t seen = 0;
     for (size_t level = 0; level < LEVELS; level++)
-        for (size_t t = 0; t < sizeof weight_types / sizeof *weight_types; t++)
+        for (size_t t = 0; t < KINDS; t++)
             for (size_t f = 0; f < FAMILIES; f++) {
                 if (HELP_SLOW && (level + t + f) % 4) continue;
-                seen += holds(&families[f], &levels[level], weight_types[t], 1000 * f + 10 * level);
+                seen += holds(&families[f], &levels[level], &kinds[t], 1000 * f + 10 * level);
             }
     cr_assert(seen >= (HELP_SLOW ? 3 : FAMILIES), "%u cases ran", seen);
 }
@@ -307,9 +316,9 @@ Test(determinism, sums_whose_order_depends_on_the_number_of_rows_are_caught) {
         struct world truth, w;
         struct text *text = calloc(TEXTS, sizeof *text);
         c.threads = 1;
-        if (world_open(&truth, &families[0], &c, DTYPE_F32, 64, 5)) {
+        if (world_open(&truth, &families[0], &c, kinds, 64, 5)) {
             write_alone(&truth, text);
-            cr_assert(world_open(&w, &families[0], &c, DTYPE_F32, 64, 6));
+            cr_assert(world_open(&w, &families[0], &c, kinds, 64, 6));
             honest_linear = w.ops->linear;
             w.ops->linear = split_linear;
             history(&w, text);
@@ -330,7 +339,7 @@ Test(determinism, a_cut_gives_pages_back_and_leaves_no_trace) {
     char err[256] = "";
     const float *logits;
     float got[VOCAB_MAX];
-    cr_assert(world_open(&w, &families[0], &c, DTYPE_F32, 64, 11));
+    cr_assert(world_open(&w, &families[0], &c, kinds, 64, 11));
     write_alone(&w, text);
     world_close(&w);
     /* A pool of four pages, all of which the first sequence takes. */
@@ -381,17 +390,17 @@ Test(determinism, more_rows_of_logits_than_a_step_has_are_refused) {
     ops_close(ops);
 }
 
-Test(determinism, every_level_and_type_of_weights_has_a_numerics_id_of_its_own) {
-    char id[LEVELS * 4][96];
+Test(determinism, every_level_and_every_type_of_numbers_has_a_numerics_id_of_its_own) {
+    char id[LEVELS * KINDS][128];
     uint32_t n = 0;
     for (size_t level = 0; level < LEVELS; level++)
-        for (size_t t = 0; t < sizeof weight_types / sizeof *weight_types; t++) {
+        for (size_t t = 0; t < KINDS; t++) {
             struct world w;
-            if (!world_open(&w, &families[0], &levels[level], weight_types[t], 12, 1)) continue;
+            if (!world_open(&w, &families[0], &levels[level], &kinds[t], 12, 1)) continue;
             snprintf(id[n], sizeof id[n], "%s", model_numerics_id(w.model));
             for (uint32_t i = 0; i < n; i++) cr_assert_str_neq(id[i], id[n]);
             n++;
             world_close(&w);
         }
-    cr_assert(n >= 2 * sizeof weight_types / sizeof *weight_types);
+    cr_assert(n >= 2 * KINDS);
 }
