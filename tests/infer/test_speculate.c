@@ -66,9 +66,11 @@ static void hear(struct gen *g, struct bytes piece) {
     cr_assert_eq(buf_append(&t->pieces, piece.data, piece.len), 0);
 }
 
-/* Text i of a seed, the same each time: prompts that repeat a phrase, and all kinds of settings. */
+/* Text i of a seed, the same each time: prompts that repeat a phrase, and all kinds of settings.
+ * Every fourth is another sample of the one before it. */
 static void text_make(struct text *t, uint64_t seed, uint32_t i) {
-    uint64_t state = seed * 1000 + i;
+    bool again = i % 4 == 1;
+    uint64_t state = seed * 1000 + i - again;
     struct gen *g = &t->gen;
     char err[256] = "";
     *t = (struct text){0};
@@ -91,6 +93,8 @@ static void text_make(struct text *t, uint64_t seed, uint32_t i) {
     if (rng_next(&state) % 2) g->top = t->top;
     g->top_n = g->top ? TOP : 0;
     g->adapter = adapters[rng_next(&state) % 3];
+    g->stream = again;
+    g->same_prompt = again ? &(t - 1)->gen : NULL;
     if (i % 4 == 3) {
         g->tokens_max = NEW_MAX;
         cr_assert_eq(guide_new(guides, bytes_str(SCHEMA), NEW_MAX, &t->guide, err, sizeof err), 0,
