@@ -49,6 +49,20 @@ int err_vset(char *err, size_t err_bytes, int code, const char *format, va_list 
     return code;
 }
 
+void err_speak_of(char *err, size_t err_bytes, const char *path, const char *name) {
+    size_t from = strlen(path), to = strlen(name);
+    if (from == 0 || err_bytes == 0) return;
+    for (char *at = err; (at = strstr(at, path));) {
+        size_t room = err_bytes - 1 - (size_t)(at - err), rest = strlen(at + from);
+        if (to > room) to = room;
+        if (rest > room - to) rest = utf8_cut(bytes_of(at + from, rest), room - to);
+        memmove(at + to, at + from, rest);
+        memcpy(at, name, to);
+        at += to;
+        at[rest] = '\0';
+    }
+}
+
 int err_set(char *err, size_t err_bytes, int code, const char *format, ...) {
     va_list args;
     va_start(args, format);

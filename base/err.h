@@ -33,5 +33,8 @@ const char *err_text(int code);
 int err_set(char *err, size_t err_bytes, int code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 int err_vset(char *err, size_t err_bytes, int code, const char *format, va_list args);
+/* Names a thing as the reader knows it: `name` wherever err has `path`. An empty path changes
+ * nothing; what becomes too long is cut. */
+void err_speak_of(char *err, size_t err_bytes, const char *path, const char *name);
 
 #endif

@@ -45,6 +45,18 @@ static bool ends_with(const char *text, const char *end) {
     return len >= n && strcmp(text + len - n, end) == 0;
 }
 
+bool model_dir_is_path(const char *path) {
+    for (const char *p = path; *p; p++)
+        if (!isascii((unsigned char)*p) || !isprint((unsigned char)*p)) return false;
+    for (;; path++) {
+        size_t len = strcspn(path, "/");
+        if (len == 0 || (len == 1 && path[0] == '.') || (len == 2 && strncmp(path, "..", 2) == 0))
+            return false;
+        path += len;
+        if (!*path) return true;
+    }
+}
+
 bool model_dir_wants(const char *path) {
     static const char *const names[] = {"config.json",
                                         "generation_config.json",
@@ -68,6 +80,7 @@ bool model_dir_wants(const char *path) {
                                         "LICENSE",
                                         "LICENSE.md",
                                         "LICENSE.txt"};
+    if (!model_dir_is_path(path)) return false;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(path, names[i]) == 0) return true;
     const char *slash = strchr(path, '/');

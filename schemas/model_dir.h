@@ -22,6 +22,9 @@ int model_dir_need(const char *dir, char *err, size_t err_bytes);
 /* Whether a file, named by its path in the repository, is one that the engine reads or a person
  * wants to know: weights, configuration, tokenizer, templates, pooling, card and licence. */
 bool model_dir_wants(const char *path);
+/* Whether a path can be that of a file of a model, wherever it came from: relative, of printable
+ * ASCII, and no part of it empty, "." or "..". */
+bool model_dir_is_path(const char *path);
 /* A model's name: 1 to 64 bytes of letters, digits, "-", "_" and ".", not a dot first. */
 bool model_dir_is_name(const char *name);
 

@@ -517,7 +517,7 @@ Test(stage_generate, two_adapters_and_the_plain_model_in_one_batch_write_what_pe
     wrote(1, loud, "plain_ids");
     wrote(2, quiet, "new_ids");
     failed(3, JOB_ERROR_PERMANENT, "adapter silent is not here; there are: house, loud, quiet");
-    failed(4, JOB_ERROR_PERMANENT, "bert-all: is an adapter of bert and does not fit");
+    failed(4, JOB_ERROR_PERMANENT, "adapter house: is an adapter of bert and does not fit");
     wrote(5, loud, "new_ids");
     json_free(loud);
     json_free(quiet);

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -39,6 +40,10 @@ def make_client(tmp_path_factory):
     (models / "tiny-llama").symlink_to(ROOT / "examples/models/tiny-llama")
     (models / "tiny-loud").symlink_to(GOLDENS / "tiny-loud")
     (more / "tiny-quiet").symlink_to(GOLDENS / "tiny-quiet")
+    shutil.copytree(GOLDENS / "tiny-quiet", more / "tiny-broken")
+    config = json.loads((more / "tiny-broken/adapter_config.json").read_text())
+    (more / "tiny-broken/adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
+    shutil.copytree(GOLDENS / "llama-all", more / "llama-all")
     (root / "pipelines").mkdir()
     (root / "pipelines/loud.yaml").write_text(PIPELINE)
     with open(root / "log", "wb") as log:
@@ -97,7 +102,18 @@ def test_sampling_with_an_adapter_is_the_same_alone_and_in_company(client):
 def test_an_adapter_that_no_worker_has_is_refused_by_name(client):
     result = client.wait(ask(client, "tiny-silent"), LONG_S)
     assert not result.done
-    assert "adapter tiny-silent is not here; there are: tiny-loud, tiny-quiet" in result.reason
+    assert "adapter tiny-silent is not here; there are: llama-all, tiny-broken, tiny-loud, tiny-quiet; " \
+        "name its folder when the workers start: `penstock up --model tiny-silent=DIR`" in result.reason
+
+
+@pytest.mark.parametrize("name, words", [
+    ("tiny-broken", "adapter tiny-broken/adapter_config.json: use_dora"),
+    ("llama-all", "adapter llama-all: is an adapter of"),
+])
+def test_an_adapter_that_cannot_be_used_is_told_by_its_name_and_not_its_folder(client, name, words):
+    result = client.wait(ask(client, name), LONG_S)
+    assert not result.done and words in result.reason, result.reason
+    assert str(ROOT) not in result.reason and "/more/" not in result.reason, result.reason
 
 
 def test_an_adapter_is_no_model(client):

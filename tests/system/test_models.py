@@ -266,7 +266,7 @@ def test_a_disk_without_room_is_told_before_anything_is_copied(cache, tmp_path):
     with open(copy / "huge.safetensors", "wb") as file:
         file.truncate(1 << 43)      # a hole: it takes no room here
     said = refused("import", copy)
-    assert said.startswith(f"penstock-worker model: {cache}: needs 87") and "MB free" in said, said
+    assert said.startswith(f"penstock model: {cache}: needs 87") and "MB free" in said, said
     nothing_is_left(cache)
 
 
@@ -325,6 +325,74 @@ def test_a_pipeline_that_names_an_imported_model_runs_it(cache, tmp_path):
     assert done.returncode == 0 and json.loads(done.stdout)["result"]["model"] == "little", done
 
 
+def test_what_a_link_leads_to_is_imported_only_where_it_lies_in_the_folder(cache, tmp_path):
+    copy, secret = writable_copy(tmp_path), tmp_path / "secret"
+    (copy / "README.md").unlink()
+    secret.write_text("what others may not read")
+    for link in (secret, "../secret", pathlib.Path("/proc/self/cwd") / secret):
+        (copy / "README.md").symlink_to(link)
+        said = refused("import", copy)
+        assert f"{copy}/README.md: is a link that leads out of the folder, to {secret};" in said, said
+        nothing_is_left(cache)
+        (copy / "README.md").unlink()
+    (copy / "1_Pooling").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/config.json").write_text("{}")
+    assert "1_Pooling/config.json: is a link that leads out of the folder" in refused("import", copy)
+    (copy / "1_Pooling").unlink()
+    (copy / "weights").mkdir()
+    (copy / "model.safetensors").rename(copy / "weights/first")
+    (copy / "model.safetensors").symlink_to("weights/first")
+    (tmp_path / "name").symlink_to(copy)
+    model("import", tmp_path / "name", "--name", "little")
+    assert not (cache / "little/model.safetensors").is_symlink()
+    model("verify", "little")
+
+
+def test_a_snapshot_of_the_hubs_cache_is_imported_and_no_other_repositorys_blobs(cache, tmp_path):
+    hub = tmp_path / "hub"
+    ours, other = hub / "models--acme--tiny", hub / "models--acme--other"
+    snapshot = ours / "snapshots/0123abcd"
+    for folder in (snapshot, ours / "blobs", other / "blobs"):
+        folder.mkdir(parents=True)
+    for i, file in enumerate(sorted(TINY.iterdir())):
+        shutil.copyfile(file, ours / f"blobs/{i}")
+        (snapshot / file.name).symlink_to(f"../../blobs/{i}")
+    model("import", snapshot, "--name", "tiny")
+    assert rows()["tiny"]["digest"] == model("import", TINY, "--name", "same").stdout.split()[1]
+    (other / "blobs/0").write_text("theirs")
+    (snapshot / "README.md").unlink()
+    (snapshot / "README.md").symlink_to("../../../models--acme--other/blobs/0")
+    assert "leads out of the folder" in refused("import", snapshot, "--name", "more")
+
+
+def test_a_copy_is_read_by_those_who_could_read_its_source_and_written_by_nobody(cache, tmp_path):
+    copy = writable_copy(tmp_path)
+    for file in copy.iterdir():
+        file.chmod(0o600)
+    (copy / "README.md").chmod(0o666)
+
+    def modes():
+        return {f.name: f.stat().st_mode & 0o777 for f in (cache / "copy").iterdir()}
+    model("import", copy)
+    assert modes()["README.md"] == 0o444 and modes()["model.safetensors"] == 0o400
+    (copy / "model.safetensors").chmod(0o644)
+    model("import", copy)
+    assert modes()["model.safetensors"] == 0o444 and modes()["config.json"] == 0o400
+
+
+def test_what_an_import_takes_its_manifest_takes_too(cache, tmp_path):
+    copy = writable_copy(tmp_path)
+    (copy / "1_..").mkdir()
+    (copy / "1_../config.json").write_text("{}")
+    (copy / "bell\a.safetensors").write_text("no part of it")
+    (copy / "two..dots.safetensors").symlink_to("model.safetensors")
+    os.unlink(copy / "two..dots.safetensors")
+    model("import", copy)
+    assert (cache / "copy/1_../config.json").exists() and len(list((cache / "copy").glob("bell*"))) == 0
+    model("verify", "copy")
+
+
 def test_names_that_are_paths_and_models_that_are_not_there_are_refused(cache):
     assert "cannot be a model's name" in model("import", TINY, "--name", "../x", code=2).stderr
     assert "is not here" in refused("verify", "..")
@@ -332,6 +400,7 @@ def test_names_that_are_paths_and_models_that_are_not_there_are_refused(cache):
     assert f"{ROOT}/none: No such" in refused("import", ROOT / "none")
     assert "model none is not here; `penstock model ls`" in refused("show", "none")
     assert "/none: there is no such folder" in refused("show", ROOT / "none")
+    assert "hf:ORG/NAME" in model("rm", "hf:BADNAME", code=2).stderr
     model("frobnicate", "x", code=2)
     model(code=2)
     assert not cache.exists()
@@ -342,6 +411,7 @@ def test_show_says_whether_the_chat_template_can_be_rendered(tmp_path):
         folder = tmp_path / "copy"
         shutil.rmtree(folder, ignore_errors=True)
         writable_copy(tmp_path)
+        (folder / "chat_template.jinja").unlink()
         if template is not None:
             (folder / "chat_template.jinja").write_text(template)
         return json.loads(model("show", folder, "--json").stdout)["chat_template"]

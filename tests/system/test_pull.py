@@ -310,6 +310,9 @@ def test_of_shards_those_that_the_index_names_are_fetched(cache, hub):
     ({"sha": "a" * 40, "siblings": [{"rfilename": "config.json", "size": 1, "blobId": "a" * 40}] * 2}, "twice"),
     ({"sha": "a" * 40, "siblings": [{"rfilename": f"{i}.safetensors", "size": 1, "blobId": "a" * 40}
                                     for i in range(1025)]}, "more than 1024 files"),
+    ({"sha": "a" * 40, "siblings": [{"rfilename": name, "size": (1 << 63) - 1, "blobId": "a" * 40}
+                                    for name in ("config.json", "a.safetensors", "b.safetensors")]},
+     f"config.json has {(1 << 63) - 1} bytes; a file has at most"),
 ])
 def test_a_listing_that_lies_is_refused(cache, hub, listing, words):
     hub.listing = listing

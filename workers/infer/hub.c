@@ -188,12 +188,6 @@ static bool is_other_weight(const char *path) {
     return false;
 }
 
-static bool is_printable(const char *text) {
-    for (const char *p = text; *p; p++)
-        if (!isprint((unsigned char)*p)) return false;
-    return true;
-}
-
 static int read_file(struct hub_repo *r, const struct json *row, char *err, size_t err_bytes) {
     const char *path = json_str(json_get(row, "rfilename"));
     const struct json *lfs = json_get(row, "lfs");
@@ -202,10 +196,14 @@ static int read_file(struct hub_repo *r, const struct json *row, char *err, size
                *blob = json_str(json_get(row, "blobId"));
     int64_t bytes = json_int(json_get(large ? lfs : row, "size"), -1);
     r->other_weights |= path && is_other_weight(path);
-    if (!path || !model_dir_wants(path) || !is_printable(path)) return 0;
+    if (!path || !model_dir_wants(path)) return 0;
     if (bytes < 0 || !(large ? is_hex(sha256, 64) : is_hex(blob, 40)))
         return err_set(err, err_bytes, ERR_CORRUPT,
                        "hf:%s: the hub does not say size and hash of %s", r->id, path);
+    if ((uint64_t)bytes > MANIFEST_FILE_BYTES_MAX)
+        return err_set(err, err_bytes, ERR_LIMIT,
+                       "hf:%s: the hub says that %s has %lld bytes; a file has at most %llu", r->id,
+                       path, (long long)bytes, (unsigned long long)MANIFEST_FILE_BYTES_MAX);
     if (hub_repo_find(r, path))
         return err_set(err, err_bytes, ERR_CORRUPT, "hf:%s: the hub lists %s twice", r->id, path);
     if (r->n == MANIFEST_FILES_MAX)

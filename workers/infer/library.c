@@ -23,6 +23,7 @@
 
 struct library {
     char root[PATH_MAX / 4], staging[PATH_MAX / 2], name[MODEL_DIR_BYTES / 16];
+    char within[PATH_MAX];    /* what is staged lies in this folder, links followed */
     struct manifest manifest; /* of what is staged */
     int lock;
 };
@@ -105,7 +106,44 @@ void library_close(struct library *l) {
 
 /* ---- staging ---- */
 
-static int list_folder(struct manifest *m, const char *from, const char *inside, char *err,
+/* Where the files of a folder may lie: in it, or, where it is a snapshot of the Hugging Face cache
+ * (models--ORG--NAME/snapshots/COMMIT, whose files are links into models--ORG--NAME/blobs), in that
+ * repository's part of the cache. */
+static int find_within(struct library *l, const char *from, char *err, size_t err_bytes) {
+    char path[PATH_MAX];
+    if (!realpath(from, l->within)) return fail("find", from, err, err_bytes);
+    snprintf(path, sizeof path, "%s", l->within);
+    char *commit = strrchr(path, '/'), *snapshots, *repository;
+    if (commit) *commit = '\0';
+    snapshots = strrchr(path, '/');
+    if (!snapshots || strcmp(snapshots, "/snapshots") != 0) return 0;
+    *snapshots = '\0';
+    repository = strrchr(path, '/');
+    if (repository && strncmp(repository, "/models--", 9) == 0)
+        snprintf(l->within, sizeof l->within, "%s", path);
+    return 0;
+}
+
+/* Opens a file of the folder for reading, and only where it truly lies there: a link that leads out
+ * of it would make another file's content that of a model. */
+static int open_within(const struct library *l, const char *path, int *out, char *err,
+                       size_t err_bytes) {
+    char link[64], lies[PATH_MAX];
+    size_t n = strlen(l->within);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return fail("open", path, err, err_bytes);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(link, lies, sizeof lies - 1);
+    lies[len > 0 ? len : 0] = '\0';
+    *out = fd;
+    if (strncmp(lies, l->within, n) == 0 && (lies[n] == '/' || n == 1)) return 0;
+    close(fd);
+    return err_set(err, err_bytes, -EPERM,
+                   "%s: is a link that leads out of the folder, to %s; put the file itself there",
+                   path, lies);
+}
+
+static int list_folder(struct library *l, const char *from, const char *inside, char *err,
                        size_t err_bytes) {
     char path[PATH_MAX], name[2 * NAME_MAX + 2];
     snprintf(path, sizeof path, "%.3000s/%s", from, inside);
@@ -118,10 +156,14 @@ static int list_folder(struct manifest *m, const char *from, const char *inside,
         snprintf(path, sizeof path, "%.3000s/%s", from, name);
         if (e->d_name[0] == '.' || stat(path, &st) != 0) continue;
         if (S_ISDIR(st.st_mode) && !*inside)
-            rc = list_folder(m, from, name, err, err_bytes);
-        else if (S_ISREG(st.st_mode) && model_dir_wants(name) &&
-                 (rc = manifest_add(m, name, err, err_bytes)) == 0)
-            m->file[m->n - 1].bytes = (uint64_t)st.st_size;
+            rc = list_folder(l, from, name, err, err_bytes);
+        else if (S_ISREG(st.st_mode) && model_dir_wants(name)) {
+            int fd = -1;
+            rc = open_within(l, path, &fd, err, err_bytes);
+            if (rc == 0)
+                rc = manifest_add(&l->manifest, name, (uint64_t)st.st_size, err, err_bytes);
+            if (fd >= 0) close(fd);
+        }
     }
     closedir(d);
     return rc;
@@ -162,13 +204,15 @@ static int copy_content(int from, int to) {
     return rc;
 }
 
-/* The content of `from` at temp, whose end is XXXXXX: a copy, or where it may be shared the same
- * file under a second name. It is read-only and on the disk then. */
-static int take_content(const char *from, char *temp, bool share, char *err, size_t err_bytes) {
-    int in = open(from, O_RDONLY | O_CLOEXEC), rc = 0;
-    if (in < 0) return fail("open", from, err, err_bytes);
-    int out = mkostemp(temp, O_CLOEXEC);
+/* The content of in, which is `from`, at temp, whose end is XXXXXX: a copy, or where it may be
+ * shared the same file under a second name. It is on the disk then, and who could read it can read
+ * it still; nobody writes it. */
+static int take_content(int in, const char *from, char *temp, bool share, char *err,
+                        size_t err_bytes) {
+    struct stat st;
+    int out = mkostemp(temp, O_CLOEXEC), rc = 0;
     if (out < 0) rc = fail("create", temp, err, err_bytes);
+    if (rc == 0 && fstat(in, &st) != 0) rc = fail("look at", from, err, err_bytes);
     if (rc == 0 && share) {
         close(out);
         out = unlink(temp) == 0 && link(from, temp) == 0 ? open(temp, O_RDONLY | O_CLOEXEC) : -1;
@@ -176,19 +220,29 @@ static int take_content(const char *from, char *temp, bool share, char *err, siz
     } else if (rc == 0 && (rc = copy_content(in, out)) != 0) {
         err_set(err, err_bytes, rc, "cannot copy %s: %s", from, err_text(rc));
     }
-    if (rc == 0 && (fchmod(out, 0444) != 0 || fsync(out) != 0))
+    if (rc == 0 && (fchmod(out, (st.st_mode & 0444) | 0400) != 0 || fsync(out) != 0))
         rc = fail("flush", temp, err, err_bytes);
-    close(in);
     if (out >= 0) close(out);
     return rc;
 }
 
-/* One file of `from` as a blob and a link to it at `to`. Fills the row. */
-static int take_file(struct library *l, const char *from, const char *to, bool share,
+/* The content of a blob is known to all who could read one of the files that it was made of. */
+static int open_to_more(const char *blob, const char *copy, char *err, size_t err_bytes) {
+    struct stat has, wants;
+    if (stat(blob, &has) == 0 && stat(copy, &wants) == 0 &&
+        ((wants.st_mode & ~has.st_mode & 0444) == 0 ||
+         chmod(blob, (has.st_mode | wants.st_mode) & 0444) == 0))
+        return 0;
+    return fail("open to all", blob, err, err_bytes);
+}
+
+/* One file, open as in, as a blob and a link to it at `to`. Fills the row; closes in. */
+static int take_file(struct library *l, int in, const char *from, const char *to, bool share,
                      struct manifest_file *row, char *err, size_t err_bytes) {
     char temp[PATH_MAX], blob[PATH_MAX], there[DIGEST_SHA256_CHARS];
     snprintf(temp, sizeof temp, "%s/.blobs/new-XXXXXX", l->root);
-    int rc = take_content(from, temp, share, err, err_bytes);
+    int rc = take_content(in, from, temp, share, err, err_bytes);
+    close(in);
     if (rc == 0) rc = digest_file_sha256(temp, row->sha256, &row->bytes, err, err_bytes);
     snprintf(blob, sizeof blob, "%s/.blobs/%s", l->root, row->sha256);
     bool whole = rc == 0 && access(blob, F_OK) == 0 &&
@@ -196,6 +250,7 @@ static int take_file(struct library *l, const char *from, const char *to, bool s
                  strcmp(there, row->sha256) == 0; /* else it is damaged, and replaced */
     if (rc == 0 && !whole && rename(temp, blob) != 0)
         rc = fail("rename into", blob, err, err_bytes);
+    if (rc == 0 && whole) rc = open_to_more(blob, temp, err, err_bytes);
     unlink(temp); /* gone already where it became the blob */
     if (rc == 0 && link(blob, to) != 0) rc = fail("link", to, err, err_bytes);
     return rc;
@@ -215,7 +270,9 @@ static int take_all(struct library *l, const char *from, bool share, char *err, 
         snprintf(to, sizeof to, "%s/%.1500s", l->staging, row->path);
         if (n < 0 || (size_t)n >= sizeof in)
             return err_set(err, err_bytes, -ENAMETOOLONG, "%s: the path is too long", from);
-        rc = take_file(l, in, to, share, row, err, err_bytes);
+        int fd;
+        rc = open_within(l, in, &fd, err, err_bytes);
+        if (rc == 0) rc = take_file(l, fd, in, to, share, row, err, err_bytes);
         *strrchr(to, '/') = '\0';
         if (rc == 0 && slash) rc = sync_folder(to, err, err_bytes);
     }
@@ -233,10 +290,11 @@ static int end_staging(struct library *l, char *err, size_t err_bytes) {
 int library_add(struct library *l, const char *path, const char *name, char *err,
                 size_t err_bytes) {
     char to[PATH_MAX];
-    int rc = manifest_add(&l->manifest, name, err, err_bytes);
+    int rc = manifest_add(&l->manifest, name, 0, err, err_bytes), in;
     if (rc != 0) return rc;
     snprintf(to, sizeof to, "%s/%s", l->staging, name);
-    rc = take_file(l, path, to, false, &l->manifest.file[l->manifest.n - 1], err, err_bytes);
+    if ((in = open(path, O_RDONLY | O_CLOEXEC)) < 0) return fail("open", path, err, err_bytes);
+    rc = take_file(l, in, path, to, false, &l->manifest.file[l->manifest.n - 1], err, err_bytes);
     return rc ? rc : end_staging(l, err, err_bytes);
 }
 
@@ -249,7 +307,8 @@ int library_stage(struct library *l, const struct library_source *from, const ch
     snprintf(l->name, sizeof l->name, "%s", name);
     snprintf(l->staging, sizeof l->staging, "%s/.staging-XXXXXX", l->root);
     if (!m->model || !m->origin) return err_set(err, err_bytes, -ENOMEM, "no memory for a name");
-    int rc = list_folder(m, from->dir, "", err, err_bytes);
+    int rc = find_within(l, from->dir, err, err_bytes);
+    if (rc == 0) rc = list_folder(l, from->dir, "", err, err_bytes);
     if (rc == 0 && !from->share)
         rc = library_check_space(l->root, manifest_bytes(m), err, err_bytes);
     if (rc != 0 || !mkdtemp(l->staging)) {

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "schemas/model_dir.h"
 
 #define JSON_BYTES_MAX (1u << 20)
 
@@ -30,7 +31,12 @@ static int by_path(const void *a, const void *b) {
     return strcmp(((const struct manifest_file *)a)->path, ((const struct manifest_file *)b)->path);
 }
 
-int manifest_add(struct manifest *m, const char *path, char *err, size_t err_bytes) {
+int manifest_add(struct manifest *m, const char *path, uint64_t bytes, char *err,
+                 size_t err_bytes) {
+    if (bytes > MANIFEST_FILE_BYTES_MAX)
+        return err_set(err, err_bytes, ERR_LIMIT,
+                       "%s: %" PRIu64 " bytes; a file has at most %" PRIu64, path, bytes,
+                       MANIFEST_FILE_BYTES_MAX);
     if (m->n == MANIFEST_FILES_MAX)
         return err_set(err, err_bytes, ERR_LIMIT, "%s: a model of more than %u files", path,
                        MANIFEST_FILES_MAX);
@@ -41,7 +47,7 @@ int manifest_add(struct manifest *m, const char *path, char *err, size_t err_byt
         free(copy);
         return no_memory(err, err_bytes);
     }
-    m->file[m->n++] = (struct manifest_file){.path = copy};
+    m->file[m->n++] = (struct manifest_file){.path = copy, .bytes = bytes};
     return 0;
 }
 
@@ -56,11 +62,6 @@ static int digest(struct manifest *m) {
     return rc;
 }
 
-/* A path that leads out of the directory is nobody's file. */
-static bool stays_inside(const char *path) {
-    return *path && *path != '/' && !strstr(path, "..");
-}
-
 static int read_files(struct manifest *m, const char *path, const struct json *files, char *err,
                       size_t err_bytes) {
     const struct json *row;
@@ -70,12 +71,11 @@ static int read_files(struct manifest *m, const char *path, const struct json *f
         const char *sha256 = json_str(json_get(row, "sha256"));
         int64_t bytes = json_int(json_get(row, "bytes"), -1);
         if (!sha256 || strlen(sha256) != DIGEST_SHA256_CHARS - 1 || bytes < 0 ||
-            !stays_inside(name))
+            !model_dir_is_path(name))
             return err_set(err, err_bytes, ERR_FIELD, "%s: files: %s: not a file of the model",
                            path, name);
-        rc = manifest_add(m, name, err, err_bytes);
+        rc = manifest_add(m, name, (uint64_t)bytes, err, err_bytes);
         if (rc != 0) return rc;
-        m->file[m->n - 1].bytes = (uint64_t)bytes;
         memcpy(m->file[m->n - 1].sha256, sha256, DIGEST_SHA256_CHARS);
     }
     return rc;

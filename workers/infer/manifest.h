@@ -16,6 +16,7 @@
 
 #define MANIFEST_NAME "penstock-manifest.json"
 #define MANIFEST_FILES_MAX 1024u
+#define MANIFEST_FILE_BYTES_MAX (UINT64_C(1) << 50) /* so that sums of them fit */
 
 struct manifest_file {
     char *path; /* relative to the directory */
@@ -32,8 +33,8 @@ struct manifest {
 void manifest_fini(struct manifest *m); /* accepts zeroed memory */
 /* -ENOENT without err touched: the directory has none. */
 int manifest_load(struct manifest *m, const char *dir, char *err, size_t err_bytes);
-/* Copies path. */
-int manifest_add(struct manifest *m, const char *path, char *err, size_t err_bytes);
+/* Copies path. ERR_LIMIT: the file is too large, or one too many. */
+int manifest_add(struct manifest *m, const char *path, uint64_t bytes, char *err, size_t err_bytes);
 /* Sorts the files, computes the digest, and writes it into dir. */
 int manifest_write(struct manifest *m, const char *dir, char *err, size_t err_bytes);
 /* Compares sizes, and hashes when deep, with what is there: ERR_CORRUPT names the first file that

@@ -184,6 +184,15 @@ static int unknown(const struct list *l, const char *what, struct bytes name, ch
                    (const char *)name.data, names);
 }
 
+static int unknown_adapter(const struct models *m, struct bytes name, char *err, size_t err_bytes) {
+    char known[400];
+    unknown(&m->adapters, "adapter", name, known, sizeof known);
+    return err_set(err, err_bytes, ERR_UNKNOWN,
+                   "%s; name its folder when the workers start: `penstock up --model %.*s=DIR`",
+                   known, (int)(name.len < LIMIT_NAME_BYTES ? name.len : LIMIT_NAME_BYTES),
+                   (const char *)name.data);
+}
+
 int models_get(struct models *m, struct bytes name, struct model **out, char *err,
                size_t err_bytes) {
     struct entry *e = find(&m->models, name);
@@ -198,8 +207,12 @@ int models_adapter(struct models *m, struct model *model, struct bytes name,
                    const struct adapter **out, char *err, size_t err_bytes) {
     const struct entry *e = find(&m->adapters, name);
     *out = NULL;
-    if (!e) return unknown(&m->adapters, "adapter", name, err, err_bytes);
-    return model_adapter(model, e->dir, out, err, err_bytes);
+    if (!e) return unknown_adapter(m, name, err, err_bytes);
+    int rc = model_adapter(model, e->dir, out, err, err_bytes);
+    char known[LIMIT_NAME_BYTES + 16]; /* who reads it knows no folder of this machine */
+    snprintf(known, sizeof known, "adapter %s", e->name);
+    if (rc != 0) err_speak_of(err, err_bytes, e->dir, known);
+    return rc;
 }
 
 int models_tokenizer(struct models *m, struct bytes name, struct tokenizer **out, char *err,

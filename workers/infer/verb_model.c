@@ -1,4 +1,4 @@
-/* verb_model.c - `penstock-worker model`: the models of this user, imported and looked after. */
+/* verb_model.c - `penstock model`: the models of this user, imported and looked after. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,8 +54,9 @@ static void check_names(const struct options *o, struct argp_state *state) {
     if (o->name && !model_dir_is_name(o->name))
         argp_error(state, "--name %s: cannot be a model's name; use letters, digits, - _ .",
                    o->name);
-    if (strcmp(o->action, "pull") == 0 && hub_repo_parse(&r, o->word, err, sizeof err) != 0)
-        argp_error(state, "%s", err);
+    bool hub = strcmp(o->action, "pull") == 0 ||
+               (strcmp(o->action, "rm") == 0 && strncmp(o->word, "hf:", 3) == 0);
+    if (hub && hub_repo_parse(&r, o->word, err, sizeof err) != 0) argp_error(state, "%s", err);
     hub_repo_fini(&r);
 }
 
@@ -141,21 +142,12 @@ static int glance(const char *dir, char *err, size_t err_bytes) {
     return rc;
 }
 
-/* A message about the staged copy speaks of what the user named. */
-static void speak_of(const char *staged, const char *dir, char *err, size_t err_bytes) {
-    char *at = *staged ? strstr(err, staged) : NULL, *text;
-    if (!at) return;
-    if (asprintf(&text, "%.*s%s%s", (int)(at - err), err, dir, at + strlen(staged)) < 0) return;
-    snprintf(err, err_bytes, "%s", text);
-    free(text);
-}
-
 /* A model whose chat template is not supported is good for prompts. */
 static void warn_of_chat(const char *staged, const char *dir) {
     char err[1024] = "";
     struct chat *chat = NULL;
     if (chat_open(&chat, staged, err, sizeof err) < 0) {
-        speak_of(staged, dir, err, sizeof err);
+        err_speak_of(err, sizeof err, staged, dir);
         fprintf(stderr, "warning: %s; prompts can be continued, conversations will be refused\n",
                 err);
     }
@@ -256,7 +248,7 @@ static int stage(struct library *l, const struct options *o, const struct source
     if (rc == 0 && golden) rc = library_add(l, golden, GOLDEN_NAME, err, err_bytes);
     if (rc == 0) rc = examine(dir, golden, &report, err, err_bytes);
     if (rc != 0) {
-        speak_of(dir, from->shown, err, err_bytes);
+        err_speak_of(err, err_bytes, dir, from->shown);
         return rc;
     }
     warn_of_chat(dir, from->shown);
@@ -361,7 +353,7 @@ static int pull(const struct options *o, char *err, size_t err_bytes) {
     bool here = rc == 1;
     if (rc == 0) rc = pull_files(p, &source.dir, err, err_bytes);
     if (rc == 0) rc = take(o, &source, name, err, err_bytes);
-    if (rc < 0 && source.dir) speak_of(source.dir, shown, err, err_bytes);
+    if (rc < 0 && source.dir) err_speak_of(err, err_bytes, source.dir, shown);
     pull_close(p, rc == 0);
     return here ? 0 : rc;
 }
