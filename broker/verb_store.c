@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,16 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     }
 }
 
+/* Begins with the name that the program was run by: `penstock store` executes it as its own. */
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s store: ", program_invocation_short_name);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+}
+
 static void take_line(void *arg, const char *line) {
     struct verb *in = arg;
     if (in->lines)
@@ -88,7 +99,7 @@ static int check(struct verb *in, struct store *s, const char *dir) {
     struct store_usage usage;
     int problems = store_check(s, take_line, in), e = store_usage(s, &usage);
     if (problems < 0 || e < 0) {
-        fprintf(stderr, "penstock-broker: the check ended early; restore %s from a copy\n", dir);
+        complain("the check ended early; restore %s from a copy", dir);
         return 1;
     }
     const uint64_t values[] = {(uint64_t)problems, usage.jobs, usage.chunks};
@@ -121,9 +132,11 @@ static int tell_done(struct verb *in, const char *dir) {
 /* LMDB follows the page numbers of its trees wherever they lead. */
 static void on_fault(int signal) {
     static const char text[] =
-        "penstock-broker: the pages that lead to the records are damaged; put a "
-        "copy that `penstock store backup` made in place of the store\n";
-    ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+        " store: the pages that lead to the records are damaged; put a copy that `penstock store "
+        "backup` made in place of the store\n";
+    const char *name = program_invocation_short_name;
+    ssize_t n =
+        write(STDERR_FILENO, name, strlen(name)) + write(STDERR_FILENO, text, sizeof text - 1);
     (void)n, (void)signal;
     _exit(1);
 }
@@ -134,7 +147,7 @@ static int work(struct verb *in, struct store *s, const char *dir) {
     int e = is(in, "repair")   ? repair(in, s, dir, err, sizeof err)
             : is(in, "backup") ? store_backup(s, in->to, err, sizeof err)
                                : store_compact(s, err, sizeof err);
-    if (e != 0) fprintf(stderr, "penstock-broker: %s\n", err);
+    if (e != 0) complain("%s", err);
     return e != 0 || (!is(in, "repair") && tell_done(in, dir) != 0);
 }
 
@@ -154,9 +167,9 @@ static int run(struct verb *in, const char *dir) {
         if (e == 0) return tell_done(in, dir) != 0;
     }
     if (e == -ENOENT && !store_dir_made(dir))
-        fprintf(stderr, "penstock-broker: there is no store in %s; name it with --dir\n", dir);
+        complain("there is no store in %s; name it with --dir", dir);
     else if (e != 0)
-        fprintf(stderr, "penstock-broker: %s\n", err);
+        complain("%s", err);
     if (e != 0) return 1;
     int status = work(in, s, dir);
     store_close(s);
@@ -174,10 +187,11 @@ int verb_store(int argc, char **argv) {
                "read into the store's folder `quarantine` and writes the indexes anew; backup "
                "writes a copy that can be used "
                "in its place; compact gives the space of deleted jobs back to the disk."};
-    static char name[] = "penstock-broker store";
+    char name[64];
     struct verb in = {0};
     char dir[PATH_MAX];
-    argv[0] = name;
+    snprintf(name, sizeof name, "%.40s store", program_invocation_short_name);
+    argv[0] = name; /* argp's complaints begin with it */
     args_parse(&argp, argc, argv, &in);
     endpoint_state_dir(dir, sizeof dir);
     int status = run(&in, in.dir ? in.dir : dir);

@@ -246,8 +246,11 @@ int main(int argc, char **argv) {
     for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++) {
         if (strcmp(argv[1], verbs[i].name) != 0) continue;
         char full[64];
-        snprintf(full, sizeof full, "penstock-worker %s", verbs[i].name);
+        snprintf(full, sizeof full, "%.20s %s", program_invocation_short_name, verbs[i].name);
         argv[1] = full; /* argp's complaints begin with it */
+        char version[sizeof full + sizeof PENSTOCK_VERSION];
+        snprintf(version, sizeof version, "%s " PENSTOCK_VERSION, full);
+        argp_program_version = version;
         return verbs[i].run(argc - 1, argv + 1);
     }
     mallopt(M_MMAP_THRESHOLD, LARGE_BYTES); /* else glibc keeps up to 32 MiB of each that it saw */

@@ -178,7 +178,8 @@ int cli_exec(const char *name, int argc, char **argv) {
     snprintf(path, sizeof path, "%s%s", dir, name);
     char **args = calloc((size_t)argc + 1, sizeof *args);
     if (!args) return cli_fail(PENSTOCK_MEMORY, "out of memory");
-    args[0] = path;
+    static char self[] = "penstock"; /* what its usage and errors begin with */
+    args[0] = self;
     for (int i = 1; i < argc; i++) args[i] = argv[i];
     execv(path, args);
     fprintf(stderr, "penstock: cannot run %s: %s; install it beside this program\n", path,

@@ -15,7 +15,7 @@ struct dead {
 static const struct argp_option options[] = {
     {"all", 'a', NULL, 0, "requeue, drop: all that the filter lets through", 0},
     {"kind", 'k', "KIND", 0, "Only of this kind", 0},
-    {"class", 'e', "CLASS", 0, "Only failed with: permanent, transient, timeout, worker_died", 0},
+    {"class", 'c', "CLASS", 0, "Only failed with: permanent, transient, timeout, worker_died", 0},
     {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *state) {
@@ -23,7 +23,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     switch (key) {
     case 'a': in->all = true; return 0;
     case 'k': in->which.kind = cli_kind(state, arg); return 0;
-    case 'e': in->which.error_class = cli_error_class(state, arg); return 0;
+    case 'c': in->which.error_class = cli_error_class(state, arg); return 0;
     case ARGP_KEY_INIT: state->child_inputs[0] = &in->c; return 0;
     default: return ARGP_ERR_UNKNOWN;
     }

@@ -54,9 +54,14 @@ static bool tell(const char *job, const struct json *stage, const struct json *w
         fputs("no worker is registered, or this key may not see it; `penstock up` starts one\n",
               stderr);
     else if (runs == 0)
-        fprintf(stderr, "no worker runs %s; `penstock-worker --stages %s` does\n", run, run);
+        fprintf(stderr,
+                "no worker runs %s; start one that does: `penstock-worker --stages %s`, or, where "
+                "it is a stage in Python, `penstock up --python FILE`\n",
+                run, run);
     else
-        fprintf(stderr, "no worker has that model; `penstock up --model %s=DIR` gives it to them\n",
+        fprintf(stderr,
+                "no worker has that model; import it (`penstock model import`) or name its folder, "
+                "and start the workers again: `penstock up --model %s=DIR`\n",
                 model);
     return true;
 }

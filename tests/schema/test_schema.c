@@ -183,6 +183,9 @@ Test(schema, what_is_not_supported_is_refused_with_its_name_and_place) {
     refused("{\"type\":\"object\",\"properties\":{\"a\":{\"not\":{}}}}", "#/properties/a: not");
     refused("{\"type\":\"string\",\"pattern\":\"(a)\\\\1\"}", "back reference");
     refused("{\"type\":\"string\",\"pattern\":\"a(?=b)\"}", "looks around");
+    refused("{\"type\":\"string\",\"pattern\":\"[\\\\d-x]\"}", "a class as its end");
+    refused("{\"type\":\"string\",\"pattern\":\"[a-\\\\d]\"}", "a class as its end");
+    refused("{\"type\":\"string\",\"pattern\":\"[\\\\w-\\\\s]\"}", "a class as its end");
     refused("{\"type\":\"string\",\"format\":\"uri\"}", "format");
     refused("{\"enum\":[0.5,0.30000000000000004]}", "#: enum has a number of more than 16 digits");
     refused("{\"const\":{\"a\":[12345678901234567890]}}", "#: const has a number of more than 16");

@@ -3,12 +3,14 @@ import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import socket
 import subprocess
 import time
 
+import msgpack
 import pytest
 from real_broker import Broker, EchoWorker, Worker, echo
 
@@ -80,6 +82,29 @@ def test_a_filter_that_nothing_passes_is_a_usage_error_with_the_choices(args, ch
     done = run(None, *args)
     assert done.returncode == 2 and not done.stdout, done
     assert all(choice in done.stderr for choice in choices), done
+
+
+def test_no_verb_has_one_option_twice():
+    verbs = re.findall(r"^  ([a-z]+) ", run(None, "--help").stdout.decode(), re.M)
+    assert {"submit", "dead", "up", "results", "model", "store"} <= set(verbs)
+    for verb in verbs:
+        said = run(None, verb, "--help").stdout.decode()
+        short, long = re.findall(r"^  -(\w|\?),", said, re.M), re.findall(r"^  (?:-., |    )--([a-z-]+)", said, re.M)
+        assert len(set(short)) == len(short) and len(set(long)) == len(long), said
+        assert "-worker" not in said.splitlines()[0] and "-broker" not in said.splitlines()[0], said
+
+
+def test_a_list_is_given_as_json_from_a_file_or_one_by_one(tmp_path):
+    (tmp_path / "list.json").write_text('["c", "[d"]')
+    with Broker(tmp_path) as b, Worker(b) as w:
+        ok(b, "submit", "text.embed", "--pipeline", "echo", "--set", "texts=a", "--set", 'texts=["b", "[INST]"]',
+           "--set", f"texts=@{tmp_path}/list.json", "--set", "texts=[INST]")
+        lease, payload = w.lease()
+        assert msgpack.unpackb(payload[0])["texts"] == ["a", "b", "[INST]", "c", "[d", "[INST]"]
+        assert w.done(lease) == "recorded"
+    for bad in ('texts=["a", 2]', 'texts=["a"', "texts=@/nowhere"):
+        done = run(None, "submit", "text.embed", "--set", bad)
+        assert done.returncode == 2 and done.stderr, done
 
 
 def test_a_member_of_a_body_that_its_kind_does_not_have_is_named():

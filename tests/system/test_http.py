@@ -1,5 +1,6 @@
 """The broker from outside: metrics, health checks and the page for people."""
 import http.client
+import os
 import re
 import shutil
 import socket
@@ -90,6 +91,15 @@ def test_metrics_follow_jobs_through_their_stage(broker):
         assert job not in text and "a-secret-key" not in text and "default" not in text
         labels = {name for _, samples in families.values() for _, has, _ in samples for name in has}
         assert labels <= {"pipeline", "stage", "state", "half", "le", "version"}
+
+
+def test_an_address_beyond_the_loopback_is_refused_unless_anybody_may_ask(tmp_path):
+    command = [f"{os.environ['PENSTOCK_BIN']}/penstock-broker", "--dir", tmp_path / "d", "--http", "0.0.0.0:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG_S, check=False)
+    assert done.returncode != 0 and "--http-anywhere" in done.stderr, done
+    with Broker(tmp_path, extra=["--http", "0.0.0.0:0", "--http-anywhere"]) as broker:
+        port = address_of(broker).rsplit(":", 1)[1]
+        assert get(f"127.0.0.1:{port}", "/livez")[0] == 200
 
 
 def test_promtool_has_nothing_to_say(broker):

@@ -8,13 +8,11 @@ import sys
 
 import msgpack
 import penstock
-from real_broker import LONG_S, Broker, Worker
+from real_broker import LONG_S, STAGE_DONE, Broker, Worker
 
 EXAMPLE = pathlib.Path("examples/rules/contract_rules.py").resolve()
-PIPELINE = """name: contract.rules
-kind: contract.analyze
-stages: [{name: analyse, run: test.analyse}, {name: rules, run: rules.contract}]
-"""
+PIPELINE = EXAMPLE.with_name("contract.rules.yaml").read_text(encoding="utf-8")
+BEFORE = ("encode.document", "encode.contract", "infer.embed", "post.contract")
 ANALYSIS = {
     "clauses": [{"type": "Cap On Liability", "text": "No more than EUR 5", "charspan": [0, 18]},
                 {"type": "Other", "text": "Pay each invoice within 90 days", "charspan": [20, 51]}],
@@ -48,15 +46,20 @@ def test_each_rule_finds_what_it_is_for():
 
 def test_it_runs_behind_another_workers_stage(tmp_path):
     with Broker(tmp_path, PIPELINE) as broker, penstock.Client(broker.clients) as client, \
-            Worker(broker, "test.analyse") as analyst:
+            Worker(broker, *BEFORE, models=["all-MiniLM-L6-v2"]) as analyst:
         rules = subprocess.Popen([sys.executable, str(EXAMPLE)],
                                  env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run")})
         os.makedirs(tmp_path / "run")
         os.symlink(tmp_path, tmp_path / "run/penstock")  # where it looks unless told otherwise
         try:
             job = client.submit(penstock.contract(text="It has words."), pipeline="contract.rules")
-            analyst.done(analyst.lease()[0], msgpack.packb(ANALYSIS))
-            result = client.wait(job, LONG_S)
+            lease = analyst.lease()[0]
+            assert [stage["run"] for stage in lease["plan"]] == list(BEFORE)
+            for stage in range(len(BEFORE)):
+                analyst.send(STAGE_DONE, {"job": lease["job"], "stage": stage, "run_us": 1,
+                                          "attempt": lease["attempt"], "more": stage + 1 < len(BEFORE)},
+                             msgpack.packb(ANALYSIS))
+            result = client.wait(job, 3 * LONG_S)
             assert result.unwrap()["decision"]["verdict"] == "reject"
             assert result.numerics_id == "python:rules.contract/1"
             rules.terminate()

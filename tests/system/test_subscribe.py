@@ -251,6 +251,25 @@ def test_the_command_line_follows_and_ends(broker):
             follow.terminate()
 
 
+def test_following_ends_after_its_timeout_with_what_came_and_fails_without_a_broker(broker):
+    with Client(broker) as client, EchoWorker(broker):
+        jobs = run_jobs(client, 2)
+
+        def results(*args):
+            began = time.monotonic()
+            done = subprocess.run([f"{BIN}/penstock", "results", "--json", "-e", broker.clients, *args],
+                                  capture_output=True, text=True, check=False, timeout=LONG_S)
+            return done, [json.loads(line)["job"] for line in done.stdout.splitlines()], time.monotonic() - began
+        done, seen, took = results("--follow", "--from", "0", "-t", "1.5")
+        assert done.returncode == 0 and sorted(seen) == sorted(jobs) and took >= 1.5, done
+        done, seen, _ = results("-t", "30")
+        assert done.returncode == 0 and sorted(seen) == sorted(jobs)
+        broker.kill()
+        done, seen, took = results("--follow", "-t", "1.5")
+        assert done.returncode == 3 and not seen and took >= 1.5, done
+        broker.start()
+
+
 def test_python_iterators_resume_by_themselves(broker):
     with Client(broker) as raw, EchoWorker(broker), penstock.Client(broker.clients) as client:
         first = run_jobs(raw, 3)

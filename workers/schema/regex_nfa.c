@@ -165,15 +165,20 @@ static void bracket(struct reader_of_pattern *p, struct set *s) {
         char name;
         uint32_t lo = character(p, &name), hi = lo;
         if (p->why) return;
-        if (name) {
+        bool range = p->end - p->at >= 2 && *p->at == '-' && p->at[1] != ']';
+        if (name && !range) {
             named_class(p, name, s);
             if (inverted) s->ascii = true;
             continue;
         }
-        if (p->end - p->at >= 2 && *p->at == '-' && p->at[1] != ']') {
+        if (range) {
+            char last;
             p->at++;
-            hi = character(p, &name);
-            if (name || hi < lo) fail(p, "has a class with a range that is backwards");
+            hi = character(p, &last);
+            if (name || last)
+                fail(p, "has a range with a class as its end; write \\- for a hyphen");
+            else if (hi < lo)
+                fail(p, "has a class with a range that is backwards");
         }
         put(p, s, lo, hi);
     }
