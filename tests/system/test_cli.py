@@ -12,7 +12,7 @@ import time
 
 import msgpack
 import pytest
-from real_broker import Broker, EchoWorker, Worker, echo
+from real_broker import LONG_S, PROGRESS, Broker, EchoWorker, Worker, echo
 
 os.environ.setdefault("PENSTOCK_PIPELINES", os.path.abspath("pipelines"))
 PROGRAM = os.path.join(os.environ["PENSTOCK_BIN"], "penstock")
@@ -193,6 +193,24 @@ def test_the_same_key_gives_the_same_job(broker):
     assert again["job"] == first["job"]
     assert (first["existing"], again["existing"]) == (False, True)
     assert again["seed"] == first["seed"]
+
+
+def test_a_text_whose_beginning_was_streamed_before_is_printed_whole(tmp_path):
+    pipeline = echo(name="text.generate").replace("kind: text.embed", "kind: text.generate")
+    for first, out in ((1, "head tail\n"), (2, "The head tail\n")):
+        with Broker(tmp_path, pipeline) as b, Worker(b) as w:
+            env = dict(os.environ, PENSTOCK_ENDPOINT=b.clients)
+            with subprocess.Popen([PROGRAM, "submit", "text.generate", "--text", "x", "--stream"], env=env, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE) as cli:
+                assert "accepted" in cli.stderr.readline()
+                lease = w.lease()[0]
+                time.sleep(1)  # it follows by now; if it does not, the text is whole too
+                for tokens, piece in ((first, "head"), (first + 1, " tail")):
+                    w.send(PROGRESS, {"job": lease["job"], "stage": 0, "attempt": lease["attempt"], "type": "token",
+                                      "data": {"text": piece, "tokens": tokens}})
+                text = "head tail" if first == 1 else "The head tail"
+                w.done(lease, msgpack.packb({"text": text, "finish_reason": "length", "model": "m"}))
+                assert cli.wait(LONG_S) == 0 and cli.stdout.read() == out
 
 
 def test_cancel_and_what_is_cancelled_already(broker):
