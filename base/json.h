@@ -21,6 +21,9 @@ struct json;
 enum json_kind { JSON_NULL, JSON_BOOL, JSON_INT, JSON_REAL, JSON_STR, JSON_ARRAY, JSON_OBJECT };
 
 int json_parse(struct json **out, const void *text, size_t bytes, char *err, size_t err_bytes);
+/* Whether json_parse would find the text to be JSON; allocates nothing. Names that are given twice
+ * and halves of surrogate pairs pass. ERR_FIELD with the place in err. */
+int json_check(const void *text, size_t bytes, char *err, size_t err_bytes);
 int json_load(struct json **out, const char *path, size_t max_bytes, char *err, size_t err_bytes);
 void json_free(struct json *j); /* NULL is fine */
 

@@ -196,7 +196,7 @@ Test(guides, a_schema_that_cannot_be_kept_to_fails_its_job_with_the_place) {
     refused(&a[1], "not valid JSON");
     refused(&a[2], "is no schema");
     refused(&a[3], "needs 32 tokens; max_tokens and the context leave 9");
-    refused(&a[4], "stop: not together with schema");
+    refused(&a[4], "'stop' is not taken together with 'schema'");
     refused(&a[5], "pattern");
     cr_assert_not_null(a[6].doc, "the others go on");
     done(a, 7);

@@ -87,4 +87,18 @@ def test_a_schema_that_is_not_supported_fails_the_job_with_the_place(endpoint):
             {"type": "object", "properties": {"a": {"not": {"type": "null"}}}})
         assert "needs 17 tokens; max_tokens and the context leave 5" in refused(
             {"type": "string", "minLength": 15}, max_tokens=5)
-        assert "body: stop" in refused({"type": "string"}, stop=["x"])
+
+
+def test_what_can_be_seen_without_a_model_is_refused_at_the_submit(endpoint):
+    with penstock.Client(endpoint) as client:
+        for body, code, field, words in (
+                ({"prompt": "x", "schema": {"type": "string"}, "stop": ["x"]}, "conflict", "stop",
+                 "'stop' is not taken together with 'schema'"),
+                ({"prompt": "x", "tools": []}, "missing", "tools", "'tools' go with 'messages', not with a prompt"),
+                ({"messages": "[1, "}, "malformed", "messages", "'messages': not valid JSON: line 1, column 5"),
+                ({"prompt": "x", "schema": '{"type": string}'}, "malformed", "schema", "line 1, column 10")):
+            with pytest.raises(penstock.Refused) as why:
+                client.submit("text.generate", body)
+            assert (why.value.code, why.value.field) == (code, field) and words in str(why.value), why.value
+        assert client.wait(client.submit("text.generate", {"prompt": "The", "schema": None, "stop": ["x"],
+                                                           "max_tokens": 2}), LONG_S).done

@@ -346,9 +346,9 @@ Test(encode, messages_that_cannot_be_are_refused_with_what_to_do) {
     json_gives(HELLO "}", false, "{{ raise_exception('no ' + messages[0].role) }}", NULL, 0,
                "messages: chat template: line 1: the template refuses these messages: no user");
     json_gives("{\"messages\": [{}]}", false, EACH, NULL, 0, "messages[0].role: must be a string");
-    json_gives("{\"messages\": \"[1, \"}", false, EACH, NULL, 0, "messages: not valid JSON");
+    json_gives("{\"messages\": \"[1, \"}", false, EACH, NULL, 0, "'messages': not valid JSON");
     json_gives("{\"messages\": 3}", false, EACH, NULL, 0, "messages: must be a list");
     json_gives("{\"messages\": [], \"prompt\": \"x\"}", false, EACH, NULL, 0, "both 'prompt' and");
     json_gives("{}", false, EACH, NULL, 0, "none of 'prompt', 'messages' is given");
-    json_gives("{\"prompt\": \"x\", \"tools\": []}", false, EACH, NULL, 0, "go with messages");
+    json_gives("{\"prompt\": \"x\", \"tools\": []}", false, EACH, NULL, 0, "go with 'messages'");
 }

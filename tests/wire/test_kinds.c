@@ -9,6 +9,7 @@
 #include "schemas/json_schema.h"
 #include "schemas/kinds.h"
 #include "schemas/pack.h"
+#include "schemas/walk.h"
 #include "tests/wire/random_msg.h"
 
 static int check(const char *kind, struct buf *b, void *out, struct refusal *why) {
@@ -16,6 +17,21 @@ static int check(const char *kind, struct buf *b, void *out, struct refusal *why
     int rc = kind_decode(kind_find(bytes_str(kind)), buf_bytes(b), out, why);
     buf_fini(b);
     return rc;
+}
+
+static bool is_text(struct bytes raw) {
+    struct reader r = reader_of(raw);
+    struct walk_token t;
+    return raw.len && walk_token(&r, &t, NULL) == 0 && t.kind == PACK_STR;
+}
+
+/* Random fields need not go with each other. */
+static void make_fit(struct kind_text_generate *g) {
+    struct bytes *const values[] = {&g->messages, &g->tools, &g->template_vars, &g->schema};
+    for (uint32_t i = 0; i < 4; i++)
+        if (is_text(*values[i])) *values[i] = bytes_of("\xA2[]", 3);
+    if (!g->messages.len) g->tools = g->template_vars = (struct bytes){NULL, 0};
+    if (g->schema.len) g->stop = (struct field_strs){.count = 0};
 }
 
 Test(kinds, every_kind_decodes_to_what_was_encoded) {
@@ -28,6 +44,7 @@ Test(kinds, every_kind_decodes_to_what_was_encoded) {
         for (int round = 0; round < 200; round++) {
             void *in = calloc(1, k->struct_bytes), *out = calloc(1, k->struct_bytes);
             random_fields(k->fields, k->n, &seed, &pool, in);
+            if (strcmp(k->name, "text.generate") == 0) make_fit(in);
             struct buf b = {0};
             struct refusal why;
             cr_assert_eq(field_encode(k->fields, k->n, in, &b), 0, "%s", k->name);

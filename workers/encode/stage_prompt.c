@@ -61,9 +61,6 @@ static void run_one(struct encode_self *s, struct stage_item *i) {
     if (!encode_model(s, i, &t, &context, &bos)) return;
     if (body.messages.data)
         encode_messages(s, i, &body, t, &prompt);
-    else if (body.tools.data || body.template_vars.data)
-        item_fail(i, JOB_ERROR_PERMANENT,
-                  "body: tools and template_vars go with messages, not with a prompt");
     else if ((rc = tokenizer_encode(t, body.prompt, true, 0, i->arena, &prompt, err, sizeof err)) <
              0)
         item_fail_rc(i, rc, err);

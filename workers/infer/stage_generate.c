@@ -164,11 +164,6 @@ static bool guide_texts(struct job *j, struct models *models) {
     struct guides *guides;
     if (!raw.data || (raw.len == 1 && ((const uint8_t *)raw.data)[0] == 0xC0))
         return true; /* nil */
-    if (j->body.stop.count > 0) {
-        item_fail(j->item, JOB_ERROR_PERMANENT,
-                  "body: stop: not together with schema, which says where a text ends; leave one");
-        return false;
-    }
     struct bytes text = schema_text(j, err, sizeof err);
     int rc = text.data ? models_guides(models, j->in.model, &guides, err, sizeof err) : ERR_FIELD;
     j->guide = arena_calloc(j->item->arena, j->n, sizeof(struct guide *));
