@@ -14,7 +14,7 @@ enum {
     ENDS_A_TURN = 256, /* of one stream, matching or not */
     BYTES_A_TURN = 4 << 20,
     RETRY_MS = 20,
-    SAY_EVERY_MS = 4000, /* a client that hears nothing for longer asks again */
+    SAY_EVERY_MS = 1000, /* a client that hears nothing for longer asks again */
     READ_FAILED_MS = 1000,
     RETRY_FULL_MS = 1000
 };

@@ -6,8 +6,8 @@
 #include "client/link.h"
 #include "schemas/job.h"
 
-/* A living broker says something every few seconds. */
-enum { BEGIN_MS = 10000, QUIET_MS = 12000, AGAIN_MS = 2000, PAUSE_MAX_MS = 5000 };
+/* A living broker says something every second (older ones every four). */
+enum { BEGIN_MS = 10000, QUIET_MS = 5000, AGAIN_MS = 2000, PAUSE_MAX_MS = 5000 };
 
 struct subscriber {
     struct penstock *p;
