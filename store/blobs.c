@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "schemas/job.h"
@@ -22,7 +23,20 @@ size_t blob_data_bytes(uint32_t page_bytes) {
     return blob_value_bytes(page_bytes) - HEADER_BYTES;
 }
 
+static size_t small_value_bytes(uint32_t page_bytes) {
+    return page_bytes - OVERFLOW_HEADER_BYTES;
+}
+
+static size_t value_bytes_of(enum blob_table table, uint32_t page_bytes) {
+    return table == BLOB_SMALL ? small_value_bytes(page_bytes) : blob_value_bytes(page_bytes);
+}
+
 uint64_t blob_room_bytes(uint64_t payload_bytes) {
+    if (payload_bytes <= BLOB_SMALL_MAX_BYTES) {
+        uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+        uint64_t data = page - OVERFLOW_HEADER_BYTES - HEADER_BYTES;
+        return ((payload_bytes + data - 1) / data + 1) * page; /* one for the tree above them */
+    }
     uint64_t chunks = (payload_bytes + BLOB_DATA_MIN_BYTES - 1) / BLOB_DATA_MIN_BYTES;
     return chunks * (OVERFLOW_HEADER_BYTES + HEADER_BYTES + BLOB_DATA_MIN_BYTES + 4096u);
 }
@@ -81,20 +95,16 @@ static uint64_t sum_of(const struct bytes *parts, uint32_t n) {
     return total;
 }
 
-int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n) {
-    return blob_put_at(t, id, sum_of(parts, n), 0, parts, n);
-}
-
-int blob_put_at(struct env_txn *t, struct blob_id id, uint64_t total, uint32_t index,
-                const struct bytes *parts, uint32_t n) {
-    uint32_t page_bytes = env_page_bytes(t->env);
-    size_t value_bytes = blob_value_bytes(page_bytes), room = blob_data_bytes(page_bytes);
+static int put_chunks(struct env_txn *t, enum blob_table table, struct blob_id id, uint64_t total,
+                      uint32_t index, const struct bytes *parts, uint32_t n) {
+    size_t value_bytes = value_bytes_of(table, env_page_bytes(t->env));
+    size_t room = value_bytes - HEADER_BYTES;
     struct gather g = {parts, n, 0, 0};
     for (uint64_t left = sum_of(parts, n); left > 0; index++) {
         size_t take = left < room ? (size_t)left : room;
         uint8_t key[BLOB_KEY_BYTES];
         void *value;
-        int code = env_reserve(t, BLOB_CHUNKS, key_of(key, id, index), value_bytes, &value);
+        int code = env_reserve(t, table, key_of(key, id, index), value_bytes, &value);
         if (code != 0) return code;
         uint8_t *v = value;
         memcpy(v, "PSB", 3);
@@ -109,6 +119,17 @@ int blob_put_at(struct env_txn *t, struct blob_id id, uint64_t total, uint32_t i
         left -= take;
     }
     return 0;
+}
+
+int blob_put(struct env_txn *t, struct blob_id id, const struct bytes *parts, uint32_t n) {
+    uint64_t total = sum_of(parts, n);
+    enum blob_table table = total <= BLOB_SMALL_MAX_BYTES ? BLOB_SMALL : BLOB_CHUNKS;
+    return put_chunks(t, table, id, total, 0, parts, n);
+}
+
+int blob_put_at(struct env_txn *t, struct blob_id id, uint64_t total, uint32_t index,
+                const struct bytes *parts, uint32_t n) {
+    return put_chunks(t, BLOB_CHUNKS, id, total, index, parts, n);
 }
 
 /* Checks one chunk against its key and the payload's size; on success *data is what it carries. */
@@ -132,10 +153,25 @@ static const char *open_chunk(struct bytes value, struct blob_id id, uint32_t in
     return NULL;
 }
 
+/* Where the chunks of a payload lie. */
+static int table_of(const struct env_txn *t, struct blob_id id, uint64_t total,
+                    enum blob_table *out) {
+    uint8_t key[BLOB_KEY_BYTES];
+    struct bytes value;
+    *out = BLOB_CHUNKS;
+    if (total > BLOB_SMALL_MAX_BYTES) return 0;
+    int code = env_get(t, BLOB_SMALL, key_of(key, id, 0), &value);
+    if (code == 0) *out = BLOB_SMALL;
+    return code == -ENOENT ? 0 : code;
+}
+
 /* The first `have` bytes of a payload of total bytes; out may be NULL. */
 static int read_blobs(const struct env_txn *t, struct blob_id id, uint64_t total, uint64_t have,
                       uint32_t want_crc, struct buf *out, char *err, size_t err_bytes) {
-    size_t room = blob_data_bytes(env_page_bytes(t->env));
+    enum blob_table table;
+    int found = table_of(t, id, total, &table);
+    if (found != 0) return found;
+    size_t room = value_bytes_of(table, env_page_bytes(t->env)) - HEADER_BYTES;
     uint64_t left = have;
     uint32_t crc = 0;
     char job[JOB_ID_CHARS + 1];
@@ -144,7 +180,7 @@ static int read_blobs(const struct env_txn *t, struct blob_id id, uint64_t total
         size_t expect = left < room ? (size_t)left : room;
         uint8_t key[BLOB_KEY_BYTES];
         struct bytes value, data;
-        int code = env_get(t, BLOB_CHUNKS, key_of(key, id, index), &value);
+        int code = env_get(t, table, key_of(key, id, index), &value);
         const char *fault = code == -ENOENT ? "it is missing" : NULL;
         if (code != 0 && !fault) return code;
         if (!fault) fault = open_chunk(value, id, index, total, expect, &data);
@@ -187,11 +223,11 @@ int blob_is_bad(struct bytes key, struct bytes value) {
     return v.bad || open_chunk(value, id, at, total, data_bytes, &data) ? ERR_CORRUPT : 0;
 }
 
-int blob_salvage(struct env_txn *t, struct blob_id id, struct buf *out) {
+static int salvage(struct env_txn *t, enum blob_table table, struct blob_id id, struct buf *out) {
     uint8_t first[BLOB_KEY_BYTES];
     struct bytes key = key_of(first, id, 0), value;
     struct env_cursor c;
-    int code = env_cursor_open(t, BLOB_CHUNKS, &c);
+    int code = env_cursor_open(t, table, &c);
     if (code != 0) return code;
     for (code = env_move(&c, ENV_AT_LEAST, &key, &value);
          code == 0 && key.len == BLOB_KEY_BYTES && memcmp(key.data, first, 16) == 0;
@@ -208,11 +244,17 @@ int blob_salvage(struct env_txn *t, struct blob_id id, struct buf *out) {
     return code == -ENOENT ? 0 : code;
 }
 
-int blob_del(struct env_txn *t, struct blob_id id) {
+int blob_salvage(struct env_txn *t, struct blob_id id, struct buf *out) {
+    size_t before = out->len;
+    int code = salvage(t, BLOB_SMALL, id, out);
+    return code == 0 && out->len == before ? salvage(t, BLOB_CHUNKS, id, out) : code;
+}
+
+static int del_chunks(struct env_txn *t, enum blob_table table, struct blob_id id) {
     uint8_t first[BLOB_KEY_BYTES];
     struct bytes key = key_of(first, id, 0), value;
     struct env_cursor c;
-    int code = env_cursor_open(t, BLOB_CHUNKS, &c);
+    int code = env_cursor_open(t, table, &c);
     if (code != 0) return code;
     code = env_move(&c, ENV_AT_LEAST, &key, &value);
     while (code == 0 && key.len == BLOB_KEY_BYTES && memcmp(key.data, first, 16) == 0) {
@@ -223,12 +265,37 @@ int blob_del(struct env_txn *t, struct blob_id id) {
     return code == -ENOENT ? 0 : code;
 }
 
-int blob_walk(struct env_txn *t, struct blob_id from, int (*fn)(void *arg, struct blob_id id),
-              void *arg) {
+int blob_del(struct env_txn *t, struct blob_id id) {
+    int code = del_chunks(t, BLOB_SMALL, id);
+    return code == 0 ? del_chunks(t, BLOB_CHUNKS, id) : code;
+}
+
+int blob_count(const struct env_txn *t, uint64_t *chunks) {
+    uint64_t small = 0;
+    int code = env_count(t, BLOB_CHUNKS, chunks);
+    if (code == 0) code = env_count(t, BLOB_SMALL, &small);
+    *chunks += small;
+    return code;
+}
+
+/* ---- walking ---- */
+
+struct walk {
+    struct blob_id from;
+    bool slot_only; /* what is of another job or slot ends the walk */
+    int (*fn)(void *arg, struct blob_id id);
+    void *arg;
+};
+
+static bool is_same(struct blob_id a, struct blob_id b) {
+    return a.job == b.job && a.slot == b.slot && a.crc == b.crc;
+}
+
+static int walk_table(struct env_txn *t, enum blob_table table, const struct walk *w) {
     uint8_t first[BLOB_KEY_BYTES];
-    struct bytes key = key_of(first, from, 0), value;
+    struct bytes key = key_of(first, w->from, 0), value;
     struct env_cursor c;
-    int code = env_cursor_open(t, BLOB_CHUNKS, &c);
+    int code = env_cursor_open(t, table, &c);
     if (code != 0) return code;
     struct blob_id last = {0};
     bool any = false;
@@ -236,13 +303,28 @@ int blob_walk(struct env_txn *t, struct blob_id from, int (*fn)(void *arg, struc
          code = env_move(&c, ENV_NEXT, &key, &value)) {
         struct blob_id id;
         code = id_of(key, &id);
-        if (code != 0) break;
-        if (any && id.job == last.job && id.slot == last.slot && id.crc == last.crc) continue;
+        if (code != 0 || (w->slot_only && (id.job != w->from.job || id.slot != w->from.slot)))
+            break;
+        if (any && is_same(id, last)) continue;
         any = true;
         last = id;
-        code = fn(arg, id);
+        code = w->fn(w->arg, id);
         if (code != 0) break;
     }
     env_cursor_close(&c);
     return code == -ENOENT ? 0 : code;
+}
+
+static int walk_both(struct env_txn *t, const struct walk *w) {
+    int code = walk_table(t, BLOB_SMALL, w);
+    return code == 0 ? walk_table(t, BLOB_CHUNKS, w) : code;
+}
+
+int blob_walk(struct env_txn *t, int (*fn)(void *arg, struct blob_id id), void *arg) {
+    return walk_both(t, &(struct walk){.fn = fn, .arg = arg});
+}
+
+int blob_walk_slot(struct env_txn *t, uint64_t job, uint32_t slot,
+                   int (*fn)(void *arg, struct blob_id id), void *arg) {
+    return walk_both(t, &(struct walk){{job, slot, 0}, true, fn, arg});
 }

@@ -184,7 +184,7 @@ int store_check(struct store *s, void (*fn)(void *arg, const char *finding), voi
     if (code == 0) code = check_count(&c, META_ENDED, c.told, "the order of ends");
     if (code == 0) code = check_uploads(&c);
     if (code == 0) code = check_count(&c, META_TENANTS, c.owned, "the index of tenants");
-    if (code == 0) code = blob_walk(&c.t->blob, (struct blob_id){0}, check_named, &c);
+    if (code == 0) code = blob_walk(&c.t->blob, check_named, &c);
     store_read_end(c.t);
     buf_fini(&c.payload);
     arena_fini(&c.arena);

@@ -43,20 +43,10 @@ int store_payload_get(struct store_read *t, uint64_t job, uint32_t slot,
     return code;
 }
 
-struct collect {
-    struct store_write *w;
-    uint64_t job;
-    uint32_t slot;
-};
-
 static int collect_one(void *arg, struct blob_id id) {
-    struct collect *c = arg;
-    if (id.job != c->job || id.slot != c->slot) return 1;
-    return store_drop_later(c->w, id);
+    return store_drop_later(arg, id);
 }
 
 int store_payload_del(struct store_write *w, uint64_t job, uint32_t slot) {
-    struct collect c = {w, job, slot};
-    int code = blob_walk(&w->view.blob, (struct blob_id){job, slot, 0}, collect_one, &c);
-    return code == 1 ? 0 : code;
+    return blob_walk_slot(&w->view.blob, job, slot, collect_one, w);
 }

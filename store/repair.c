@@ -220,7 +220,7 @@ static int move_all(struct repair *r) {
 }
 
 static int save_payloads(struct repair *r) {
-    return blob_walk(&r->w->view.blob, (struct blob_id){0}, keep_one, r);
+    return blob_walk(&r->w->view.blob, keep_one, r);
 }
 
 static int sweep(struct repair *r) {

@@ -24,7 +24,8 @@ static const struct part {
     int (*is_bad)(struct bytes key, struct bytes value);
 } parts[] = {{false, META_JOBS, "a job's record", record_is_bad},
              {false, META_UPLOADS, "an upload's record", upload_is_bad},
-             {true, BLOB_CHUNKS, "a payload's chunk", blob_is_bad}};
+             {true, BLOB_CHUNKS, "a payload's chunk", blob_is_bad},
+             {true, BLOB_SMALL, "a payload's chunk", blob_is_bad}};
 enum { PARTS = sizeof parts / sizeof *parts };
 
 struct scrub {

@@ -13,13 +13,13 @@
 
 #define META_CAP_BYTES (1ull << 30)
 #define BLOB_CAP_BYTES (8ull << 30)
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u /* 1: without chunks of one page, which it would not find */
 #define ID_BYTES 16u
 #define TRIAL_PAGES_MAX 4096u
 
 static const char *const meta_tables[META_TABLES] = {
     "info", "jobs", "keys", "live", "finished", "uploads", "tenants", "sources", "ended"};
-static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks"};
+static const char *const blob_tables[BLOB_TABLES] = {"info", "chunks", "small"};
 
 int store_envs_open(struct store *s, bool must_exist, char *err, size_t err_bytes) {
     char path[STORE_PATH_BYTES];
@@ -93,7 +93,7 @@ static int check_layout(struct store_write *w, char *err, size_t err_bytes) {
                        "%s: written by a later version (layout %" PRIu64
                        "; this program reads up to %u); use that version",
                        w->view.store->dir, version, LAYOUT_VERSION);
-    if (version == 0) code = info_put(&w->view.meta, "version", LAYOUT_VERSION);
+    if (version < LAYOUT_VERSION) code = info_put(&w->view.meta, "version", LAYOUT_VERSION);
     return code == 0 ? match_ids(w, err, err_bytes) : code;
 }
 
@@ -127,7 +127,7 @@ static int del_listed(struct store_write *w, const struct buf *list) {
 int store_sweep(struct store_write *w) {
     struct sweep s = {.w = w};
     if (store_dir_in_backup(w->view.store->backup_fd)) return 0; /* the next start does it */
-    int code = blob_walk(&w->view.blob, (struct blob_id){0}, sweep_one, &s);
+    int code = blob_walk(&w->view.blob, sweep_one, &s);
     if (code == 0) code = del_listed(w, &s.orphans);
     if (code == 0 && s.orphans.len > 0)
         log_info("store_swept", "payloads=%zu", s.orphans.len / sizeof(struct blob_id));
@@ -380,7 +380,7 @@ int store_usage(struct store *s, struct store_usage *out) {
     code = env_usage(&t->meta, &meta);
     if (code == 0) code = env_usage(&t->blob, &blob);
     if (code == 0) code = env_count(&t->meta, META_JOBS, &out->jobs);
-    if (code == 0) code = env_count(&t->blob, BLOB_CHUNKS, &out->chunks);
+    if (code == 0) code = blob_count(&t->blob, &out->chunks);
     if (code == 0) {
         out->meta_bytes = meta.live_pages * env_page_bytes(s->meta);
         out->meta_cap_bytes = meta.cap_pages * env_page_bytes(s->meta);

@@ -28,7 +28,7 @@ enum meta_table {
     META_ENDED,
     META_TABLES
 };
-enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_TABLES };
+enum blob_table { BLOB_INFO, BLOB_CHUNKS, BLOB_SMALL, BLOB_TABLES };
 
 struct store;
 struct store_read {

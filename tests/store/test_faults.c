@@ -138,6 +138,10 @@ Test(faults, a_failed_commit_refuses_writes_until_the_store_was_reopened) {
     store_fail_commit(f.store, 3, -EIO);
     cr_assert_eq(commit_job(&f, 2, body_of(2, room)), 0);
     cr_assert_eq(commit_job(&f, 3, body_of(3, room)), 0);
+    struct store_usage u;
+    cr_assert_eq(store_usage(f.store, &u), 0);
+    uint64_t chunks = u.chunks;
+    cr_assert_gt(chunks, 0);
     cr_assert_eq(commit_job(&f, 7, body_of(7, room)), -EIO, "the third one");
     cr_assert_eq(commit_job(&f, 8, body_of(8, room)), -EIO, "poisoned");
     struct buf out = {0};
@@ -145,9 +149,8 @@ Test(faults, a_failed_commit_refuses_writes_until_the_store_was_reopened) {
     cr_assert_eq(read_body(&f, 7, &out), -ENOENT, "what failed was not half done");
     cr_assert_eq(store_reopen(f.store, f.err, sizeof f.err), 0, "%s", f.err);
     cr_assert_eq(store_epoch(f.store), 1, "a reopen is not a start");
-    struct store_usage u;
     cr_assert_eq(store_usage(f.store, &u), 0);
-    cr_assert_eq(u.chunks, 1, "the payload of job 7 was swept, that of 3 is there");
+    cr_assert_eq(u.chunks, chunks, "the payload of job 7 was swept, that of 3 is there");
     cr_assert_eq(commit_job(&f, 7, body_of(7, room)), 0);
     cr_assert_eq(check_prints_nothing(&f), 0);
     buf_fini(&out);
@@ -258,13 +261,16 @@ Test(faults, payloads_that_a_crash_left_without_a_record_are_swept_at_open) {
     struct store_usage u;
     open_store();
     cr_assert_eq(commit_job(&f, 3, body_of(3, room)), 0);
+    cr_assert_eq(store_usage(f.store, &u), 0);
+    uint64_t chunks = u.chunks;
+    cr_assert_gt(chunks, 0);
     store_fail_commit(f.store, 1, -EIO); /* blob is committed, meta is not: as if it died between */
     cr_assert_eq(commit_job(&f, 7, body_of(7, room)), -EIO);
     cr_assert_eq(store_usage(f.store, &u), 0);
-    cr_assert_eq(u.chunks, 4);
+    cr_assert_eq(u.chunks, chunks + 3);
     cr_assert_eq(fixture_reopen(&f), 0, "%s", f.err);
     cr_assert_eq(store_usage(f.store, &u), 0);
-    cr_assert_eq(u.chunks, 1);
+    cr_assert_eq(u.chunks, chunks);
     cr_assert_eq(check_prints_nothing(&f), 0);
 }
 

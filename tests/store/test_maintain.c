@@ -21,7 +21,7 @@ TestSuite(maintain, .init = setup, .fini = teardown);
 
 static struct bytes body_of(uint64_t id) {
     uint64_t rng = id;
-    return random_bytes(&f.arena, &rng, id % 3 == 0 ? 150000 : 300);
+    return random_bytes(&f.arena, &rng, (size_t[]){150000, 5000, 300}[id % 3]);
 }
 
 static void add_jobs(uint64_t first, uint64_t last) {
