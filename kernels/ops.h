@@ -239,6 +239,7 @@ struct ops {
     enum dtype act;
     size_t act_bytes;
     uint32_t threads;
+    bool host; /* its buffers are plain memory: constants may be borrowed instead of uploaded */
 
     /* 64-byte aligned, zeroed; NULL without memory. */
     void *(*alloc)(struct ops *o, size_t bytes);

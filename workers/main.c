@@ -14,6 +14,7 @@
 #include "base/version.h"
 #include "schemas/cert.h"
 #include "schemas/endpoint.h"
+#include "workers/infer/model.h"
 #include "workers/infer/models.h"
 #include "workers/keeper.h"
 #include "workers/stage_test.h"
@@ -31,6 +32,7 @@ enum {
     OPT_SPECULATE,
     OPT_DRAFT,
     OPT_THREADS,
+    OPT_WEIGHTS,
     OPT_BACKEND,
     OPT_NAME,
     OPT_CREDIT,
@@ -60,6 +62,9 @@ static const struct argp_option options[] = {
     {"draft", OPT_DRAFT, "MODEL=DRAFT", 0,
      "let the small model DRAFT guess for MODEL instead; may be given again", 0},
     {"threads", OPT_THREADS, "N", 0, "to compute with; 0 (the default): one a core", 0},
+    {"weights", OPT_WEIGHTS, "TYPE", 0,
+     "linear weights as f32, bf16, w8a8 or w4a8 (default: quantized ones as they are, others f32)",
+     0},
     {"backend", OPT_BACKEND, "NAME", 0, "auto (the default), ref or cpu", 0},
     {"name", OPT_NAME, "NAME", 0, "how people see it (default: HOST-PID)", 0},
     {"credit", OPT_CREDIT, "N", 0, "leases to hold at a time (default: 64)", 0},
@@ -174,6 +179,13 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         c->drafts[c->n_drafts++] = text;
         return 0;
     case OPT_THREADS: c->threads = number(state, "threads", text, 0, 1024); return 0;
+    case OPT_WEIGHTS: {
+        struct model_config unused;
+        if (!model_weights_parse(text, &unused))
+            argp_error(state, "--weights %s: use f32, bf16, w8a8 or w4a8", text);
+        c->weights = text;
+        return 0;
+    }
     case OPT_BACKEND: c->backend = text; return 0;
     case OPT_NAME:
         if (strlen(text) == 0 || strlen(text) > LIMIT_NAME_BYTES)

@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include "kernels/ops.h"
 #include "schemas/pack.h"
+#include "workers/infer/model.h"
 #include "workers/infer/models.h"
 #include "workers/link.h"
 #include "workers/span.h"
@@ -30,7 +31,10 @@ static int open_models(struct worker *w, char *err, size_t err_bytes) {
     if (code != 0) return code;
     snprintf(w->numerics_id, sizeof w->numerics_id, "%s", w->ops->numerics_id);
     code = models_open(&w->set, w->ops, c->models_dir, c->models, c->n_models, err, err_bytes);
+    struct model_config config = {.cache = true};
     if (code != 0) return code;
+    if (c->weights) model_weights_parse(c->weights, &config);
+    models_configure(w->set, &config);
     return models_speculate(w->set, c->speculate, c->drafts, c->n_drafts, err, err_bytes);
 }
 

@@ -34,6 +34,7 @@ struct worker_config {
     const char *recipes; /* a folder of them; NULL: recipes_dir finds it */
     const char *backend; /* of the operations: auto, ref, cpu */
     uint32_t threads;    /* 0: one a core */
+    const char *weights; /* as model_weights_parse takes it; NULL: as models are stored */
     uint32_t credit_jobs;
     uint32_t grace_ms; /* a stage that goes on so long after its timeout ends the process */
 };

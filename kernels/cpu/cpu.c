@@ -42,6 +42,7 @@ static void cpu_close(struct ops *o) {
 
 static const struct ops CPU_OPS = {
     .backend = "cpu",
+    .host = true,
     .layout = "cpu-panel16-1",
     .act = DTYPE_F32,
     .act_bytes = sizeof(float),

@@ -35,6 +35,7 @@ static void ref_close(struct ops *o) {
 static const struct ops REF_OPS = {
     .backend = "ref",
     .numerics_id = "ref-f32-1",
+    .host = true,
     .layout = "ref-1",
     .act = DTYPE_F32,
     .act_bytes = sizeof(float),

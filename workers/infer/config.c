@@ -231,13 +231,16 @@ static int read_scales(struct config *c, const struct file *f) {
     return 0;
 }
 
-/* Weights of fp8 with scales beside them; whatever else is quantized is refused by its method. */
+/* Weights of fp8 with scales beside them, and what `penstock model quantize` made; whatever else is
+ * quantized is refused by its method. */
 static int read_quantization(struct config *c, const struct file *f) {
     const struct json *q = json_get(f->root, "quantization_config");
     const struct json *block = json_get(q, "weight_block_size");
     const char *method = json_str(json_get(q, "quant_method"));
     c->fp8_block[0] = c->fp8_block[1] = 128;
     if (json_kind(q) == JSON_NULL) return 0;
+    c->quantized = method && strcmp(method, "penstock") == 0;
+    if (c->quantized) return 0;
     if (!method || (strcmp(method, "fp8") != 0 && strcmp(method, "fbgemm_fp8") != 0))
         return refuse(f, "quantization_config", method ? method : "a quantized model");
     for (uint32_t i = 0; i < 2 && json_kind(block) != JSON_NULL; i++) {

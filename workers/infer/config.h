@@ -29,6 +29,7 @@ struct config {
     bool windowed[CONFIG_LAYERS_MAX];
     bool qkv_bias, o_bias, mlp_bias;
     uint32_t fp8_block[2]; /* rows and columns that share a scale */
+    bool quantized;        /* matrices may be stored as stored.h says */
     /* Encoders. */
     uint32_t positions;    /* rows of the table; the first `padding + 1` are no token's */
     int64_t padding;       /* the id that has no position and takes that row; -1: none has */

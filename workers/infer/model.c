@@ -9,13 +9,16 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "schemas/model_dir.h"
 #include "workers/infer/adapter.h"
 #include "workers/infer/config.h"
 #include "workers/infer/decoder.h"
 #include "workers/infer/encoder.h"
 #include "workers/infer/labels.h"
 #include "workers/infer/manifest.h"
+#include "workers/infer/packed.h"
 #include "workers/infer/safetensors.h"
+#include "workers/infer/stored.h"
 #include "workers/infer/weights.h"
 
 #define ROWS_MAX_DEFAULT 2048u
@@ -23,6 +26,7 @@
 struct model {
     struct config config;
     struct safetensors *tensors; /* mapped as long as packed weights may borrow from it */
+    struct packed *packed;       /* as long as weights borrow from it; NULL: packed by ourselves */
     struct weights weights;
     struct encoder encoder; /* one of the two is in use, by config.arch->kind */
     struct decoder decoder;
@@ -37,6 +41,7 @@ struct model {
 static void fill_info(struct model *m) {
     const struct config *c = &m->config;
     bool decoder = c->arch->kind == MODEL_DECODER;
+    uint64_t weight_bytes = m->info.weight_bytes;
     m->info = (struct model_info){.kind = c->arch->kind,
                                   .architecture = c->arch->name,
                                   .vocab = c->vocab,
@@ -54,10 +59,59 @@ static void fill_info(struct model *m) {
                                   .kv_bytes = m->decoder.pool.pages * m->decoder.pool.page_bytes,
                                   .seqs_max = decoder ? m->decoder.forward.seqs_max : 0,
                                   .parameters = m->weights.parameters,
+                                  .weight_bytes = weight_bytes,
+                                  .cached = m->packed != NULL,
                                   .n_eos = c->n_eos,
                                   .bos = c->bos};
     _Static_assert(sizeof m->info.eos == sizeof c->eos, "one limit on the ids that end a text");
     memcpy(m->info.eos, c->eos, sizeof c->eos);
+}
+
+bool model_weights_parse(const char *text, struct model_config *c) {
+    bool floats = strcmp(text, "f32") == 0 || strcmp(text, "bf16") == 0;
+    if (!floats && !stored_type_parse(text, &c->weights)) return false;
+    if (floats) c->weights = *text == 'f' ? DTYPE_F32 : DTYPE_BF16;
+    c->widen = floats;
+    return true;
+}
+
+/* Loads the weights, from the cache where it has them, and keeps them there where it has not. */
+static int load_weights(struct model *m, struct ops *ops, const struct weights_source *from,
+                        bool cache, char *err, size_t err_bytes) {
+    struct weights_source source = *from;
+    char key[HASH_HEX_BYTES], root[MODEL_DIR_BYTES], what[64], why[512], quoted[600];
+    int rc = 0;
+    if (cache) {
+        snprintf(what, sizeof what, "%s%s recipe %d", stored_type_name(from->want),
+                 from->widen ? " widened" : "", STORED_RECIPE);
+        model_dir_root(root);
+        rc = packed_key(m->dir, m->tensors, ops->layout, what, key, err, err_bytes);
+        if (rc == 0) source.packed = m->packed = packed_open(root, key);
+    }
+    if (rc == 0) rc = weights_load(&m->weights, ops, &source, &m->config, err, err_bytes);
+    if (rc != 0) return rc;
+    const struct weight **list = malloc(weights_most(&m->weights) * sizeof *list);
+    uint32_t n = list ? weights_list(&m->weights, list) : 0;
+    for (uint32_t i = 0; i < n; i++) m->info.weight_bytes += list[i]->bytes;
+    if (cache && !m->packed && m->info.weight_bytes >= PACKED_BYTES_LEAST &&
+        packed_save(root, key, list, n, m->weights.parameters, why, sizeof why) < 0)
+        log_warn("weights_not_cached", "reason=%s", log_quote(quoted, sizeof quoted, why));
+    free(list);
+    return 0;
+}
+
+/* "+w-f32", "+w-w4a8.1+kv-bf16": weights quantized by another recipe give other bits. */
+static void name_numerics(struct model *m, const struct ops *ops, const struct weights_source *w,
+                          enum dtype stored, enum dtype kv) {
+    enum dtype type = m->config.quantized && !w->widen ? stored : w->want;
+    bool floats = m->config.arch->kind == MODEL_ENCODER || kv == DTYPE_F32;
+    char recipe[16] = "";
+    if (dtype_quantized(type)) snprintf(recipe, sizeof recipe, ".%d", STORED_RECIPE);
+    snprintf(m->numerics_id, sizeof m->numerics_id, "%s+w-%s%s%s", ops->numerics_id,
+             stored_type_name(type), recipe,
+             floats           ? ""
+             : kv == DTYPE_I8 ? "+kv-i8"
+                              : "+kv-bf16");
 }
 
 int model_open(struct model **out, const char *dir, struct ops *ops,
@@ -75,8 +129,15 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     if (rc == 0 && m->config.labels)
         rc = labels_read(&m->labels, dir, m->config.labels, err, err_bytes);
     if (rc == 0) rc = safetensors_open(&m->tensors, dir, err, err_bytes);
-    if (rc == 0)
-        rc = weights_load(&m->weights, ops, m->tensors, &m->config, c.weights, err, err_bytes);
+    struct weights_source from = {.tensors = m->tensors, .want = c.weights, .widen = c.widen};
+    enum dtype stored = DTYPE_F32;
+    if (rc == 0 && m->config.quantized) rc = stored_check(m->tensors, &stored, err, err_bytes);
+    if (m->config.quantized && !c.widen && c.kv == DTYPE_F32) c.kv = DTYPE_BF16;
+    if (rc == 0 && m->config.quantized && dtype_quantized(from.want) && from.want != stored)
+        rc = err_set(err, err_bytes, -EINVAL, "%s: is %s; make %s of the model it was made of", dir,
+                     stored_type_name(stored), stored_type_name(from.want));
+    assert(!from.widen || !dtype_quantized(from.want));
+    if (rc == 0) rc = load_weights(m, ops, &from, c.cache, err, err_bytes);
     if (rc == 0 && m->config.arch->kind == MODEL_ENCODER)
         rc = encoder_init(&m->encoder, ops, &m->config, &m->weights, rows_max, err, err_bytes);
     else if (rc == 0)
@@ -86,10 +147,7 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
         model_close(m);
         return rc;
     }
-    snprintf(m->numerics_id, sizeof m->numerics_id, "%s+w-%s", ops->numerics_id,
-             c.weights == DTYPE_BF16 ? "bf16" : "f32");
-    if (m->config.arch->kind == MODEL_DECODER && c.kv != DTYPE_F32)
-        strcat(m->numerics_id, c.kv == DTYPE_I8 ? "+kv-i8" : "+kv-bf16");
+    name_numerics(m, ops, &from, stored, c.kv);
     fill_info(m);
     *out = m;
     return 0;
@@ -103,6 +161,7 @@ void model_close(struct model *m) {
     encoder_fini(&m->encoder);
     decoder_fini(&m->decoder);
     weights_fini(&m->weights);
+    packed_close(m->packed);
     safetensors_close(m->tensors);
     labels_fini(&m->labels);
     free(m);

@@ -29,11 +29,17 @@ struct model_config {
     uint32_t rows_max;  /* token rows of one step; 0 takes 2048; encoders: at least their context */
     uint32_t kv_tokens; /* decoders: size of the KV pool; 0 takes 4 contexts, at least 4096 tokens
                            and at most 1 GiB */
-    enum dtype weights; /* DTYPE_F32 or DTYPE_BF16: how linear weights are packed */
+    enum dtype weights; /* how linear weights are packed: DTYPE_F32, DTYPE_BF16, or DTYPE_W8,
+                           DTYPE_W4, which quantizes them; quantized ones stay as they are, */
+    bool widen;         /* unless this makes them `weights` too */
+    bool cache;         /* keep what was packed with the models of this user (packed.h) */
     /* Decoders: how keys and values are kept. DTYPE_F32 goes by the weights: float32 beside float32
      * ones, else bf16. DTYPE_BF16; DTYPE_I8, which takes half of that and is less exact. */
     enum dtype kv;
 };
+/* What --weights takes: "f32", "bf16", "w8a8", "w4a8"; false for other texts. Fills in weights and
+ * widen. */
+bool model_weights_parse(const char *text, struct model_config *c);
 enum model_kind { MODEL_ENCODER, MODEL_DECODER };
 struct model_info {
     enum model_kind kind;
@@ -47,6 +53,8 @@ struct model_info {
     uint64_t kv_bytes;                  /* of the whole pool */
     uint32_t seqs_max;                  /* decoders: sequences of one step */
     uint64_t parameters;
+    uint64_t weight_bytes;  /* packed linear weights */
+    bool cached;            /* they came from the cache of packed weights */
     uint32_t eos[8], n_eos; /* of generation_config, else of config */
     int64_t bos;            /* -1: none */
 };

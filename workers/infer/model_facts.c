@@ -14,7 +14,9 @@
 #include "base/limits.h"
 #include "workers/chat/chat.h"
 #include "workers/infer/safetensors.h"
+#include "workers/infer/stored.h"
 #include "workers/infer/tensor_values.h"
+#include "workers/infer/weights.h"
 
 #define TOKENIZER_BYTES_MAX (256u << 20)
 #define CARD_BYTES_MAX (4u << 20)
@@ -79,12 +81,42 @@ static void read_tensors(struct model_facts *f, const struct safetensors *s) {
         const struct tensor *t = safetensors_at(s, i);
         enum dtype dtype;
         f->file_bytes += t->bytes;
-        if (tensor_dtype(t, &dtype) != 0) continue;
+        size_t len = strlen(t->name), end = strlen(STORED_SCALE);
+        bool scale =
+            f->config.quantized && len > end && strcmp(t->name + len - end, STORED_SCALE) == 0;
+        if (scale || tensor_dtype(t, &dtype) != 0) continue;
         f->parameters += t->elements;
         size_t used = strlen(f->stored);
         if (!strstr(f->stored, t->type) && used + sizeof t->type + 1 < sizeof f->stored)
             snprintf(f->stored + used, sizeof f->stored - used, "%s%s", used ? " " : "", t->type);
     }
+}
+
+/* What of it is quantized, and how; its elements count as parameters, a tied head's do not. */
+static int read_quantized(struct model_facts *f, const struct safetensors *s, char *err,
+                          size_t err_bytes) {
+    const char *name, *as;
+    char head[256] = "";
+    const struct arch *arch = f->config.arch;
+    if (!f->config.quantized) return 0;
+    int rc = stored_check(s, &f->quantized, err, err_bytes);
+    if (arch->names.head)
+        arch_tensor_name(head, sizeof head, weights_prefix(arch, s), arch->names.head, 0,
+                         ".weight");
+    for (uint32_t i = 0; rc == 0 && safetensors_metadata_at(s, i, &name, &as); i++) {
+        struct quantize_as how;
+        char part[320];
+        snprintf(part, sizeof part, "%.280s" STORED_PACKED, name);
+        const struct tensor *packed = safetensors_find(s, part);
+        if (!packed || !stored_as_parse(as, &how)) continue;
+        uint64_t values = packed->elements * (how.dtype == DTYPE_W4 ? 2 : 1);
+        f->matrices[how.dtype == DTYPE_W4]++;
+        f->weight_bytes += packed->bytes + values / how.group * 3;
+        bool is_head = strcmp(name, head) == 0;
+        if (is_head) snprintf(f->head, sizeof f->head, "%.15s", as);
+        if (!is_head || !f->config.tied) f->parameters += values;
+    }
+    return rc;
 }
 
 int model_facts_read(struct model_facts *f, const char *dir, char *err, size_t err_bytes) {
@@ -94,7 +126,9 @@ int model_facts_read(struct model_facts *f, const char *dir, char *err, size_t e
     if (rc == 0) rc = safetensors_open(&s, dir, err, err_bytes);
     if (rc != 0) return rc;
     read_tensors(f, s);
+    rc = read_quantized(f, s, err, err_bytes);
     safetensors_close(s);
+    if (rc != 0) return rc;
     rc = manifest_load(&f->manifest, dir, err, err_bytes);
     if (rc == -ENOENT) rc = 0;
     if (rc == 0 && f->config.labels)
@@ -139,7 +173,12 @@ static struct json *facts_json(const struct model_facts *f) {
     json_set(j, "file_bytes", json_new_int((int64_t)f->file_bytes));
     json_set(memory, "f32", json_new_int((int64_t)f->parameters * 4));
     json_set(memory, "bf16", json_new_int((int64_t)f->parameters * 2));
+    if (f->quantized)
+        json_set(memory, stored_type_name(f->quantized), json_new_int((int64_t)f->weight_bytes));
     json_set(j, "memory_bytes", memory);
+    json_set(j, "quantized",
+             f->quantized ? text_or_null(stored_type_name(f->quantized)) : json_new_null());
+    json_set(j, "head", text_or_null(f->head));
     json_set(j, "kv_bytes_token", decoder ? json_new_int((int64_t)kv_bytes(c)) : json_new_null());
     json_set(j, "context", json_new_int(decoder ? c->context : c->text_context));
     json_set(j, "layers", json_new_int(c->layers));
@@ -187,7 +226,16 @@ int model_facts_show(const struct model_facts *f, bool json) {
     row("architecture", text);
     snprintf(text, sizeof text, "%" PRIu64 " (%s, stored as %s)", f->parameters, file, f->stored);
     row("parameters", text);
-    snprintf(text, sizeof text, "%s in float32, %s in bf16", f32, bf16);
+    if (f->quantized) {
+        snprintf(text, sizeof text, "%s: %u matrices of 8 bits, %u of 4; head %s",
+                 stored_type_name(f->quantized), f->matrices[0], f->matrices[1],
+                 *f->head ? f->head : "none");
+        row("precision", text);
+        bytes_text(f->weight_bytes, file);
+        snprintf(text, sizeof text, "%s as quantized, %s in float32, %s in bf16", file, f32, bf16);
+    } else {
+        snprintf(text, sizeof text, "%s in float32, %s in bf16", f32, bf16);
+    }
     row("memory", text);
     if (decoder) {
         snprintf(text, sizeof text, "%" PRIu64 " bytes a token", kv_bytes(c));

@@ -19,6 +19,10 @@ struct model_facts {
     uint64_t parameters;             /* elements of all tensors that can be weights */
     uint64_t file_bytes;             /* of the weights */
     char stored[64];                 /* their types: "BF16", "F32 I64" */
+    enum dtype quantized;            /* DTYPE_W8 or DTYPE_W4; DTYPE_F32: it is not */
+    uint32_t matrices[2];            /* of 8 bits and of 4 */
+    char head[16];                   /* how a quantized model's head is stored: "w8/64" */
+    uint64_t weight_bytes;           /* of quantized matrices, scales and zero points included */
     char tokenizer[64], licence[64]; /* empty: not said */
     char chat[320];                  /* of its template: "supported", why not, or empty: none */
 };

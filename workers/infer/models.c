@@ -29,6 +29,7 @@ struct list {
 };
 struct models {
     struct ops *ops;
+    struct model_config config;
     struct list models, adapters; /* an adapter belongs to the model that opened it */
     enum speculate_mode speculate;
 };
@@ -140,6 +141,10 @@ int models_open(struct models **out, struct ops *ops, const char *dir, const cha
     return 0;
 }
 
+void models_configure(struct models *m, const struct model_config *c) {
+    m->config = *c;
+}
+
 static void list_fini(struct list *l) {
     for (uint32_t i = 0; i < l->n; i++) {
         guides_close(l->entry[i].guides);
@@ -198,7 +203,7 @@ int models_get(struct models *m, struct bytes name, struct model **out, char *er
     struct entry *e = find(&m->models, name);
     *out = NULL;
     if (!e) return unknown(&m->models, "model", name, err, err_bytes);
-    int rc = e->model ? 0 : model_open(&e->model, e->dir, m->ops, NULL, err, err_bytes);
+    int rc = e->model ? 0 : model_open(&e->model, e->dir, m->ops, &m->config, err, err_bytes);
     *out = e->model;
     return rc;
 }

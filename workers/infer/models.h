@@ -25,6 +25,7 @@ struct gen_loop_config; /* workers/infer/generate.h */
 struct guides;          /* workers/infer/guides.h */
 struct model;           /* workers/infer/model.h */
 struct tokenizer;       /* workers/encode/tokenizer.h */
+struct model_config;
 struct models;
 
 /* Whether a directory is a model or an adapter. */
@@ -36,6 +37,8 @@ int models_open(struct models **out, struct ops *ops, const char *dir, const cha
  * models that guess for others. ERR_FIELD, ERR_UNKNOWN. */
 int models_speculate(struct models *m, enum speculate_mode mode, const char *const *drafts,
                      uint32_t n, char *err, size_t err_bytes);
+/* Before the first model is opened: how models are (the defaults of model.h without). */
+void models_configure(struct models *m, const struct model_config *c);
 void models_close(struct models *m); /* NULL is fine */
 uint32_t models_count(const struct models *m);
 const char *models_name(const struct models *m, uint32_t i);

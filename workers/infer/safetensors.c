@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -18,13 +19,19 @@
 struct shard {
     char *path;
     struct file_map map;
+    size_t header_bytes; /* the length in front of it included */
 };
 struct safetensors {
     struct shard shard[SAFETENSORS_SHARDS_MAX];
     uint32_t shards;
     struct tensor *tensor; /* [count], sorted by name once all shards are read */
     uint32_t count, cap;
-    char *index; /* NULL: a single file */
+    char *index;       /* NULL: a single file */
+    struct note *note; /* [notes] of the files' __metadata__ */
+    uint32_t notes;
+};
+struct note {
+    char *key, *value;
 };
 
 static const struct {
@@ -147,6 +154,24 @@ static int table_grow(struct safetensors *s, size_t more, char *err, size_t err_
     return 0;
 }
 
+/* Texts only: the format knows nothing else there. */
+static int metadata_read(struct safetensors *s, const struct json *metadata, char *err,
+                         size_t err_bytes) {
+    const char *key;
+    const struct json *value;
+    struct note *grown = realloc(s->note, (s->notes + json_len(metadata) + 1) * sizeof *grown);
+    if (!grown) return err_set(err, err_bytes, -ENOMEM, "no memory for the notes of a file");
+    s->note = grown;
+    for (size_t it = 0; json_next(metadata, &it, &key, &value);) {
+        if (!json_str(value)) continue;
+        struct note note = {strdup(key), strdup(json_str(value))};
+        grown[s->notes++] = note;
+        if (!note.key || !note.value)
+            return err_set(err, err_bytes, -ENOMEM, "no memory for the notes of a file");
+    }
+    return 0;
+}
+
 static int header_read(struct safetensors *s, uint32_t shard, const struct json *header,
                        const uint8_t *data, size_t data_bytes, char *err, size_t err_bytes) {
     const char *path = s->shard[shard].path, *name;
@@ -154,7 +179,10 @@ static int header_read(struct safetensors *s, uint32_t shard, const struct json 
     uint32_t first = s->count;
     int rc = table_grow(s, json_len(header), err, err_bytes);
     for (size_t it = 0; rc == 0 && json_next(header, &it, &name, &entry);) {
-        if (strcmp(name, "__metadata__") == 0) continue;
+        if (strcmp(name, "__metadata__") == 0) {
+            rc = metadata_read(s, entry, err, err_bytes);
+            continue;
+        }
         struct tensor t = {.shard = shard};
         rc = tensor_read(entry, data, data_bytes, &t, &(struct place){path, name, err, err_bytes});
         if (rc != 0) return rc;
@@ -187,6 +215,7 @@ static int shard_open(struct safetensors *s, char *path, char *err, size_t err_b
                        "%s: a header of %" PRIu64 " bytes, the limit is %u", path, header_bytes,
                        SAFETENSORS_HEADER_BYTES_MAX);
     struct bytes text = read_bytes(&r, (size_t)header_bytes);
+    shard->header_bytes = shard->map.bytes - read_left(&r);
     struct json *header = NULL;
     char why[256];
     rc = json_parse(&header, text.data, text.len, why, sizeof why);
@@ -310,6 +339,11 @@ int safetensors_open_file(struct safetensors **out, const char *path, char *err,
 void safetensors_close(struct safetensors *s) {
     if (!s) return;
     for (uint32_t i = 0; i < s->count; i++) free(s->tensor[i].name);
+    for (uint32_t i = 0; i < s->notes; i++) {
+        free(s->note[i].key);
+        free(s->note[i].value);
+    }
+    free(s->note);
     free(s->tensor);
     free(s->index);
     for (uint32_t i = 0; i < s->shards; i++) {
@@ -338,4 +372,30 @@ const char *safetensors_path(const struct safetensors *s, const struct tensor *t
 
 const char *safetensors_where(const struct safetensors *s) {
     return s->index ? s->index : s->shard[0].path;
+}
+
+const char *safetensors_metadata(const struct safetensors *s, const char *key) {
+    for (uint32_t i = 0; i < s->notes; i++)
+        if (strcmp(s->note[i].key, key) == 0) return s->note[i].value;
+    return NULL;
+}
+
+bool safetensors_metadata_at(const struct safetensors *s, uint32_t i, const char **key,
+                             const char **value) {
+    if (i >= s->notes) return false;
+    *key = s->note[i].key;
+    *value = s->note[i].value;
+    return true;
+}
+
+const char *safetensors_file(const struct safetensors *s, uint32_t i, struct bytes *header) {
+    if (i >= s->shards) return NULL;
+    *header = bytes_of(s->shard[i].map.data, s->shard[i].header_bytes);
+    return s->shard[i].path;
+}
+
+void safetensors_release(const struct tensor *t) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)t->data;
+    uintptr_t first = (begin + page - 1) / page * page, end = (begin + t->bytes) / page * page;
+    if (end > first) madvise((void *)first, end - first, MADV_DONTNEED);
 }

@@ -13,8 +13,11 @@
 #ifndef PENSTOCK_WORKERS_INFER_SAFETENSORS_H
 #define PENSTOCK_WORKERS_INFER_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/bytes.h"
 
 #define TENSOR_RANK_MAX 8u
 /* A hundred thousand tensors; as JSON in memory a header takes ten times its text. */
@@ -42,6 +45,16 @@ uint32_t safetensors_count(const struct safetensors *s);
 const struct tensor *safetensors_at(const struct safetensors *s, uint32_t i);
 const struct tensor *safetensors_find(const struct safetensors *s,
                                       const char *name); /* NULL: absent */
+/* A text of the files' __metadata__ by its key; NULL: no file has it. */
+const char *safetensors_metadata(const struct safetensors *s, const char *key);
+/* The same by number, in the files' order; false past the end. */
+bool safetensors_metadata_at(const struct safetensors *s, uint32_t i, const char **key,
+                             const char **value);
+/* Gives the memory that a tensor's pages hold back to the system; they are read again when they
+ * are needed. */
+void safetensors_release(const struct tensor *t);
+/* File i and its header, the length in front of it included; NULL past the end. */
+const char *safetensors_file(const struct safetensors *s, uint32_t i, struct bytes *header);
 /* The file that holds it, for messages. */
 const char *safetensors_path(const struct safetensors *s, const struct tensor *t);
 /* The file that names them all, the index where there is one. */

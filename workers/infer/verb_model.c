@@ -1,35 +1,52 @@
 /* verb_model.c - `penstock model`: the models of this user, imported and looked after. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/args.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "kernels/cpu/team.h"
 #include "schemas/model_dir.h"
 #include "workers/chat/chat.h"
 #include "workers/encode/tokenizer.h"
 #include "workers/infer/adapter_facts.h"
 #include "workers/infer/config.h"
+#include "workers/infer/convert.h"
 #include "workers/infer/golden.h"
 #include "workers/infer/library.h"
 #include "workers/infer/model.h"
 #include "workers/infer/model_facts.h"
 #include "workers/infer/pull.h"
 #include "workers/infer/safetensors.h"
+#include "workers/infer/stored.h"
 #include "workers/verbs.h"
 
 #define GOLDEN_NAME "penstock-golden.jsonl"
 
 struct options {
-    const char *action, *word, *name, *golden, *origin;
+    const char *action, *word, *name, *golden, *origin, *out;
+    enum dtype to; /* DTYPE_F32: not said */
     char root[MODEL_DIR_BYTES];
     uint32_t stall_s;
     bool replace, json, quick;
 };
-enum { OPT_VERIFY = 256, OPT_NAME, OPT_REPLACE, OPT_JSON, OPT_ORIGIN, OPT_QUICK, OPT_STALL };
+enum {
+    OPT_VERIFY = 256,
+    OPT_NAME,
+    OPT_REPLACE,
+    OPT_JSON,
+    OPT_ORIGIN,
+    OPT_QUICK,
+    OPT_STALL,
+    OPT_TO,
+    OPT_OUT
+};
 #define STALL_S 30
 #define STALL_MOST_S 3600
 
@@ -44,6 +61,11 @@ static const struct argp_option options[] = {
      0},
     {"origin", OPT_ORIGIN, "TEXT", 0, "import: where it came from (default: the folder)", 0},
     {"quick", OPT_QUICK, NULL, 0, "verify: sizes only, no hashes and no golden", 0},
+    {"to", OPT_TO, "TYPE", 0, "quantize: w8a8 or w4a8", 0},
+    {"out", OPT_OUT, "DIR", 0,
+     "quantize: the new folder (default: an imported model becomes another one, NAME-TYPE; of a "
+     "folder it is the folder DIR-TYPE)",
+     0},
     {"json", OPT_JSON, NULL, 0, "print JSON", 0},
     {0}};
 
@@ -68,6 +90,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_ORIGIN: o->origin = arg; return 0;
     case OPT_REPLACE: o->replace = true; return 0;
     case OPT_QUICK: o->quick = true; return 0;
+    case OPT_OUT: o->out = arg; return 0;
+    case OPT_TO:
+        if (!stored_type_parse(arg, &o->to)) argp_error(state, "--to %s: w8a8 or w4a8", arg);
+        return 0;
     case OPT_JSON: o->json = true; return 0;
     case OPT_STALL: {
         char *end;
@@ -82,7 +108,9 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         *(o->action ? &o->word : &o->action) = arg;
         return 0;
     case ARGP_KEY_END:
-        if (!o->action) argp_error(state, "say pull, import, verify, ls, show or rm");
+        if (!o->action) argp_error(state, "say pull, import, quantize, verify, ls, show or rm");
+        if (strcmp(o->action, "quantize") == 0 && !o->to)
+            argp_error(state, "quantize: --to w8a8 or --to w4a8?");
         if (strcmp(o->action, "ls") != 0 && !o->word)
             argp_error(state, "%s: which model?", o->action);
         check_names(o, state);
@@ -367,6 +395,74 @@ static int find(const struct options *o, char dir[MODEL_DIR_BYTES], char *err, s
                    "model %s is not here; `penstock model ls` lists those that are", o->word);
 }
 
+static void tell_progress(uint32_t done, uint32_t of) {
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "\rquantized %u of %u matrices", done, of);
+    if (isatty(STDERR_FILENO) && done == of) fputc('\n', stderr);
+}
+
+static void tell_quantized(const struct convert_report *r, enum dtype to) {
+    fprintf(stderr,
+            "%u matrices to %s: %.1f MB of weights became %.1f MB, relative error of the weights "
+            "%.4f\n",
+            r->matrices, stored_type_name(to), (double)r->from_bytes / 1e6,
+            (double)r->to_bytes / 1e6, r->error);
+}
+
+/* Into a folder beside the target, which appears by one rename. */
+static int quantize_into(const struct options *o, const char *dir, const char *out, char *err,
+                         size_t err_bytes) {
+    const struct convert_options how = {
+        .to = o->to, .threads = team_processors(), .on_matrix = tell_progress};
+    struct convert_report report;
+    char temp[MODEL_DIR_BYTES + 32];
+    snprintf(temp, sizeof temp, "%s.new-XXXXXX", out);
+    if (file_is_folder(out))
+        return err_set(err, err_bytes, -EEXIST, "%s: is there already; say another with --out",
+                       out);
+    if (!mkdtemp(temp) || chmod(temp, 0755) != 0)
+        return err_set(err, err_bytes, -errno, "cannot make %s: %s", temp, err_text(-errno));
+    int rc = convert_model(dir, temp, &how, &report, err, err_bytes);
+    if (rc == 0 && renameat2(AT_FDCWD, temp, AT_FDCWD, out, RENAME_NOREPLACE) != 0)
+        rc = err_set(err, err_bytes, -errno, "cannot rename into %s: %s", out, err_text(-errno));
+    if (rc == 0)
+        tell_quantized(&report, o->to);
+    else
+        file_remove_tree(temp);
+    return rc;
+}
+
+/* An imported model, as another one of the library. */
+static int quantize_named(const struct options *o, const char *dir, char *err, size_t err_bytes) {
+    char place[MODEL_DIR_BYTES + 128], name[80], origin[128];
+    snprintf(name, sizeof name, "%.64s-%s", o->word, stored_type_name(o->to));
+    if (o->name) snprintf(name, sizeof name, "%.64s", o->name);
+    snprintf(origin, sizeof origin, "%.64s, quantized", o->word);
+    int rc = check_name(name, err, err_bytes);
+    snprintf(place, sizeof place, "%s/.quantized-%s", o->root, name);
+    if (rc == 0) file_remove_tree(place); /* of one that was killed */
+    if (rc == 0) rc = quantize_into(o, dir, place, err, err_bytes);
+    const struct source source = {.dir = place, .shown = dir, .origin = origin, .share = true};
+    if (rc == 0) rc = take(o, &source, name, err, err_bytes);
+    file_remove_tree(place);
+    return rc;
+}
+
+static int quantize(const struct options *o, char *err, size_t err_bytes) {
+    char room[MODEL_DIR_BYTES], out[MODEL_DIR_BYTES];
+    const char *dir = model_dir_find(o->word, room);
+    int rc = model_dir_need(dir, err, err_bytes);
+    if (rc != 0) return rc;
+    if (dir == room && !o->out) return quantize_named(o, dir, err, err_bytes);
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/') len--;
+    snprintf(out, sizeof out, "%.*s-%s", (int)(len < 4000 ? len : 4000), dir,
+             stored_type_name(o->to));
+    if (o->out) snprintf(out, sizeof out, "%.4000s", o->out);
+    rc = quantize_into(o, dir, out, err, err_bytes);
+    if (rc == 0) puts(out);
+    return rc;
+}
+
 static int verify(const struct options *o, char *err, size_t err_bytes) {
     char dir[MODEL_DIR_BYTES], kept[MODEL_DIR_BYTES + 64];
     const char *golden = o->golden;
@@ -428,18 +524,23 @@ int verb_model(int argc, char **argv) {
     static const struct {
         const char *name;
         int (*run)(const struct options *o, char *err, size_t err_bytes);
-    } actions[] = {{"pull", pull}, {"import", import}, {"verify", verify},
-                   {"ls", ls},     {"show", show},     {"rm", rm}};
+    } actions[] = {{"pull", pull},     {"import", import}, {"quantize", quantize},
+                   {"verify", verify}, {"ls", ls},         {"show", show},
+                   {"rm", rm}};
     static const struct argp argp = {
         options,
         parse,
-        "pull hf:ORG/NAME[@REVISION]\nimport DIR\nverify NAME\nls\nshow NAME|DIR\n"
+        "pull hf:ORG/NAME[@REVISION]\nimport DIR\nquantize NAME|DIR --to w8a8|w4a8\nverify NAME\n"
+        "ls\nshow NAME|DIR\n"
         "rm NAME|hf:ORG/NAME",
         "The models of this user, in $PENSTOCK_CACHE/models or ~/.cache/penstock/models.\n\n"
         "pull fetches a model from the Hugging Face hub, or from HF_ENDPOINT, with the token of "
         "HF_TOKEN or its file, and imports it; repeated after it was stopped, it goes on where it "
         "was. import copies a Hugging Face directory there after all of it was checked, and prints "
-        "its name and digest. verify hashes the files of a model again and repeats what it was "
+        "its name and digest. quantize writes a model with its linear weights in 8 or 4 bits, "
+        "which is "
+        "smaller and faster and not quite the same; it runs wherever the other one does. verify "
+        "hashes the files of a model again and repeats what it was "
         "imported with. show says what a model or an adapter is and takes. rm hf:ORG/NAME removes "
         "what a pull that was not finished has left. What is imported can be named wherever a "
         "model is asked for.",
@@ -456,7 +557,7 @@ int verb_model(int argc, char **argv) {
         if (rc != 0) fprintf(stderr, "%s: %s\n", argv[0], *err ? err : err_text(rc));
         return rc == 0 ? 0 : 1;
     }
-    fprintf(stderr, "%s: there is no \"%s\"; say pull, import, verify, ls, show or rm\n", argv[0],
-            o.action);
+    fprintf(stderr, "%s: there is no \"%s\"; say pull, import, quantize, verify, ls, show or rm\n",
+            argv[0], o.action);
     return 2;
 }

@@ -37,6 +37,7 @@ struct options {
     struct bytes stop[GEN_STOPS_MAX];
     uint32_t n_stop;
     bool json, logprobs;
+    struct model_config model;
 };
 #define TEXTS_MAX 16u
 enum {
@@ -54,6 +55,7 @@ enum {
     OPT_DRAFT,
     OPT_DEVICE,
     OPT_THREADS,
+    OPT_WEIGHTS,
     OPT_JSON,
     OPT_STOP,
     OPT_SCHEMA,
@@ -95,6 +97,9 @@ static const struct argp_option options[] = {
     {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
     {"backend", OPT_DEVICE, "D", OPTION_ALIAS, NULL, 0},
     {"threads", OPT_THREADS, "N", 0, "0 (the default): one a core", 0},
+    {"weights", OPT_WEIGHTS, "TYPE", 0,
+     "linear weights as f32, bf16, w8a8 or w4a8 (default: quantized ones as they are, others f32)",
+     0},
     {"json", OPT_JSON, NULL, 0, "print one JSON object instead of the text", 0},
     {0}};
 
@@ -187,6 +192,10 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
     case OPT_DRAFT: o->draft = model_dir_find(arg, o->draft_room); break;
     case OPT_DEVICE: o->device = arg; break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 0, 1024); break;
+    case OPT_WEIGHTS:
+        if (!model_weights_parse(arg, &o->model))
+            argp_error(state, "--weights %s: use f32, bf16, w8a8 or w4a8", arg);
+        break;
     case OPT_JSON: o->json = true; break;
     case OPT_SCHEMA: o->schema = arg; break;
     case OPT_MESSAGES: o->messages = arg; break;
@@ -395,7 +404,7 @@ static int run(struct session *s, const struct options *o, char *err, size_t err
                        "adapter_config.json in it",
                        o->adapter);
     if ((rc = ops_open(&s->ops, &ops, err, err_bytes)) != 0 ||
-        (rc = model_open(&s->model, o->dir, s->ops, NULL, err, err_bytes)) != 0)
+        (rc = model_open(&s->model, o->dir, s->ops, &o->model, err, err_bytes)) != 0)
         return rc;
     const struct model_info *info = model_info(s->model);
     if (info->kind != MODEL_DECODER)
@@ -447,7 +456,12 @@ int verb_run(int argc, char **argv) {
         NULL,
         NULL,
         NULL};
-    struct options o = {.device = "auto", .max_tokens = 128, .top_p = 1, .repetition = 1, .n = 1};
+    struct options o = {.device = "auto",
+                        .max_tokens = 128,
+                        .top_p = 1,
+                        .repetition = 1,
+                        .n = 1,
+                        .model = {.cache = true}};
     struct session s = {0};
     char err[512] = "";
     args_parse(&argp, argc, argv, &o);

@@ -7,7 +7,9 @@
 
 #include "base/err.h"
 #include "kernels/source.h"
+#include "workers/infer/packed.h"
 #include "workers/infer/safetensors.h"
+#include "workers/infer/stored.h"
 #include "workers/infer/tensor_values.h"
 
 #define SHAPE_CHARS (TENSOR_RANK_MAX * 22u + 3u)
@@ -19,6 +21,8 @@ struct load {
     const struct safetensors *st;
     const struct config *c;
     enum dtype want;
+    bool widen;
+    struct packed *packed;
     const char *prefix;
     char *err;
     size_t err_bytes;
@@ -57,7 +61,7 @@ static int need(struct load *l, const char *pattern, uint32_t layer, const char 
                        "%s: tensor %s: dtype %s; weights are F32, F16 or BF16, those of a matrix"
                        " may be F8_E4M3",
                        path, name, t->type);
-    uint64_t bad = tensor_first_not_finite(t, *dtype);
+    uint64_t bad = l->packed && d1 ? t->elements : tensor_first_not_finite(t, *dtype);
     if (bad != t->elements)
         return err_set(l->err, l->err_bytes, ERR_CORRUPT,
                        "%s: tensor %s: element %" PRIu64 " is a NaN or an infinity", path, name,
@@ -113,29 +117,76 @@ static int take_norm(struct load *l, const char *pattern, uint32_t layer,
     return rc;
 }
 
-/* A matrix to be packed: in the file, or widened from fp8. */
+/* A matrix to be packed: in the file, or made of what is there. */
 struct source {
-    const struct tensor *t;
-    enum dtype dtype;
+    const struct tensor *t; /* NULL: quantized in the file */
+    enum dtype dtype;       /* of data, which is a struct quant for W8 and W4 */
     const void *data;
-    float *wide; /* NULL: in the file */
+    float *wide; /* NULL: not made float32 */
+    struct quantized quantized;
 };
 
-static int find_matrix(struct load *l, const char *pattern, uint32_t layer, uint32_t n, uint32_t k,
-                       struct source *s) {
-    *s = (struct source){0};
-    int rc = need(l, pattern, layer, ".weight", n, k, &s->t, &s->dtype);
-    if (rc != 0) return rc;
-    s->data = s->t->data;
-    if (s->dtype != DTYPE_F8E4M3) return 0;
-    rc = tensor_widen(&s->wide, l->st, s->t, l->c->fp8_block, l->err, l->err_bytes);
+/* A matrix that the file has quantized, as it is or widened. */
+static int use_stored(struct load *l, const char *name, struct source *s) {
+    l->w->parameters += (uint64_t)s->quantized.n * s->quantized.k;
+    s->dtype = s->quantized.dtype;
+    s->data = &s->quantized.quant;
+    if (!l->widen) return 0;
+    size_t k = s->quantized.k;
     s->dtype = DTYPE_F32;
-    s->data = s->wide;
-    return rc;
+    s->data = s->wide = malloc(s->quantized.n * k * sizeof *s->wide);
+    if (!s->wide)
+        return err_set(l->err, l->err_bytes, -ENOMEM, "no memory to widen tensor %s", name);
+    for (uint32_t row = 0; row < s->quantized.n; row++)
+        quantized_row_f32(s->wide + row * k, &s->quantized, row);
+    return 0;
 }
 
-/* Done with a source: what was widened goes, unless the packed weight borrows it. */
+/* Quantizes a matrix of floats as the recipe has it. */
+static int quantize_source(struct load *l, const char *pattern, uint32_t n, uint32_t k,
+                           struct source *s) {
+    struct quantize_as as = stored_recipe(l->c, l->want, pattern);
+    if (!as.group) return 0;
+    int rc = quantize_matrix(&s->quantized, n, k, s->data, s->dtype, as, NULL, l->ops->threads);
+    if (rc != 0)
+        return err_set(l->err, l->err_bytes, rc, "no memory to quantize tensor %s", s->t->name);
+    s->dtype = as.dtype;
+    s->data = &s->quantized.quant;
+    return 0;
+}
+
+/* Matrix `pattern`; with_values NULL: its own, else those of another of the same shape. */
+static int find_matrix(struct load *l, const char *pattern, const char *with_values, uint32_t layer,
+                       uint32_t n, uint32_t k, struct source *s) {
+    char name[256];
+    *s = (struct source){0};
+    if (l->c->quantized &&
+        arch_tensor_name(name, sizeof name, l->prefix, pattern, layer, ".weight")) {
+        int rc = stored_find(&s->quantized, l->st, name, n, k, l->err, l->err_bytes);
+        if (rc != 0) return rc < 0 ? rc : use_stored(l, name, s);
+    }
+    int rc = need(l, with_values ? with_values : pattern, layer, ".weight", n, k, &s->t, &s->dtype);
+    if (rc != 0) return rc;
+    s->data = s->t->data;
+    if (s->dtype == DTYPE_F8E4M3) {
+        rc = tensor_widen(&s->wide, l->st, s->t, l->c->fp8_block, l->err, l->err_bytes);
+        s->dtype = DTYPE_F32;
+        s->data = s->wide;
+    }
+    return rc == 0 && dtype_quantized(l->want) ? quantize_source(l, pattern, n, k, s) : rc;
+}
+
+/* What it is packed as. */
+static enum dtype packed_as(const struct load *l, const struct source *s) {
+    if (dtype_quantized(s->dtype)) return s->dtype;
+    return dtype_quantized(l->want) ? DTYPE_F32 : l->want;
+}
+
+/* Done with a source: what was made goes, unless the packed weight borrows it, and so does the
+ * memory of what was read. */
 static int drop_source(struct load *l, struct source *s, const struct weight *packed, int rc) {
+    if (packed->owned && s->t) safetensors_release(s->t);
+    quantized_fini(&s->quantized);
     if (!s->wide) return rc;
     if (packed->data != s->wide) {
         free(s->wide);
@@ -148,16 +199,34 @@ static int drop_source(struct load *l, struct source *s, const struct weight *pa
         return rc;
     }
     free(s->wide);
-    return no_memory(l, s->t->bytes);
+    return no_memory(l, packed->bytes);
+}
+
+static int take_matrix_of(struct load *l, const char *pattern, const char *with_values,
+                          uint32_t layer, uint32_t n, uint32_t k, struct weight *out) {
+    struct source s;
+    if (l->packed) return packed_next(l->packed, l->ops, n, k, false, out, l->err, l->err_bytes);
+    int rc = find_matrix(l, pattern, with_values, layer, n, k, &s);
+    if (rc == 0)
+        rc = l->ops->weight_pack(l->ops, out, n, k, s.data, s.dtype, packed_as(l, &s), l->err,
+                                 l->err_bytes);
+    return drop_source(l, &s, out, rc);
 }
 
 static int take_matrix(struct load *l, const char *pattern, uint32_t layer, uint32_t n, uint32_t k,
                        struct weight *out) {
-    struct source s;
-    int rc = find_matrix(l, pattern, layer, n, k, &s);
-    if (rc == 0)
-        rc = l->ops->weight_pack(l->ops, out, n, k, s.data, s.dtype, l->want, l->err, l->err_bytes);
-    return drop_source(l, &s, out, rc);
+    return take_matrix_of(l, pattern, NULL, layer, n, k, out);
+}
+
+static int check_alike(struct load *l, const struct source *a, const char *a_name,
+                       const struct source *b, const char *b_name) {
+    bool quantized = dtype_quantized(a->dtype);
+    if (a->dtype == b->dtype &&
+        (!quantized || a->quantized.quant.group == b->quantized.quant.group))
+        return 0;
+    return err_set(l->err, l->err_bytes, -ENOTSUP,
+                   "%s: tensors %s and %s are of different types: they must agree",
+                   safetensors_where(l->st), a_name, b_name);
 }
 
 /* Several matrices over the same input, in one packed weight. */
@@ -165,21 +234,26 @@ static int take_matrices(struct load *l, const char *const *pattern, const uint3
                          uint32_t parts, uint32_t layer, bool pair, struct weight *out) {
     struct source s[3] = {0};
     const void *data[3];
+    uint32_t rows = 0;
+    char first[256] = "", name[256] = "";
     int rc = 0;
+    for (uint32_t i = 0; i < parts; i++) rows += n[i];
+    if (l->packed)
+        return packed_next(l->packed, l->ops, pair ? n[0] : rows, l->c->dim, pair, out, l->err,
+                           l->err_bytes);
+    arch_tensor_name(first, sizeof first, l->prefix, pattern[0], layer, ".weight");
     for (uint32_t i = 0; rc == 0 && i < parts; i++) {
-        rc = find_matrix(l, pattern[i], layer, n[i], l->c->dim, &s[i]);
+        rc = find_matrix(l, pattern[i], NULL, layer, n[i], l->c->dim, &s[i]);
         data[i] = s[i].data;
-        if (rc == 0 && s[i].dtype != s[0].dtype)
-            rc = err_set(l->err, l->err_bytes, -ENOTSUP,
-                         "%s: tensor %s is %s, %s is %s: they must agree",
-                         safetensors_path(l->st, s[i].t), s[i].t->name, s[i].t->type, s[0].t->name,
-                         s[0].t->type);
+        arch_tensor_name(name, sizeof name, l->prefix, pattern[i], layer, ".weight");
+        if (rc == 0) rc = check_alike(l, &s[i], name, &s[0], first);
     }
+    enum dtype want = packed_as(l, &s[0]);
     if (rc == 0 && pair)
         rc = l->ops->weight_pack_pair(l->ops, out, n[0], l->c->dim, data[0], data[1], s[0].dtype,
-                                      l->want, l->err, l->err_bytes);
+                                      want, l->err, l->err_bytes);
     else if (rc == 0)
-        rc = l->ops->weight_pack_stack(l->ops, out, parts, n, l->c->dim, data, s[0].dtype, l->want,
+        rc = l->ops->weight_pack_stack(l->ops, out, parts, n, l->c->dim, data, s[0].dtype, want,
                                        l->err, l->err_bytes);
     for (uint32_t i = 0; i < parts; i++) rc = drop_source(l, &s[i], out, rc);
     return rc;
@@ -196,6 +270,12 @@ static int take_table(struct load *l, const char *pattern, uint32_t rows, void *
         return err_set(l->err, l->err_bytes, -ENOTSUP,
                        "%s: tensor %s is %s: the embedding tables must agree and be no fp8",
                        safetensors_path(l->st, t), t->name, t->type);
+    if (l->ops->host) {
+        l->w->borrows_tables = true;
+        *out = (void *)(uintptr_t)t->data;
+        safetensors_release(t);
+        return 0;
+    }
     *out = l->ops->alloc(l->ops, t->bytes);
     if (!*out) return no_memory(l, t->bytes);
     l->ops->upload(l->ops, *out, t->data, t->bytes);
@@ -245,7 +325,7 @@ static int take_classes(struct load *l) {
 }
 
 /* The first prefix under which the embedding is found; the first of all when none fits. */
-static const char *prefix_of(const struct arch *a, const struct safetensors *st) {
+const char *weights_prefix(const struct arch *a, const struct safetensors *st) {
     char name[256];
     for (uint32_t i = 0; a->prefix[i]; i++)
         if (arch_tensor_name(name, sizeof name, a->prefix[i], a->names.embed, 0, ".weight") &&
@@ -254,10 +334,29 @@ static const char *prefix_of(const struct arch *a, const struct safetensors *st)
     return a->prefix[0];
 }
 
-int weights_load(struct weights *w, struct ops *ops, const struct safetensors *st,
-                 const struct config *c, enum dtype want, char *err, size_t err_bytes) {
+/* A tied head has the values of the embedding; quantized it may be stored beside it. */
+static int take_head(struct load *l) {
+    const struct arch_names *names = &l->c->arch->names;
+    uint64_t before = l->w->parameters;
+    int rc = take_matrix_of(l, names->head, l->c->tied ? names->embed : NULL, 0, l->c->vocab,
+                            l->c->dim, &l->w->head);
+    if (l->c->tied) l->w->parameters = before; /* counted with the embedding */
+    return rc;
+}
+
+int weights_load(struct weights *w, struct ops *ops, const struct weights_source *from,
+                 const struct config *c, char *err, size_t err_bytes) {
     const struct arch_names *names = &c->arch->names;
-    struct load l = {w, ops, st, c, want, prefix_of(c->arch, st), err, err_bytes};
+    struct load l = {.w = w,
+                     .ops = ops,
+                     .st = from->tensors,
+                     .c = c,
+                     .want = from->want,
+                     .widen = from->widen,
+                     .packed = from->packed,
+                     .prefix = weights_prefix(c->arch, from->tensors),
+                     .err = err,
+                     .err_bytes = err_bytes};
     *w = (struct weights){.ops = ops, .layers = c->layers};
     int rc = -ENOMEM;
     w->layer = calloc(c->layers, sizeof *w->layer);
@@ -269,14 +368,24 @@ int weights_load(struct weights *w, struct ops *ops, const struct safetensors *s
              (rc = take_norm(&l, names->embed_norm, 0, &w->embed_norm)) == 0)
         rc = take_norm(&l, names->final_norm, 0, &w->final_norm);
     for (uint32_t i = 0; rc == 0 && i < c->layers; i++) rc = take_layer(&l, i, &w->layer[i]);
-    if (rc == 0 && names->head) {
-        uint64_t before = w->parameters;
-        rc = take_matrix(&l, c->tied ? names->embed : names->head, 0, c->vocab, c->dim, &w->head);
-        if (c->tied) w->parameters = before; /* counted with the embedding */
-    }
+    if (rc == 0 && names->head) rc = take_head(&l);
     if (rc == 0 && names->classes) rc = take_classes(&l);
+    if (rc == 0 && l.packed) w->parameters = packed_parameters(l.packed);
     if (rc != 0) weights_fini(w);
     return rc;
+}
+
+uint32_t weights_list(const struct weights *w, const struct weight **out) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->layers; i++) {
+        const struct weights_layer *l = &w->layer[i];
+        const struct weight *of_layer[] = {&l->qkv, &l->o, &l->up, &l->down};
+        for (uint32_t k = 0; k < 4; k++) out[n++] = of_layer[k];
+    }
+    const struct weight *heads[] = {&w->head, &w->pooler, &w->classes};
+    for (uint32_t k = 0; k < 3; k++)
+        if (heads[k]->n) out[n++] = heads[k];
+    return n;
 }
 
 static void drop(struct ops *ops, void *buffer) {
@@ -310,9 +419,8 @@ void weights_fini(struct weights *w) {
     drop(ops, w->classes_bias);
     for (uint32_t i = 0; i < w->n_kept; i++) free(w->kept[i]);
     free(w->kept);
-    drop(ops, w->embed);
-    drop(ops, w->positions);
-    drop(ops, w->types);
+    void *tables[] = {w->embed, w->positions, w->types};
+    for (uint32_t i = 0; i < 3 && !w->borrows_tables; i++) drop(ops, tables[i]);
     drop_norm(ops, &w->embed_norm);
     drop_norm(ops, &w->final_norm);
     free(w->layer);
