@@ -22,7 +22,7 @@ static uint32_t best_of(const struct contest *c, double peer[][CONTEST_RUNS_MAX]
     return of;
 }
 
-void contest_run(const struct contest *c, struct report *report, int runs) {
+uint32_t contest_run(const struct contest *c, struct report *report, int runs) {
     double value[CONTEST_RUNS_MAX], limit[CONTEST_RUNS_MAX], fraction[CONTEST_RUNS_MAX];
     double peer[CONTEST_PEERS_MAX][CONTEST_RUNS_MAX], ratio[CONTEST_RUNS_MAX], best;
     if (c->warm) c->ours(c->arg);
@@ -47,4 +47,5 @@ void contest_run(const struct contest *c, struct report *report, int runs) {
                                             .fraction = report_median(fraction, runs),
                                             .less_is_better = c->less_is_better,
                                             .runs = runs});
+    return of;
 }

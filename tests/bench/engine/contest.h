@@ -26,6 +26,7 @@ struct contest {
     bool less_is_better;
     bool warm; /* ours runs once before it counts */
 };
-void contest_run(const struct contest *c, struct report *report, int runs);
+/* Returns which peer was the best; n_peers: none has run. */
+uint32_t contest_run(const struct contest *c, struct report *report, int runs);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "tests/bench/engine/ours.h"
@@ -28,7 +29,7 @@ static uint64_t peak_kib(void) {
 
 void footprint_work(const struct job *j, enum dtype weights) {
     struct ours o;
-    ours_open(&o, j->dir, weights, j->threads, j->prompt_tokens + j->tokens + 16);
+    if (!ours_open(&o, j->dir, weights, j->threads, j->prompt_tokens + j->tokens + 16)) exit(1);
     ours_decode(&o, 1, j->prompt_tokens, 1);
     int64_t first_ns = clock_mono_ns();
     ours_decode(&o, 1, j->prompt_tokens, j->tokens);
@@ -49,12 +50,13 @@ static struct footprint measure(const char *command) {
 }
 
 struct footprint footprint_ours(const struct job *j) {
-    char command[2048];
+    char command[2048], self[512] = "";
+    if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0) die("/proc/self/exe is not there");
     snprintf(command, sizeof command,
-             "build/bench/engine --job %s --model '%s' --threads %u --prompt %u --tokens %u",
-             j->weights, j->dir, j->threads, j->prompt_tokens, j->tokens);
+             "'%s' --job %s --model '%s' --threads %u --prompt %u --tokens %u", self, j->weights,
+             j->dir, j->threads, j->prompt_tokens, j->tokens);
     struct footprint f = measure(command);
-    if (f.peak_mib <= 0) die("build/bench/engine --job has failed");
+    if (f.peak_mib <= 0) die("--job has failed");
     return f;
 }
 

@@ -11,7 +11,8 @@ struct ours {
     struct ops *ops;
     struct model *model;
 };
-void ours_open(struct ours *o, const char *dir, enum dtype weights, uint32_t threads,
+/* False, and a line that says so, where these weights are not supported. */
+bool ours_open(struct ours *o, const char *dir, enum dtype weights, uint32_t threads,
                uint32_t kv_tokens);
 void ours_close(struct ours *o); /* accepts zeroed memory */
 

@@ -1,8 +1,10 @@
 /* sentences.h - a MiniLM of ours: 32 sentences of 128 tokens at a time, beside PyTorch and ONNX.
  *
  * Units: sentences a second.  Owner: sentences_open gives what sentences_close ends.
- * Memory: the model's, and a process of the peers'.  Errors: false where the model is not there;
- * else a message and exit(1): this is a benchmark.  Threads: one caller; the model has its own. */
+ * Memory: the model's, and a process of the peers'.
+ * Errors: false, and a line that says so, where the model is not there or these weights are not
+ * supported; else a message and exit(1): this is a benchmark.
+ * Threads: one caller; the model has its own. */
 #ifndef PENSTOCK_TESTS_BENCH_ENGINE_SENTENCES_H
 #define PENSTOCK_TESTS_BENCH_ENGINE_SENTENCES_H
 

@@ -103,7 +103,7 @@ void report_close(struct report *b) {
     free(b);
 }
 
-static int by_value(const void *a, const void *b) {
+int report_by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
@@ -112,6 +112,6 @@ double report_median(const double *v, int n) {
     double sorted[VALUES_MAX];
     if (n < 1 || n > VALUES_MAX) return 0;
     memcpy(sorted, v, (size_t)n * sizeof *v);
-    qsort(sorted, (size_t)n, sizeof *sorted, by_value);
+    qsort(sorted, (size_t)n, sizeof *sorted, report_by_value);
     return sorted[n / 2];
 }

@@ -28,6 +28,7 @@ struct report_row {
 struct report *report_open(const char *name, int runs); /* prints the head of the table */
 void report_add(struct report *b, const struct report_row *row);
 void report_close(struct report *b);
-double report_median(const double *v, int n); /* at most 1024 */
+double report_median(const double *v, int n);      /* at most 1024 */
+int report_by_value(const void *a, const void *b); /* of doubles, as qsort wants it */
 
 #endif
