@@ -37,10 +37,9 @@ static const struct family families[] = {
 struct kept {
     enum dtype weights, kv;
 };
-static const struct kept kinds[] = {{DTYPE_F32, DTYPE_F32},
-                                    {DTYPE_BF16, DTYPE_BF16},
-                                    {DTYPE_F32, DTYPE_I8},
-                                    {DTYPE_BF16, DTYPE_I8}};
+static const struct kept kinds[] = {{DTYPE_F32, DTYPE_F32}, {DTYPE_BF16, DTYPE_BF16},
+                                    {DTYPE_F32, DTYPE_I8},  {DTYPE_BF16, DTYPE_I8},
+                                    {DTYPE_W8, DTYPE_F32},  {DTYPE_W4, DTYPE_F32}};
 #define KINDS (sizeof kinds / sizeof *kinds)
 static const struct ops_config levels[] = {{.backend = "ref"},
                                            {.backend = "cpu", .level = "plain"},
@@ -273,7 +272,7 @@ Test(determinism, bits_depend_on_a_text_alone_in_every_family_at_every_level) {
         for (size_t t = 0; t < KINDS; t++)
             for (size_t f = 0; f < FAMILIES; f++) {
                 /* Every family at every level, with some of the kinds. */
-                if ((level + t + f) % (HELP_SLOW ? 5 : 3)) continue;
+                if ((level + t + f) % (HELP_SLOW ? 7 : 5)) continue;
                 seen += holds(&families[f], &levels[level], &kinds[t], 1000 * t + 10 * level + f);
             }
     cr_assert(seen >= (HELP_SLOW ? 3 : FAMILIES), "%u cases ran", seen);
