@@ -164,7 +164,7 @@ static int plan_item(struct convert *c, struct item *it) {
 
 /* What the new files say about themselves. */
 static int note_origin(struct convert *c) {
-    char calibration[80] = "none", digest[DIGEST_SHA256_CHARS];
+    char digest[DIGEST_SHA256_CHARS];
     struct buf all = {0};
     struct bytes header;
     const char *path;
@@ -177,13 +177,10 @@ static int note_origin(struct convert *c) {
     if (rc == 0 && all.len > strlen(digest)) digest_sha256(buf_bytes(&all), digest);
     buf_fini(&all);
     if (rc != 0) return rc;
-    if (c->o->energy)
-        snprintf(calibration, sizeof calibration, "column energy of %" PRIu64 " tokens",
-                 energy_rows(c->o->energy));
     if (tensor_writer_note(c->writer, STORED_KEY_VERSION, STORED_VERSION) != 0 ||
         tensor_writer_note(c->writer, STORED_KEY_TO, stored_type_name(c->o->to)) != 0 ||
         tensor_writer_note(c->writer, STORED_KEY_SOURCE, digest) != 0 ||
-        tensor_writer_note(c->writer, STORED_KEY_CALIBRATION, calibration) != 0)
+        tensor_writer_note(c->writer, STORED_KEY_CALIBRATION, "none") != 0)
         return no_memory(c);
     return 0;
 }
@@ -236,10 +233,8 @@ static int write_matrix(struct convert *c, const struct item *it) {
         dtype = DTYPE_F32;
         data = wide;
     }
-    const float *energy =
-        c->o->energy ? energy_for(c->o->energy, &c->config, it->layer, it->pattern) : NULL;
     if (rc == 0 && quantize_matrix(&q, (uint32_t)t->shape[0], (uint32_t)t->shape[1], data, dtype,
-                                   it->as, energy, c->o->threads) != 0)
+                                   it->as, NULL, c->o->threads) != 0)
         rc = no_memory(c);
     if (rc == 0) rc = measure(c, &q, data, dtype);
     size_t groups = (size_t)q.n * quantized_groups(q.k, it->as.group);

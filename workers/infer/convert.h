@@ -15,12 +15,10 @@
 #include <stdint.h>
 
 #include "kernels/ops.h"
-#include "workers/infer/energy.h"
 
 struct convert_options {
     enum dtype to; /* DTYPE_W8 or DTYPE_W4 */
     uint32_t threads;
-    const struct energy *energy;                   /* NULL: every input counts the same */
     void (*on_matrix)(uint32_t done, uint32_t of); /* after each; NULL is fine */
 };
 struct convert_report {
