@@ -36,6 +36,7 @@ enum {
     OPT_BACKEND,
     OPT_NAME,
     OPT_CREDIT,
+    OPT_MEMORY_EFFICIENT,
     OPT_GRACE,
     OPT_KEY,
     OPT_SERVER_KEY,
@@ -68,6 +69,11 @@ static const struct argp_option options[] = {
     {"backend", OPT_BACKEND, "NAME", 0, "auto (the default), ref or cpu", 0},
     {"name", OPT_NAME, "NAME", 0, "how people see it (default: HOST-PID)", 0},
     {"credit", OPT_CREDIT, "N", 0, "leases to hold at a time (default: 64)", 0},
+    {"memory-efficient", OPT_MEMORY_EFFICIENT, NULL, 0,
+     "keys and values in int8, a KV pool of at most 256 MiB, smaller chunks: less memory, texts "
+     "that "
+     "differ a little",
+     0},
     {"grace-ms", OPT_GRACE, "MS", 0,
      "a stage that goes on so long after its timeout ends the process (default: 5000)", 0},
     {"log-level", OPT_LOG, "LEVEL", 0, "debug, info (the default), warn or error", 0},
@@ -193,6 +199,7 @@ static error_t parse(int key, char *text, struct argp_state *state) {
         c->name = text;
         return 0;
     case OPT_CREDIT: c->credit_jobs = number(state, "credit", text, 1, LIMIT_SPAN_JOBS); return 0;
+    case OPT_MEMORY_EFFICIENT: c->memory_efficient = true; return 0;
     case OPT_GRACE: c->grace_ms = number(state, "grace-ms", text, 1, 3600000); return 0;
     case OPT_LOG:
         if (log_level_parse(text, &a->level) != 0)

@@ -34,6 +34,7 @@ static int open_models(struct worker *w, char *err, size_t err_bytes) {
     struct model_config config = {.cache = true};
     if (code != 0) return code;
     if (c->weights) model_weights_parse(c->weights, &config);
+    if (c->memory_efficient) model_config_lean(&config);
     models_configure(w->set, &config);
     return models_speculate(w->set, c->speculate, c->drafts, c->n_drafts, err, err_bytes);
 }

@@ -31,10 +31,11 @@ struct worker_config {
     enum speculate_mode speculate;
     const char *drafts[WORKER_MODELS_MAX]; /* "MODEL=DRAFT" */
     uint32_t n_drafts;
-    const char *recipes; /* a folder of them; NULL: recipes_dir finds it */
-    const char *backend; /* of the operations: auto, ref, cpu */
-    uint32_t threads;    /* 0: one a core */
-    const char *weights; /* as model_weights_parse takes it; NULL: as models are stored */
+    const char *recipes;   /* a folder of them; NULL: recipes_dir finds it */
+    const char *backend;   /* of the operations: auto, ref, cpu */
+    uint32_t threads;      /* 0: one a core */
+    const char *weights;   /* as model_weights_parse takes it; NULL: as models are stored */
+    bool memory_efficient; /* as model_config_lean says */
     uint32_t credit_jobs;
     uint32_t grace_ms; /* a stage that goes on so long after its timeout ends the process */
 };

@@ -37,6 +37,7 @@ enum {
     OPT_RECIPES,
     OPT_PYTHON,
     OPT_THREADS,
+    OPT_MEMORY_EFFICIENT,
     OPT_SPECULATE,
     OPT_DRAFT,
     OPT_STAGES,
@@ -68,6 +69,7 @@ struct up {
     char *python[DIRS_MAX];                   /* files with stages in Python, a worker each */
     uint32_t n_models, n_model, n_python, n_workers;
     int64_t drain_ms;
+    bool memory_efficient;
     const char *worker_endpoint;
     char clients_url[PATH_BYTES], workers_url[PATH_BYTES];
     char dir_path[PATH_BYTES], models_path[MODEL_DIR_BYTES];
@@ -93,6 +95,8 @@ static const struct argp_option options[] = {
      "A folder of qc.inspect's recipes (default: the installed ones)", 1},
     {"stages", OPT_STAGES, "LIST", 0, "Stage programs of the workers (default all)", 2},
     {"threads", OPT_THREADS, "N", 0, "Compute threads a worker", 2},
+    {"memory-efficient", OPT_MEMORY_EFFICIENT, NULL, 0,
+     "Workers keep keys and values in int8, in a smaller pool", 2},
     {"speculate", OPT_SPECULATE, "lookup|off", 0,
      "Workers guess the next tokens of texts where that pays (lookup, the default), or not", 2},
     {"draft", OPT_DRAFT, "MODEL=DRAFT", 0,
@@ -150,6 +154,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         in->python[in->n_python++] = arg;
         return 0;
     case OPT_THREADS: in->threads = arg; return 0;
+    case OPT_MEMORY_EFFICIENT: in->memory_efficient = true; return 0;
     case OPT_STAGES: in->stages = arg; return 0;
     case OPT_LOG_FORMAT: in->log_format = arg; return 0;
     case OPT_LOG: in->log_level = arg; return 0;
@@ -312,6 +317,7 @@ static int set_commands(struct up *in) {
         for (uint32_t m = 0; m < in->n_model; m++) add(&worker, "--model", in->model[m]);
         add(&worker, "--recipes", in->recipes);
         add(&worker, "--threads", in->threads);
+        if (in->memory_efficient) add(&worker, NULL, "--memory-efficient");
         for (uint32_t k = 0; k < in->worker.n; k++) add(&worker, NULL, in->worker.v[k]);
         add(&worker, "--log-level", in->log_level);
         add(&worker, "--log-format", in->log_format);

@@ -176,6 +176,16 @@ Test(loop, texts_that_had_to_pause_are_the_texts_written_alone) {
     cr_assert_gt(pauses, 0, "the pool never came short: the test does not test");
 }
 
+Test(loop, with_a_cache_in_int8_texts_keep_their_bits) {
+    struct model_config lean = {0};
+    struct gen_loop_config c = {.step_rows = 19};
+    model_config_lean(&lean);
+    model = model_must_open(TINY, ops, &lean);
+    cr_assert(strstr(model_numerics_id(model), "+kv-i8"), "%s", model_numerics_id(model));
+    adapters[1] = adapters[2] = NULL;
+    come_and_go(31, HELP_SLOW ? 8 : 20, &c);
+}
+
 Test(loop, a_pool_that_comes_short_makes_the_last_pause_and_the_first_go_on) {
     enum { TEXTS = 6 };
     struct text *t = calloc(TEXTS, sizeof *t);

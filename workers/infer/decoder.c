@@ -11,18 +11,19 @@
 #define KV_BYTES_DEFAULT_MAX (1024u * 1024u * 1024u)
 
 /* Four contexts, within the bounds that model.h names. */
-static uint32_t kv_tokens_default(const struct config *c, size_t token_bytes) {
+static uint32_t kv_tokens_default(const struct config *c, size_t token_bytes, uint64_t bytes_max) {
     uint64_t tokens = 4ull * c->context;
-    if (tokens > KV_BYTES_DEFAULT_MAX / token_bytes) tokens = KV_BYTES_DEFAULT_MAX / token_bytes;
+    if (bytes_max == 0) bytes_max = KV_BYTES_DEFAULT_MAX;
+    if (tokens > bytes_max / token_bytes) tokens = bytes_max / token_bytes;
     return tokens < KV_TOKENS_MIN ? KV_TOKENS_MIN : (uint32_t)tokens;
 }
 
 int decoder_init(struct decoder *d, struct ops *ops, const struct config *c,
-                 const struct weights *w, uint32_t rows_max, uint32_t kv_tokens, enum dtype kv,
-                 char *err, size_t err_bytes) {
+                 const struct weights *w, uint32_t rows_max, uint32_t kv_tokens, uint64_t kv_bytes,
+                 enum dtype kv, char *err, size_t err_bytes) {
     struct kvpool_config k = {c->layers, c->kv_heads, c->head_dim, kv, kv_tokens};
     *d = (struct decoder){0};
-    if (kv_tokens == 0) k.tokens = kv_tokens_default(c, kvpool_token_bytes(&k));
+    if (kv_tokens == 0) k.tokens = kv_tokens_default(c, kvpool_token_bytes(&k), kv_bytes);
     d->context = c->context < k.tokens ? c->context : k.tokens;
     uint32_t seqs_max = rows_max < MODEL_SEQS_MAX ? rows_max : MODEL_SEQS_MAX;
     int rc = kvpool_init(&d->pool, ops, &k, err, err_bytes);

@@ -29,8 +29,8 @@ struct seq {
 };
 
 int decoder_init(struct decoder *d, struct ops *ops, const struct config *c,
-                 const struct weights *w, uint32_t rows_max, uint32_t kv_tokens, enum dtype kv,
-                 char *err, size_t err_bytes);
+                 const struct weights *w, uint32_t rows_max, uint32_t kv_tokens, uint64_t kv_bytes,
+                 enum dtype kv, char *err, size_t err_bytes);
 void decoder_fini(struct decoder *d); /* accepts zeroed memory */
 struct seq *decoder_seq_new(struct decoder *d);
 void decoder_seq_free(struct seq *s);

@@ -114,6 +114,12 @@ static void name_numerics(struct model *m, const struct ops *ops, const struct w
                               : "+kv-bf16");
 }
 
+void model_config_lean(struct model_config *c) {
+    c->rows_max = 256;
+    c->kv = DTYPE_I8;
+    c->kv_bytes = 256u << 20;
+}
+
 int model_open(struct model **out, const char *dir, struct ops *ops,
                const struct model_config *config, char *err, size_t err_bytes) {
     struct model_config c = config ? *config : (struct model_config){0};
@@ -141,8 +147,8 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
     if (rc == 0 && m->config.arch->kind == MODEL_ENCODER)
         rc = encoder_init(&m->encoder, ops, &m->config, &m->weights, rows_max, err, err_bytes);
     else if (rc == 0)
-        rc = decoder_init(&m->decoder, ops, &m->config, &m->weights, rows_max, c.kv_tokens, c.kv,
-                          err, err_bytes);
+        rc = decoder_init(&m->decoder, ops, &m->config, &m->weights, rows_max, c.kv_tokens,
+                          c.kv_bytes, c.kv, err, err_bytes);
     if (rc != 0) {
         model_close(m);
         return rc;

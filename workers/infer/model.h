@@ -28,7 +28,7 @@ struct adapter;
 struct model_config {
     uint32_t rows_max;  /* token rows of one step; 0 takes 2048; encoders: at least their context */
     uint32_t kv_tokens; /* decoders: size of the KV pool; 0 takes 4 contexts, at least 4096 tokens
-                           and at most 1 GiB */
+                           and at most kv_bytes */
     enum dtype weights; /* how linear weights are packed: DTYPE_F32, DTYPE_BF16, or DTYPE_W8,
                            DTYPE_W4, which quantizes them; quantized ones stay as they are, */
     bool widen;         /* unless this makes them `weights` too */
@@ -36,10 +36,14 @@ struct model_config {
     /* Decoders: how keys and values are kept. DTYPE_F32 goes by the weights: float32 beside float32
      * ones, else bf16. DTYPE_BF16; DTYPE_I8, which takes half of that and is less exact. */
     enum dtype kv;
+    uint64_t kv_bytes; /* of the pool where kv_tokens is 0, at most; 0 takes 1 GiB */
 };
 /* What --weights takes: "f32", "bf16", "w8a8", "w4a8"; false for other texts. Fills in weights and
  * widen. */
 bool model_weights_parse(const char *text, struct model_config *c);
+/* What --memory-efficient means: keys and values in int8, steps of at most 256 rows, a KV pool of
+ * at most 256 MiB. It writes other texts than the default, by the rounding of the cache. */
+void model_config_lean(struct model_config *c);
 enum model_kind { MODEL_ENCODER, MODEL_DECODER };
 struct model_info {
     enum model_kind kind;

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "workers/chat/chat.h"
+#include "workers/infer/kvpool.h"
 #include "workers/infer/safetensors.h"
 #include "workers/infer/stored.h"
 #include "workers/infer/tensor_values.h"
@@ -144,9 +145,10 @@ void model_facts_fini(struct model_facts *f) {
     manifest_fini(&f->manifest);
 }
 
-/* Bytes of K and V of one token, as the engine holds them: float32. */
-static uint64_t kv_bytes(const struct config *c) {
-    return 2ull * c->layers * c->kv_heads * c->head_dim * sizeof(float);
+/* Bytes of K and V of one token. */
+static uint64_t kv_bytes(const struct config *c, enum dtype dtype) {
+    return kvpool_token_bytes(&(struct kvpool_config){
+        .layers = c->layers, .kv_heads = c->kv_heads, .head_dim = c->head_dim, .dtype = dtype});
 }
 
 static struct json *text_or_null(const char *text) {
@@ -179,7 +181,10 @@ static struct json *facts_json(const struct model_facts *f) {
     json_set(j, "quantized",
              f->quantized ? text_or_null(stored_type_name(f->quantized)) : json_new_null());
     json_set(j, "head", text_or_null(f->head));
-    json_set(j, "kv_bytes_token", decoder ? json_new_int((int64_t)kv_bytes(c)) : json_new_null());
+    json_set(j, "kv_bytes_token",
+             decoder ? json_new_int((int64_t)kv_bytes(c, DTYPE_F32)) : json_new_null());
+    json_set(j, "kv_bytes_token_efficient",
+             decoder ? json_new_int((int64_t)kv_bytes(c, DTYPE_I8)) : json_new_null());
     json_set(j, "context", json_new_int(decoder ? c->context : c->text_context));
     json_set(j, "layers", json_new_int(c->layers));
     json_set(j, "dim", json_new_int(c->dim));
@@ -238,7 +243,9 @@ int model_facts_show(const struct model_facts *f, bool json) {
     }
     row("memory", text);
     if (decoder) {
-        snprintf(text, sizeof text, "%" PRIu64 " bytes a token", kv_bytes(c));
+        snprintf(text, sizeof text,
+                 "%" PRIu64 " bytes a token; %" PRIu64 " with --memory-efficient",
+                 kv_bytes(c, DTYPE_F32), kv_bytes(c, DTYPE_I8));
         row("cache", text);
     }
     snprintf(text, sizeof text, "%u tokens", decoder ? c->context : c->text_context);

@@ -54,6 +54,7 @@ enum {
     OPT_SPECULATE,
     OPT_DRAFT,
     OPT_DEVICE,
+    OPT_MEMORY_EFFICIENT,
     OPT_THREADS,
     OPT_WEIGHTS,
     OPT_JSON,
@@ -94,6 +95,8 @@ static const struct argp_option options[] = {
      " that pay beside the next; no text differs by it",
      0},
     {"draft", OPT_DRAFT, "MODEL", 0, "let a small model of the same family guess instead", 0},
+    {"memory-efficient", OPT_MEMORY_EFFICIENT, NULL, 0,
+     "keys and values in int8, a KV pool of at most 256 MiB, smaller chunks", 0},
     {"device", OPT_DEVICE, "D", 0, "auto (the default), cpu, or ref: the slow oracle", 0},
     {"backend", OPT_DEVICE, "D", OPTION_ALIAS, NULL, 0},
     {"threads", OPT_THREADS, "N", 0, "0 (the default): one a core", 0},
@@ -191,6 +194,7 @@ static error_t parse(int key, char *arg, struct argp_state *state) {
         break;
     case OPT_DRAFT: o->draft = model_dir_find(arg, o->draft_room); break;
     case OPT_DEVICE: o->device = arg; break;
+    case OPT_MEMORY_EFFICIENT: model_config_lean(&o->model); break;
     case OPT_THREADS: o->threads = number(state, "threads", arg, 0, 1024); break;
     case OPT_WEIGHTS:
         if (!model_weights_parse(arg, &o->model))
