@@ -284,3 +284,30 @@ Test(quantized, a_quantized_model_is_not_quantized_again_nor_to_another_type) {
                  -EINVAL);
     cr_assert(strstr(err, "w8a8"), "%s", err);
 }
+
+/* The least cosine of the sentences to their float32 vectors. */
+static double minilm_least(const char *dir, const struct goldens *g, const struct model_config *c) {
+    struct model *m = model_must_open(dir, ops, c);
+    uint32_t dim = model_info(m)->dim;
+    float *got = malloc(g->expected_n * sizeof *got);
+    char err[256] = "";
+    double least = 1;
+    cr_assert_eq(model_embed(m, g->cases, g->begin, g->ids, got, err, sizeof err), 0, "%s", err);
+    for (uint32_t i = 0; i < g->cases; i++) {
+        double near = cosine(got + (size_t)i * dim, g->expected + (size_t)i * dim, dim);
+        if (!(near >= least)) least = near;
+    }
+    free(got);
+    model_close(m);
+    return least;
+}
+
+Test(quantized, minilm_in_eight_bits_stays_near_its_float32_vectors) {
+    const char *dir = minilm_dir();
+    struct goldens g;
+    goldens_load(&g, "tests/golden/minilm/ids.jsonl", "tests/golden/minilm/embeddings.f32");
+    double eight = minilm_least(dir, &g, &(struct model_config){.weights = DTYPE_W8});
+    printf("MiniLM, least cosine of %u sentences: w8a8 %.5f\n", g.cases, eight);
+    cr_assert(eight >= 0.998, "%f", eight);
+    goldens_free(&g);
+}

@@ -121,6 +121,8 @@ int stored_find(struct quantized *out, const struct safetensors *st, const char 
 struct quantize_as stored_recipe(const struct config *c, enum dtype to, const char *pattern) {
     const struct arch_names *names = &c->arch->names;
     if (pattern == names->pooler || pattern == names->classes) return (struct quantize_as){0};
+    /* A few inputs of an encoder are far larger than the others: kept apart in smaller groups. */
+    if (c->arch->kind == MODEL_ENCODER) return (struct quantize_as){to, 32};
     if (to == DTYPE_W8 || pattern == names->head) return (struct quantize_as){DTYPE_W8, 64};
     return (struct quantize_as){DTYPE_W4, 64};
 }
