@@ -284,7 +284,7 @@ struct ops {
 
 struct ops_config {
     const char *backend; /* "auto" (the best here), "ref", "cpu" */
-    /* cpu: "auto", "avx512bf16", "avx512", "avx2", "plain"; refused where lacking */
+    /* cpu: "auto", "avx512bf16", "avx512" (with VNNI), "avx2", "plain"; refused where lacking */
     const char *level;
     uint32_t threads; /* 0: one a core */
 };

@@ -10,6 +10,8 @@ NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 SAMPLE = re.compile(r'([a-z][a-z0-9_]*)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\n"])*",?)*)\})? (\S+)\Z')
 LABEL = re.compile(r'([a-z_]+)="((?:[^"\\\n]|\\[\\n"])*)"(?:,|\Z)')
 NOT_BASE = re.compile(r"_(ms|us|milliseconds|microseconds|minutes|kb|mb|kilobytes|percent)(_|\Z)")
+# a summary of ours has no quantiles
+SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count"), "summary": ("_sum", "_count")}
 
 
 def parse(text):
@@ -24,7 +26,7 @@ def parse(text):
         elif line.startswith("# TYPE "):
             current, kind = line[7:].split(" ")
             assert current in helped and current not in families, line
-            assert kind in ("counter", "gauge", "histogram") and NAME.match(current), line
+            assert kind in SUFFIXES and NAME.match(current), line
             assert current.startswith("penstock_") and not NOT_BASE.search(current), line
             assert current.endswith("_total") == (kind == "counter"), line
             families[current] = (kind, [])
@@ -33,8 +35,7 @@ def parse(text):
             assert found, line
             name, labels, value = found[1], dict(LABEL.findall(found[2] or "")), float(found[3])
             kind, samples = families[current]
-            suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
-            assert name in {current + s for s in suffixes}, line
+            assert name in {current + s for s in SUFFIXES[kind]}, line
             key = (name, tuple(sorted(labels.items())))
             assert key not in series, line
             series.add(key)
