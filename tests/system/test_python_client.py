@@ -48,7 +48,12 @@ def test_generate_takes_every_field_of_its_kind_and_sends_it_under_its_name(brok
     body = penstock.generate(**values).body
     assert set(body) == set(values) and all(body[name] == value for name, value in values.items()
                                             if fields[name] != "any")
-    client.submit(penstock.generate(**values))
+    text = {name: values[name] for name in values if name not in ("tools", "template_vars", "schema")}
+    client.submit(penstock.generate(**text))
+    chat = {name: values[name] for name in values if name not in ("prompt", "stop")}
+    client.submit(penstock.generate(**chat, messages=[{"role": "user", "content": "x"}]))
+    with pytest.raises(penstock.Refused, match="'tools' go with 'messages'"):
+        client.submit(penstock.generate(**text, tools=values["tools"]))
     assert set(penstock.generate("x").body) == {"prompt"}
 
 

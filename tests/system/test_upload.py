@@ -293,7 +293,7 @@ def test_uploads_count_against_the_room_of_the_store(tmp_path):
 
 
 def test_an_idle_upload_expires_and_gives_its_space_back(tmp_path):
-    extra = ["--upload-ttl-ms", "400", "--blob-cap", str(24 * MIB)]
+    extra = ["--upload-ttl-ms", "2000", "--blob-cap", str(24 * MIB)]
     with Broker(tmp_path, echo(), extra=extra) as broker, Client(broker) as client:
         empty = client.stats()["store_bytes"]
         data = large(8 * MIB)
