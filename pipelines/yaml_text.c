@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "pipelines/yaml_numbers.h"
 
 /* libcyaml says what was wrong in its first error line and where in the lines that follow, the
  * innermost place first. */
@@ -80,8 +81,12 @@ int yaml_text_load(const char *data, size_t bytes, const char *where,
     cyaml_data_t *loaded = NULL;
     cyaml_err_t e = cyaml_load_data((const uint8_t *)data, bytes, &config, schema, &loaded, NULL);
     if (e == CYAML_OK && loaded) {
-        *out = loaded;
-        return 0;
+        int rc = yaml_numbers_check(data, bytes, where, schema, err, err_bytes);
+        if (rc == 0)
+            *out = loaded;
+        else
+            cyaml_free(&config, schema, loaded, 0);
+        return rc;
     }
     if (e == CYAML_OK) return err_set(err, err_bytes, ERR_FIELD, "%s: the file is empty", where);
     if (e == CYAML_ERR_INVALID_KEY) place_key(&story, data);

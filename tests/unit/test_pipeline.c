@@ -125,6 +125,18 @@ Test(pipeline, a_missing_field_is_named) {
     REFUSED(HEAD "stages: []\n", ERR_FIELD, "1 to 16 stages");
 }
 
+Test(pipeline, a_number_is_one_to_its_last_character) {
+    static const char *const no[] = {"60s", "12abc", "1.9e3", "1.5", "0x10", "010", "+5", "5-"};
+    char text[512], quoted[32];
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
+        snprintf(text, sizeof text, HEAD "stages:\n  - {name: a, run: b, timeout_ms: %s}\n", no[i]);
+        snprintf(quoted, sizeof quoted, "is \"%s\"", no[i]);
+        REFUSED(text, ERR_FIELD, "timeout_ms", quoted, "line: 4");
+    }
+    REFUSED(HEAD "stages:\n  - {name: a, run: b, batch: {slo_ms: 0.5}}\n", ERR_FIELD, "slo_ms",
+            "whole number");
+}
+
 Test(pipeline, a_number_out_of_its_bounds_is_refused_with_the_bounds) {
     REFUSED(HEAD STAGES "timeout_ms: 0\n", ERR_LIMIT, "timeout_ms is 0", "1 to 86400000");
     REFUSED(HEAD STAGES "queue_max: 99999999\n", ERR_LIMIT, "queue_max", "1 to 1000000");
