@@ -245,6 +245,8 @@ Test(quantized, metadata_that_lies_is_refused) {
          ERR_FIELD},
         {"\"penstock.to\": \"w4a8\"", "\"penstock.to\": \"w2a8\"", "w2a8", "penstock.to",
          ERR_FIELD},
+        {"\"penstock.to\": \"w4a8\"", "\"penstock.to\": \"w8a8\"", "w4/64", "a w8a8 model",
+         ERR_FIELD},
         {UP "\": \"w4/64\"", UP "\": \"w4/63\"", UP, "w4/63", ERR_FIELD},
         {UP "\": \"w4/64\"", UP "\": \"w8/64\"", UP "_packed", "shape", ERR_FIELD},
         {UP "\": \"w4/64\"", UP "\": \"w4/32\"", UP "_scale", "shape", ERR_FIELD},
@@ -262,11 +264,14 @@ Test(quantized, metadata_that_lies_is_refused) {
     }
 }
 
-Test(quantized, a_scale_that_is_no_number_is_refused_by_name) {
-    const uint16_t nan = 0x7fc0;
+Test(quantized, a_scale_that_is_none_is_refused_by_name) {
+    static const uint16_t none[] = {0x7fc0, 0x7f80, 0xbf80, 0x7f7f}; /* NaN, infinite, -1, huge */
     convert(LLAMA, DTYPE_W8);
-    scratch_patch(&scratch, "model.safetensors", scratch_tensor_at(&scratch, UP "_scale"), &nan, 2);
-    refused(ERR_CORRUPT, UP "_scale", "NaN");
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        scratch_patch(&scratch, "model.safetensors", scratch_tensor_at(&scratch, UP "_scale"),
+                      &none[i], 2);
+        refused(ERR_CORRUPT, UP "_scale", "element 0 is no scale");
+    }
 }
 
 Test(quantized, a_quantized_model_is_not_quantized_again_nor_to_another_type) {

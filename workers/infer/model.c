@@ -102,8 +102,8 @@ static int load_weights(struct model *m, struct ops *ops, const struct weights_s
 
 /* "+w-f32", "+w-w4a8.1+kv-bf16": weights quantized by another recipe give other bits. */
 static void name_numerics(struct model *m, const struct ops *ops, const struct weights_source *w,
-                          enum dtype stored, enum dtype kv) {
-    enum dtype type = m->config.quantized && !w->widen ? stored : w->want;
+                          enum dtype kv) {
+    enum dtype type = m->config.quantized && !w->widen ? w->stored : w->want;
     bool floats = m->config.arch->kind == MODEL_ENCODER || kv == DTYPE_F32;
     char recipe[16] = "";
     if (dtype_quantized(type)) snprintf(recipe, sizeof recipe, ".%d", STORED_RECIPE);
@@ -136,12 +136,11 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
         rc = labels_read(&m->labels, dir, m->config.labels, err, err_bytes);
     if (rc == 0) rc = safetensors_open(&m->tensors, dir, err, err_bytes);
     struct weights_source from = {.tensors = m->tensors, .want = c.weights, .widen = c.widen};
-    enum dtype stored = DTYPE_F32;
-    if (rc == 0 && m->config.quantized) rc = stored_check(m->tensors, &stored, err, err_bytes);
+    if (rc == 0 && m->config.quantized) rc = stored_check(m->tensors, &from.stored, err, err_bytes);
     if (m->config.quantized && !c.widen && c.kv == DTYPE_F32) c.kv = DTYPE_BF16;
-    if (rc == 0 && m->config.quantized && dtype_quantized(from.want) && from.want != stored)
+    if (rc == 0 && m->config.quantized && dtype_quantized(from.want) && from.want != from.stored)
         rc = err_set(err, err_bytes, -EINVAL, "%s: is %s; make %s of the model it was made of", dir,
-                     stored_type_name(stored), stored_type_name(from.want));
+                     stored_type_name(from.stored), stored_type_name(from.want));
     assert(!from.widen || !dtype_quantized(from.want));
     if (rc == 0) rc = load_weights(m, ops, &from, c.cache, err, err_bytes);
     if (rc == 0 && m->config.arch->kind == MODEL_ENCODER)
@@ -153,7 +152,7 @@ int model_open(struct model **out, const char *dir, struct ops *ops,
         model_close(m);
         return rc;
     }
-    name_numerics(m, ops, &from, stored, c.kv);
+    name_numerics(m, ops, &from, c.kv);
     fill_info(m);
     *out = m;
     return 0;

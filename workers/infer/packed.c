@@ -112,7 +112,8 @@ static bool check(struct packed *p) {
         read_bytes(&row, 16);
         uint64_t at = read_u64le(&row), bytes = read_u64le(&row);
         uint32_t crc = read_u32le(&row);
-        if (row.bad || at != end || bytes > p->bytes - at || crc != crc32c(0, p->map + at, bytes))
+        if (row.bad || at != end || at > p->bytes || bytes > p->bytes - at ||
+            crc != crc32c(0, p->map + at, bytes))
             return false;
         end = (at + bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         if (end > p->bytes) return false;
@@ -124,10 +125,10 @@ struct packed *packed_open(const char *root, const char *key) {
     char path[PATH_MAX];
     struct stat st;
     snprintf(path, sizeof path, "%.4000s/" PACKED_FOLDER "/%s", root, key);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct packed *p = fd >= 0 ? calloc(1, sizeof *p) : NULL;
     void *map = MAP_FAILED;
-    if (p && fstat(fd, &st) == 0 && st.st_size > 0)
+    if (p && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
         map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
     if (map != MAP_FAILED) {
         p->map = map;

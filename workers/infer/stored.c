@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "kernels/source.h"
 #include "workers/infer/tensor_values.h"
 
 #define NAME_BYTES 320u
+#define SCALE_MAX 0x1p64f /* of a step between neighbouring weights */
 
 static const struct {
     const char *name;
@@ -89,6 +91,15 @@ static int part(const struct safetensors *st, const char *name, const char *suff
                    safetensors_path(st, t), full, n, width);
 }
 
+/* The first scale that is none: negative, not a number, or so large that a product overflows. */
+static uint64_t first_bad_scale(const struct tensor *t) {
+    for (uint64_t i = 0; i < t->elements; i++) {
+        float scale = source_element(t->data, DTYPE_BF16, i);
+        if (!(scale >= 0 && scale <= SCALE_MAX)) return i;
+    }
+    return t->elements;
+}
+
 int stored_find(struct quantized *out, const struct safetensors *st, const char *name, uint32_t n,
                 uint32_t k, char *err, size_t err_bytes) {
     const char *text = safetensors_metadata(st, name);
@@ -105,10 +116,11 @@ int stored_find(struct quantized *out, const struct safetensors *st, const char 
     if (rc == 0) rc = part(st, name, STORED_SCALE, "BF16", n, groups, &scale, err, err_bytes);
     if (rc == 0) rc = part(st, name, STORED_ZERO, "U8", n, groups, &zero, err, err_bytes);
     if (rc != 0) return rc;
-    uint64_t bad = tensor_first_not_finite(scale, DTYPE_BF16);
+    uint64_t bad = first_bad_scale(scale);
     if (bad != scale->elements)
         return err_set(err, err_bytes, ERR_CORRUPT,
-                       "%s: tensor %s: element %" PRIu64 " is a NaN or an infinity",
+                       "%s: tensor %s: element %" PRIu64
+                       " is no scale: a NaN, negative or too large",
                        safetensors_path(st, scale), scale->name, bad);
     *out = (struct quantized){
         .n = n,

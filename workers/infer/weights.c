@@ -20,7 +20,7 @@ struct load {
     struct ops *ops;
     const struct safetensors *st;
     const struct config *c;
-    enum dtype want;
+    enum dtype want, stored;
     bool widen;
     struct packed *packed;
     const char *prefix;
@@ -155,6 +155,20 @@ static int quantize_source(struct load *l, const char *pattern, uint32_t n, uint
     return 0;
 }
 
+/* What a file says that it is decides its numerics_id, so each matrix has to be of that kind; 1
+ * when it is. */
+static int check_recipe(const struct load *l, const char *pattern, const char *name,
+                        const struct quantized *q) {
+    struct quantize_as as = stored_recipe(l->c, l->stored, pattern);
+    char is[STORED_AS_CHARS], asked[STORED_AS_CHARS] = "as it was";
+    if (as.group == q->quant.group && as.dtype == q->dtype) return 1;
+    stored_as_text((struct quantize_as){q->dtype, q->quant.group}, is);
+    if (as.group) stored_as_text(as, asked);
+    return err_set(l->err, l->err_bytes, ERR_FIELD,
+                   "%s: __metadata__: %s is %s, but a %s model has it %s: quantize the model again",
+                   safetensors_where(l->st), name, is, stored_type_name(l->stored), asked);
+}
+
 /* Matrix `pattern`; with_values NULL: its own, else those of another of the same shape. */
 static int find_matrix(struct load *l, const char *pattern, const char *with_values, uint32_t layer,
                        uint32_t n, uint32_t k, struct source *s) {
@@ -163,6 +177,7 @@ static int find_matrix(struct load *l, const char *pattern, const char *with_val
     if (l->c->quantized &&
         arch_tensor_name(name, sizeof name, l->prefix, pattern, layer, ".weight")) {
         int rc = stored_find(&s->quantized, l->st, name, n, k, l->err, l->err_bytes);
+        if (rc > 0) rc = check_recipe(l, pattern, name, &s->quantized);
         if (rc != 0) return rc < 0 ? rc : use_stored(l, name, s);
     }
     int rc = need(l, with_values ? with_values : pattern, layer, ".weight", n, k, &s->t, &s->dtype);
@@ -352,6 +367,7 @@ int weights_load(struct weights *w, struct ops *ops, const struct weights_source
                      .st = from->tensors,
                      .c = c,
                      .want = from->want,
+                     .stored = from->stored,
                      .widen = from->widen,
                      .packed = from->packed,
                      .prefix = weights_prefix(c->arch, from->tensors),

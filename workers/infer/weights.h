@@ -56,6 +56,7 @@ const char *weights_prefix(const struct arch *a, const struct safetensors *st);
 struct weights_source {
     const struct safetensors *tensors;
     enum dtype want;       /* F32, BF16, W8, W4 */
+    enum dtype stored;     /* of a quantized model: W8 or W4, as its files say */
     bool widen;            /* quantized matrices become `want` too, else they stay as they are */
     struct packed *packed; /* what an earlier load of the same made; NULL: none */
 };
