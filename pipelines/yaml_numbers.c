@@ -53,8 +53,7 @@ static int check(const struct walk *w, int at, const cyaml_schema_value_t *schem
     int rc = 0;
     if (node->type == YAML_SCALAR_NODE && schema->type == CYAML_FLOAT)
         return check_scalar(w, node, field, false);
-    if (node->type == YAML_SCALAR_NODE &&
-        (schema->type == CYAML_INT || schema->type == CYAML_UINT))
+    if (node->type == YAML_SCALAR_NODE && (schema->type == CYAML_INT || schema->type == CYAML_UINT))
         return check_scalar(w, node, field, true);
     if (node->type == YAML_SEQUENCE_NODE && schema->type == CYAML_SEQUENCE)
         for (yaml_node_item_t *i = node->data.sequence.items.start;

@@ -419,9 +419,19 @@ V_INLINE v16 v_load_bf16_part(const uint16_t *p, uint32_t n) {
 }
 /* Rounded to nearest even, as bf16_of_float does. */
 V_INLINE void v_store_bf16_part(uint16_t *p, v16 a, uint32_t n) {
+#if defined(__AVX512F__)
+    __m512i bits = _mm512_castps_si512(a), high = _mm512_srli_epi32(bits, 16);
+    __m512i half =
+        _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(high, _mm512_set1_epi32(1)));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, half), 16);
+    __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    rounded = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
+    _mm256_mask_storeu_epi16(p, v_first(n), _mm512_cvtepi32_epi16(rounded));
+#else
     float f[16];
     v_store(f, a);
     for (uint32_t i = 0; i < n; i++) p[i] = bf16_of_float(f[i]);
+#endif
 }
 
 /* exp: x = n ln 2 + r, a minimax polynomial of degree 6 in r (its error is 1.9e-9), times 2^n.
